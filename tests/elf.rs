@@ -1,0 +1,50 @@
+//! The shipped executable must be static, libc-free, NX and only self-relocating, and no larger than promised.
+#![cfg(feature = "bin")]
+
+fn uint(bytes: &[u8], at: usize, len: usize) -> u64 {
+    bytes[at..at + len].iter().rev().fold(0, |a, &b| a << 8 | u64::from(b))
+}
+
+#[test]
+fn static_without_libc() {
+    let b = std::fs::read(env!("CARGO_BIN_EXE_corepath")).unwrap();
+    assert_eq!(&b[..6], b"\x7fELF\x02\x01");
+    assert_eq!(uint(&b, 16, 2), 3, "ET_DYN: position independent");
+    let (phoff, phnum) = (uint(&b, 32, 8) as usize, uint(&b, 56, 2) as usize);
+    let (shoff, shnum) = (uint(&b, 40, 8) as usize, uint(&b, 60, 2) as usize);
+    let mut relro = false;
+    for i in 0..phnum {
+        let p = phoff + i * 56;
+        let (kind, flags) = (uint(&b, p, 4), uint(&b, p + 4, 4));
+        let (offset, size) = (uint(&b, p + 8, 8) as usize, uint(&b, p + 32, 8) as usize);
+        assert_ne!(kind, 3, "PT_INTERP");
+        assert_ne!(kind, 7, "PT_TLS: no thread pointer is set up");
+        relro |= kind == 0x6474_e552;
+        if kind == 0x6474_e551 {
+            assert_eq!(flags & 1, 0, "executable stack");
+        }
+        if kind == 1 {
+            assert_ne!(flags & 3, 3, "writable and executable segment");
+        }
+        if kind == 2 {
+            for d in (offset..offset + size).step_by(16) {
+                assert_ne!(uint(&b, d, 8), 1, "DT_NEEDED");
+            }
+        }
+    }
+    assert!(relro, "PT_GNU_RELRO");
+    for i in 0..shnum {
+        let s = shoff + i * 64;
+        let (kind, offset, size) = (uint(&b, s + 4, 4), uint(&b, s + 24, 8) as usize, uint(&b, s + 32, 8) as usize);
+        if kind == 2 {
+            for y in (offset + 24..offset + size).step_by(24) {
+                assert!(!(uint(&b, y + 6, 2) == 0 && b[y + 4] >> 4 == 1), "undefined symbol");
+            }
+        }
+        if kind == 4 {
+            for r in (offset..offset + size).step_by(24) {
+                assert_eq!(uint(&b, r + 8, 4), 8, "only R_X86_64_RELATIVE");
+            }
+        }
+    }
+}
