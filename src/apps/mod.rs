@@ -1,11 +1,22 @@
 //! One file per applet: compose shell and engine, print. May use everything but rustix and unsafe.
 
+pub mod args;
+pub mod help;
+
+use crate::console::{Console, Stream};
+use args::{Arg, Args};
 use core::ffi::CStr;
+use core::fmt::Write;
 
 /// Most arguments one call may have; more are refused, never cut.
 pub const MAX_ARGS: usize = 256;
 /// Most environment entries that are looked at.
 pub const MAX_ENV: usize = 512;
+
+/// Exit statuses of our own commands.
+pub const DONE: i32 = 0;
+pub const FAILED: i32 = 1;
+pub const TIMED_OUT: i32 = 2;
 
 /// How the program was started.
 pub struct Invocation<'a> {
@@ -17,7 +28,66 @@ pub struct Invocation<'a> {
     pub complete: bool,
 }
 
+impl<'a> Invocation<'a> {
+    /// The value of an environment variable; `None` when unset or not UTF-8.
+    pub fn variable(&self, name: &str) -> Option<&'a str> {
+        self.env.iter().find_map(|entry| entry.to_str().ok()?.strip_prefix(name)?.strip_prefix('='))
+    }
+}
+
+/// What an applet gets: its words and the two streams.
+pub struct Cx<'a> {
+    pub invocation: &'a Invocation<'a>,
+    /// The applet's arguments, its own name and the sub command already taken.
+    pub args: Args<'a>,
+    pub out: &'a mut Console,
+    pub err: &'a mut Console,
+}
+
+impl Cx<'_> {
+    /// One line on standard error, with the program's name in front; gives [`FAILED`].
+    pub fn fail(&mut self, what: core::fmt::Arguments<'_>) -> i32 {
+        let _ = writeln!(self.err, "corepath: {what}");
+        FAILED
+    }
+}
+
 /// Runs the applet that the arguments name; the value is the exit status.
 pub fn main(invocation: &Invocation<'_>) -> i32 {
-    if invocation.args.is_empty() { 1 } else { 0 }
+    let mut out = Console::new(Stream::Out);
+    let mut err = Console::new(Stream::Error);
+    let status = dispatch(invocation, &mut out, &mut err);
+    out.flush();
+    if out.failed() && status == DONE { FAILED } else { status }
+}
+
+fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -> i32 {
+    if !invocation.complete {
+        let _ = writeln!(err, "corepath: more than {MAX_ARGS} arguments");
+        return FAILED;
+    }
+    let rest = invocation.args.get(1..).unwrap_or(&[]);
+    let mut args = Args::new(rest);
+    let command = match args.next() {
+        Some(Arg::Word(word)) => word,
+        Some(Arg::Short('h') | Arg::Long("help")) => "help",
+        Some(Arg::Short('V') | Arg::Long("version")) => "version",
+        None => {
+            help::overview(err);
+            return FAILED;
+        }
+        Some(_) => {
+            let _ = writeln!(err, "corepath: the first word is a command; 'corepath help' lists them");
+            return FAILED;
+        }
+    };
+    let mut cx = Cx { invocation, args, out, err };
+    match command {
+        "help" => help::run(&mut cx),
+        "version" => {
+            let _ = writeln!(cx.out, "corepath {}", env!("CARGO_PKG_VERSION"));
+            DONE
+        }
+        _ => cx.fail(format_args!("no command '{command}'; 'corepath help' lists them")),
+    }
 }

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Every CI job, runnable by hand: ./ci.sh JOB
+set -e
+cd "$(dirname "$0")"
+
+lint() {
+    cargo fmt --check
+    cargo clippy --all-targets --no-default-features -- -D warnings
+    cargo clippy -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
+}
+
+size() {
+    cargo build --release
+    ls -l "${CARGO_TARGET_DIR:-target}/release/corepath"
+}
+
+case "${1:-}" in
+lint | size) "$1" ;;
+test) make test ;;
+*)
+    echo "usage: ./ci.sh lint|size|test" >&2
+    exit 2
+    ;;
+esac

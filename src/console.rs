@@ -1,0 +1,97 @@
+#![allow(unsafe_code)]
+//! Standard output and standard error as buffered `fmt::Write`rs, and what is known of the terminal. Holds no policy.
+//!
+//! System calls: write, ioctl(TIOCGWINSZ, TCGETS).
+//!
+//! # Safety
+//! Descriptors 0, 1 and 2 are only borrowed; a closed one makes the call fail with EBADF, which is an answer.
+
+use core::fmt;
+use rustix::fd::BorrowedFd;
+
+/// Which standard stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stream {
+    Out,
+    Error,
+}
+
+fn descriptor(stream: Stream) -> BorrowedFd<'static> {
+    // SAFETY: borrowed for the length of one system call; the process never closes 1 or 2.
+    unsafe {
+        match stream {
+            Stream::Out => rustix::stdio::stdout(),
+            Stream::Error => rustix::stdio::stderr(),
+        }
+    }
+}
+
+/// Buffered writer on a standard stream. A failed write is remembered, not repeated: see [`Console::failed`].
+pub struct Console {
+    stream: Stream,
+    buffer: [u8; 2048],
+    used: usize,
+    failed: bool,
+}
+
+impl Console {
+    pub const fn new(stream: Stream) -> Console {
+        Console { stream, buffer: [0; 2048], used: 0, failed: false }
+    }
+
+    /// Writes out what is buffered.
+    pub fn flush(&mut self) {
+        let mut at = 0;
+        while at < self.used && !self.failed {
+            match rustix::io::write(descriptor(self.stream), &self.buffer[at..self.used]) {
+                Ok(0) => self.failed = true,
+                Ok(n) => at += n,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => self.failed = true,
+                Err(_) => self.failed = true,
+            }
+        }
+        self.used = 0;
+    }
+
+    /// Did output get lost (closed pipe, full disk)? An applet then exits non-zero.
+    pub fn failed(&self) -> bool {
+        self.failed
+    }
+
+    pub fn write_bytes(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.used == self.buffer.len() {
+                self.flush();
+            }
+            let n = bytes.len().min(self.buffer.len() - self.used);
+            self.buffer[self.used..self.used + n].copy_from_slice(&bytes[..n]);
+            self.used += n;
+            bytes = &bytes[n..];
+        }
+    }
+}
+
+impl fmt::Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.write_bytes(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// Is the stream a terminal?
+pub fn is_terminal(stream: Stream) -> bool {
+    rustix::termios::tcgetattr(descriptor(stream)).is_ok()
+}
+
+/// Columns and rows; `None` when the stream is no terminal or a serial line that does not know its size.
+pub fn size(stream: Stream) -> Option<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(descriptor(stream)).ok()?;
+    (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
+}
