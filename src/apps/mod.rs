@@ -1,7 +1,11 @@
 //! One file per applet: compose shell and engine, print. May use everything but rustix and unsafe.
 
 pub mod args;
+pub mod columns;
 pub mod help;
+pub mod json;
+pub mod topology;
+pub mod view;
 
 use crate::console::{Console, Stream};
 use args::{Arg, Args};

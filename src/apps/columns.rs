@@ -1,0 +1,366 @@
+//! The wildcard formats of `show maps format ...` and `show paths format ...`: one row per wildcard with its header and writer.
+//!
+//! The peer's rules (docs/differences.md): an unknown wildcard drops both characters; a column is as wide as its widest value or
+//! header, at most 255; every column is padded, the last one too; raw pads nothing and has no header.
+
+use super::view::{GroupRow, MapRow, PathRow, Queueing, View, dm_word, group_word, sys_word};
+use crate::conf::settings::Failback;
+use crate::model::{PathState, Sectors, SysState, Tpgs};
+use core::fmt::{self, Write};
+
+/// Counts what is written, for the width of a column.
+struct Counter(usize);
+
+impl Write for Counter {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 += text.len();
+        Ok(())
+    }
+}
+
+const WIDEST: usize = 255;
+/// Most wildcards one format may hold; the rest is dropped like an unknown wildcard.
+const COLUMNS: usize = 64;
+
+/// A size as people read it: KiB base, one decimal below ten.
+pub fn size(sectors: Sectors, out: &mut dyn Write) -> fmt::Result {
+    let mut unit = 0;
+    // In tenths of KiB, so that no float is needed.
+    let mut tenths = u128::from(sectors.0) * 5;
+    while tenths >= 10240 && unit < 4 {
+        tenths /= 1024;
+        unit += 1;
+    }
+    let letter = ["K", "M", "G", "T", "P"][unit];
+    if tenths < 100 { write!(out, "{}.{}{letter}", tenths / 10, tenths % 10) } else { write!(out, "{}{letter}", (tenths + 5) / 10) }
+}
+
+fn or(text: &str, default: &'static str, out: &mut dyn Write) -> fmt::Result {
+    out.write_str(if text.is_empty() { default } else { text })
+}
+
+/// The failback column.
+pub fn failback(row: &MapRow<'_>, out: &mut dyn Write) -> fmt::Result {
+    match (row.failback, row.failback_in) {
+        (Failback::After(_), Some(left)) => write!(out, "in {left} sec"),
+        (Failback::Manual, _) => out.write_str("manual"),
+        (Failback::Immediate, _) => out.write_str("immediate"),
+        (Failback::Followover, _) => out.write_str("followover"),
+        (Failback::After(secs), None) => write!(out, "deferred:{secs}"),
+    }
+}
+
+/// The queueing column.
+pub fn queueing(row: &MapRow<'_>, out: &mut dyn Write) -> fmt::Result {
+    match row.queueing {
+        Queueing::Unset => out.write_str("-"),
+        Queueing::Off => out.write_str("off"),
+        Queueing::On => out.write_str("on"),
+        Queueing::Seconds(n) => write!(out, "{n} sec"),
+        Queueing::Checks(n) => write!(out, "{n} chk"),
+    }
+}
+
+/// `dm-3`, or `undef` before the map exists.
+pub fn sysfs_name(row: &MapRow<'_>, out: &mut dyn Write) -> fmt::Result {
+    if row.devno.major == 0 { out.write_str("undef") } else { write!(out, "dm-{}", row.devno.minor) }
+}
+
+type MapWriter = fn(&MapRow<'_>, &mut dyn Write) -> fmt::Result;
+
+/// Wildcards of maps.
+#[rustfmt::skip]
+pub const MAP_COLUMNS: &[(char, &str, MapWriter)] = &[
+    ('n', "name", |m, o| o.write_str(m.name)),
+    ('w', "uuid", |m, o| o.write_str(m.wwid)),
+    ('d', "sysfs", sysfs_name),
+    ('F', "failback", failback),
+    ('Q', "queueing", queueing),
+    ('N', "paths", |m, o| write!(o, "{}", m.usable)),
+    ('r', "write_prot", |m, o| o.write_str(if m.read_only { "ro" } else { "rw" })),
+    ('t', "dm-st", |m, o| o.write_str(if m.devno.major == 0 { "undef" } else if m.suspended { "suspend" } else { "active" })),
+    ('S', "size", |m, o| size(m.size, o)),
+    ('f', "features", |m, o| o.write_str(m.features)),
+    ('h', "hwhandler", |m, o| o.write_str(m.handler)),
+    ('A', "action", |m, o| o.write_str(m.action)),
+    ('x', "failures", |m, o| write!(o, "{}", m.failures)),
+    ('0', "path_faults", |m, o| write!(o, "{}", m.path_faults)),
+    ('1', "switch_grp", |m, o| write!(o, "{}", m.group_switches)),
+    ('2', "map_loads", |m, o| write!(o, "{}", m.loads)),
+    ('3', "total_q_time", |m, o| write!(o, "{}", m.queue_seconds)),
+    ('4', "q_timeouts", |m, o| write!(o, "{}", m.queue_timeouts)),
+    ('s', "vend/prod/rev", |m, o| vendor_product(m, o)),
+    ('v', "vend", |m, o| o.write_str(m.disk.map_or("##", |d| &d.vendor))),
+    ('p', "prod", |m, o| o.write_str(m.disk.map_or("##", |d| &d.product))),
+    ('e', "rev", |m, o| o.write_str(m.disk.map_or("##", |d| &d.revision))),
+    ('G', "foreign", |_, o| o.write_str("--")),
+    ('g', "vpd page data", |_, o| o.write_str("[undef]")),
+    ('k', "max_sectors_kb", |_, o| o.write_str("n/a")),
+];
+
+/// `vendor,product`, as the tree's first line has it.
+pub fn vendor_product(row: &MapRow<'_>, out: &mut dyn Write) -> fmt::Result {
+    let (vendor, product) = row.disk.map_or(("##", "##"), |d| (&d.vendor, &d.product));
+    write!(out, "{vendor},{product}")
+}
+
+type PathWriter = fn(&PathRow<'_>, &mut dyn Write) -> fmt::Result;
+
+fn hctl(p: &PathRow<'_>, out: &mut dyn Write) -> fmt::Result {
+    match p.facts.hctl {
+        Some(hctl) => write!(out, "{hctl}"),
+        None => out.write_str("#:#:#:#"),
+    }
+}
+
+fn next_check(p: &PathRow<'_>, out: &mut dyn Write) -> fmt::Result {
+    let Some((left, interval)) = p.next_check else { return out.write_str("orphan") };
+    let done = interval.saturating_sub(left) * 10 / interval.max(1);
+    for i in 0..10 {
+        out.write_str(if i < done { "X" } else { "." })?;
+    }
+    write!(out, " {left}/{interval}")
+}
+
+fn device_state(p: &PathRow<'_>, out: &mut dyn Write) -> fmt::Result {
+    out.write_str(sys_word(p.facts.sys_state))
+}
+
+/// Wildcards of paths.
+#[rustfmt::skip]
+pub const PATH_COLUMNS: &[(char, &str, PathWriter)] = &[
+    ('w', "uuid", |p, o| o.write_str(&p.facts.wwid)),
+    ('i', "hcil", hctl),
+    ('d', "dev", |p, o| or(&p.facts.name, "-", o)),
+    ('D', "dev_t", |p, o| write!(o, "{}", p.facts.devno)),
+    ('t', "dm_st", |p, o| o.write_str(dm_word(p.dm))),
+    ('o', "dev_st", device_state),
+    ('T', "chk_st", |p, o| o.write_str(p.state.word())),
+    ('s', "vend/prod/rev", |p, o| write!(o, "{},{},{}", p.facts.vendor, p.facts.product, p.facts.revision)),
+    ('c', "checker", |p, o| o.write_str(p.checker)),
+    ('C', "next_check", next_check),
+    ('p', "pri", |p, o| write!(o, "{}", p.prio.0)),
+    ('S', "size", |p, o| size(p.facts.size, o)),
+    ('z', "serial", |p, o| o.write_str(&p.facts.serial)),
+    ('M', "marginal_st", |p, o| o.write_str(if p.marginal { "marginal" } else { "normal" })),
+    ('m', "multipath", |p, o| o.write_str(match p.map {
+        Some(name) => name,
+        None if matches!(p.facts.sys_state, SysState::Offline | SysState::TransportOffline) => "[offline]",
+        None if p.state == PathState::Removed => "[unknown]",
+        None => "[orphan]",
+    })),
+    ('N', "host WWNN", |p, o| or(&p.facts.host_node, "[undef]", o)),
+    ('n', "target WWNN", |p, o| or(&p.facts.target_node, "[undef]", o)),
+    ('R', "host WWPN", |p, o| or(&p.facts.host_port, "[undef]", o)),
+    ('r', "target WWPN", |p, o| or(&p.facts.target_port, "[undef]", o)),
+    ('a', "host adapter", |p, o| or(&p.facts.adapter, "[undef]", o)),
+    ('G', "foreign", |_, o| o.write_str("--")),
+    ('g', "vpd page data", |_, o| o.write_str("[undef]")),
+    ('0', "failures", |p, o| write!(o, "{}", p.failures)),
+    ('P', "protocol", |p, o| o.write_str(p.facts.protocol.word())),
+    ('I', "init_st", |p, o| o.write_str(if p.partial { "partial" } else { "ok" })),
+    ('L', "LUN hex", |p, o| write!(o, "{:#018x}", p.facts.hctl.map_or(0, |h| h.lun))),
+    ('A', "TPG", |p, o| match (p.facts.target_port_group, p.facts.tpgs) {
+        (Some(group), _) => write!(o, "{group:#06x}"),
+        (None, Tpgs::Unknown) => o.write_str("[unknown]"),
+        (None, _) => o.write_str("[undef]"),
+    }),
+    ('k', "max_sectors_kb", |_, o| o.write_str("n/a")),
+];
+
+type GroupWriter = fn(&GroupRow<'_>, &mut dyn Write) -> fmt::Result;
+
+/// Wildcards of groups.
+pub const GROUP_COLUMNS: &[(char, &str, GroupWriter)] = &[
+    ('s', "selector", |g, o| o.write_str(g.selector)),
+    ('p', "pri", |g, o| write!(o, "{}", g.prio)),
+    ('t', "dm_st", |g, o| o.write_str(group_word(g.state))),
+    ('M', "marginal_st", |g, o| o.write_str(if g.marginal { "marginal" } else { "normal" })),
+];
+
+/// Default formats of the peer's short commands.
+pub const PATHS_DEFAULT: &str = "%i %d %D %p %t %T %o %C";
+pub const MAPS_DEFAULT: &str = "%n %d %w";
+pub const MAPS_STATUS: &str = "%n %F %Q %N %t %r";
+pub const MAPS_STATS: &str = "%n %0 %1 %2 %3 %4";
+
+/// Which dress a table wears.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dress {
+    /// Header and padding.
+    Pretty,
+    /// Padding, no header.
+    Padded,
+    /// Neither.
+    Raw,
+}
+
+/// The pieces of a format: literal text, or a wildcard's row number.
+enum Piece<'a> {
+    Text(&'a str),
+    Column(usize),
+}
+
+/// Splits off the next piece; `None` at the end. Unknown wildcards vanish with their percent sign.
+fn next_piece<'a, W>(format: &mut &'a str, columns: &[(char, &'static str, W)]) -> Option<Piece<'a>> {
+    loop {
+        if format.is_empty() {
+            return None;
+        }
+        let Some(rest) = format.strip_prefix('%') else {
+            let end = format.find('%').unwrap_or(format.len());
+            let (text, rest) = format.split_at(end);
+            *format = rest;
+            return Some(Piece::Text(text));
+        };
+        let mut letters = rest.chars();
+        let letter = letters.next();
+        *format = letters.as_str();
+        if let Some(column) = letter.and_then(|l| columns.iter().position(|(c, _, _)| *c == l)) {
+            return Some(Piece::Column(column));
+        }
+    }
+}
+
+/// Writes `rows` rows of `format`. `cell(row, column, out)` writes one value.
+fn table<W>(
+    format: &str,
+    columns: &[(char, &'static str, W)],
+    dress: Dress,
+    rows: usize,
+    cell: &dyn Fn(usize, usize, &mut dyn Write) -> fmt::Result,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    if rows == 0 {
+        return Ok(());
+    }
+    let mut widths = [0usize; COLUMNS];
+    if dress != Dress::Raw {
+        let mut rest = format;
+        while let Some(piece) = next_piece(&mut rest, columns) {
+            let Piece::Column(column) = piece else { continue };
+            if column >= COLUMNS || widths[column] != 0 {
+                continue;
+            }
+            let mut width = if dress == Dress::Pretty { columns[column].1.len() } else { 1 };
+            for row in 0..rows {
+                let mut counter = Counter(0);
+                cell(row, column, &mut counter)?;
+                width = width.max(counter.0);
+            }
+            widths[column] = width.min(WIDEST);
+        }
+    }
+    let pad = |used: usize, column: usize, out: &mut dyn Write| -> fmt::Result {
+        for _ in used..widths.get(column).copied().unwrap_or(0) {
+            out.write_char(' ')?;
+        }
+        Ok(())
+    };
+    if dress == Dress::Pretty {
+        let mut rest = format;
+        while let Some(piece) = next_piece(&mut rest, columns) {
+            match piece {
+                Piece::Text(text) => out.write_str(text)?,
+                Piece::Column(column) => {
+                    out.write_str(columns[column].1)?;
+                    pad(columns[column].1.len(), column, out)?;
+                }
+            }
+        }
+        out.write_char('\n')?;
+    }
+    for row in 0..rows {
+        let mut rest = format;
+        while let Some(piece) = next_piece(&mut rest, columns) {
+            match piece {
+                Piece::Text(text) => out.write_str(text)?,
+                Piece::Column(column) => {
+                    let mut counter = Counter(0);
+                    cell(row, column, &mut counter)?;
+                    cell(row, column, out)?;
+                    if dress != Dress::Raw {
+                        pad(counter.0, column, out)?;
+                    }
+                }
+            }
+        }
+        out.write_char('\n')?;
+    }
+    Ok(())
+}
+
+/// All maps, or the one at position `only`.
+pub fn maps(view: &dyn View, only: Option<usize>, format: &str, dress: Dress, out: &mut dyn Write) -> fmt::Result {
+    let rows = if only.is_some() { 1 } else { view.maps() };
+    table(format, MAP_COLUMNS, dress, rows, &|row, column, out| (MAP_COLUMNS[column].2)(&view.map(only.unwrap_or(row)), out), out)
+}
+
+/// All paths.
+pub fn paths(view: &dyn View, format: &str, dress: Dress, out: &mut dyn Write) -> fmt::Result {
+    table(format, PATH_COLUMNS, dress, view.paths(), &|row, column, out| (PATH_COLUMNS[column].2)(&view.path(row), out), out)
+}
+
+/// The list of wildcards, as `show wildcards` prints it.
+pub fn wildcards(out: &mut dyn Write) -> fmt::Result {
+    out.write_str("multipath format wildcards:\n")?;
+    for (letter, name, _) in MAP_COLUMNS {
+        writeln!(out, "%{letter}  {name}")?;
+    }
+    out.write_str("\npath format wildcards:\n")?;
+    for (letter, name, _) in PATH_COLUMNS {
+        writeln!(out, "%{letter}  {name}")?;
+    }
+    out.write_str("\npathgroup format wildcards:\n")?;
+    for (letter, name, _) in GROUP_COLUMNS {
+        writeln!(out, "%{letter}  {name}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::view::fixture::Fixture;
+    use super::*;
+    use std::string::String;
+
+    fn text(f: impl FnOnce(&mut dyn Write) -> fmt::Result) -> String {
+        let mut out = String::new();
+        f(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn sizes_as_people_read_them() {
+        for (sectors, expected) in
+            [(16384, "8.0M"), (2, "1.0K"), (0, "0.0K"), (20 * 1024 * 2, "20M"), (3 * 1024 * 1024, "1.5G"), (u64::MAX, "8388608P")]
+        {
+            assert_eq!(text(|o| size(Sectors(sectors), o)), expected, "{sectors}");
+        }
+    }
+
+    #[test]
+    fn raw_formats_of_real_clients() {
+        let view = Fixture::new();
+        assert_eq!(text(|o| maps(&view, None, "%d %w", Dress::Raw, o)), "dm-3 3600a\n");
+        assert_eq!(text(|o| maps(&view, None, " %d,%w ", Dress::Raw, o)), " dm-3,3600a \n");
+        assert_eq!(
+            text(|o| paths(&view, "%d %m %t %o %T", Dress::Raw, o)),
+            "sda mpatha active running ready\nsdb mpatha failed running faulty\nsdc mpatha active running ready\nsdaa [orphan] active running ready\n"
+        );
+    }
+
+    #[test]
+    fn pretty_columns_are_padded_to_the_last() {
+        let view = Fixture::new();
+        assert_eq!(text(|o| maps(&view, None, MAPS_DEFAULT, Dress::Pretty, o)), "name   sysfs uuid \nmpatha dm-3  3600a\n");
+        let table = text(|o| paths(&view, "%d|%i", Dress::Pretty, o));
+        assert_eq!(table, "dev |hcil    \nsda |2:0:0:1 \nsdb |3:0:0:1 \nsdc |4:0:0:1 \nsdaa|10:0:0:1\n");
+    }
+
+    #[test]
+    fn unknown_wildcards_vanish() {
+        let view = Fixture::new();
+        assert_eq!(text(|o| maps(&view, None, "a%Zb%", Dress::Raw, o)), "ab\n");
+    }
+}

@@ -1,0 +1,204 @@
+//! What the listings show, as rows: one trait between the engine's state and every text form (tree, columns, JSON), so that
+//! each form is tested on rows made by hand and no form reaches into the engine.
+
+use crate::conf::settings::Failback;
+use crate::model::{DevNo, DmPathState, GroupState, PathFacts, PathState, Prio, Sectors, SysState};
+
+/// What the queueing column says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Queueing {
+    /// no_path_retry is not set: the kernel's state stands.
+    #[default]
+    Unset,
+    Off,
+    On,
+    /// Counting down: seconds left.
+    Seconds(u32),
+    /// Retries configured, not counting: checks.
+    Checks(u32),
+}
+
+/// One map.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MapRow<'a> {
+    pub name: &'a str,
+    pub wwid: &'a str,
+    pub devno: DevNo,
+    /// Facts of the first path that has vendor and product.
+    pub disk: Option<&'a PathFacts>,
+    pub size: Sectors,
+    /// As the kernel's table has them, with their count: `0`, `1 queue_if_no_path`.
+    pub features: &'a str,
+    /// `0` or `1 alua`.
+    pub handler: &'a str,
+    pub read_only: bool,
+    pub suspended: bool,
+    pub failback: Failback,
+    /// Deferred failback under way: seconds left.
+    pub failback_in: Option<u32>,
+    pub queueing: Queueing,
+    /// Usable paths (up or ghost).
+    pub usable: u32,
+    /// The last thing that was done to it (`create`, `reload`, ...); empty for nothing.
+    pub action: &'static str,
+    pub path_faults: u32,
+    pub group_switches: u32,
+    pub loads: u32,
+    pub queue_seconds: u32,
+    pub queue_timeouts: u32,
+    /// Times the map began to fail I/O.
+    pub failures: u32,
+}
+
+/// One priority group.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GroupRow<'a> {
+    pub selector: &'a str,
+    pub prio: i32,
+    pub state: GroupState,
+    pub marginal: bool,
+    pub paths: usize,
+}
+
+/// One path.
+#[derive(Clone, Copy, Debug)]
+pub struct PathRow<'a> {
+    pub facts: &'a PathFacts,
+    pub dm: DmPathState,
+    pub state: PathState,
+    pub prio: Prio,
+    pub checker: &'static str,
+    /// The map it is in; `None` for an orphan.
+    pub map: Option<&'a str>,
+    pub marginal: bool,
+    pub failures: u32,
+    /// Seconds until the next check and the present interval; `None` when it is not checked.
+    pub next_check: Option<(u32, u32)>,
+    /// Is it one that could not be taken fully yet?
+    pub partial: bool,
+}
+
+/// Read-only look at everything the listings show. Indices are positions, valid while nothing is processed.
+pub trait View {
+    fn maps(&self) -> usize;
+    fn map(&self, map: usize) -> MapRow<'_>;
+    fn groups(&self, map: usize) -> usize;
+    fn group(&self, map: usize, group: usize) -> GroupRow<'_>;
+    fn group_path(&self, map: usize, group: usize, path: usize) -> PathRow<'_>;
+    /// All paths that are known, orphans included.
+    fn paths(&self) -> usize;
+    fn path(&self, path: usize) -> PathRow<'_>;
+}
+
+/// The word of a dm path state.
+pub const fn dm_word(state: DmPathState) -> &'static str {
+    match state {
+        DmPathState::Undefined => "undef",
+        DmPathState::Active => "active",
+        DmPathState::Failed => "failed",
+    }
+}
+
+/// The word of a group state.
+pub const fn group_word(state: GroupState) -> &'static str {
+    match state {
+        GroupState::Undefined => "undef",
+        GroupState::Enabled => "enabled",
+        GroupState::Disabled => "disabled",
+        GroupState::Active => "active",
+    }
+}
+
+/// The word of the device's own state in sysfs, as the peer's `%o`.
+pub const fn sys_word(state: SysState) -> &'static str {
+    match state {
+        SysState::Running => "running",
+        SysState::Offline | SysState::TransportOffline => "offline",
+        _ => "unknown",
+    }
+}
+
+#[cfg(test)]
+pub mod fixture {
+    //! Two maps made by hand.
+    use super::*;
+    use crate::model::{Hctl, Protocol};
+    use core::fmt::Write;
+
+    pub struct Fixture {
+        pub disks: [PathFacts; 4],
+    }
+
+    fn disk(name: &str, host: u32, minor: u32) -> PathFacts {
+        let mut facts = PathFacts {
+            devno: DevNo::new(8, minor),
+            hctl: Some(Hctl { host, channel: 0, target: 0, lun: 1 }),
+            protocol: Protocol::ScsiFcp,
+            sys_state: SysState::Running,
+            ..PathFacts::default()
+        };
+        facts.name.push_str(name).unwrap();
+        facts.vendor.push_str("ACME").unwrap();
+        facts.product.push_str("Disk \"7\"").unwrap();
+        write!(facts.target_node, "0x5000{host}").unwrap();
+        facts
+    }
+
+    impl Fixture {
+        pub fn new() -> Fixture {
+            Fixture { disks: [disk("sda", 2, 0), disk("sdb", 3, 16), disk("sdc", 4, 32), disk("sdaa", 10, 416)] }
+        }
+    }
+
+    impl View for Fixture {
+        fn maps(&self) -> usize {
+            1
+        }
+        fn map(&self, _: usize) -> MapRow<'_> {
+            MapRow {
+                name: "mpatha",
+                wwid: "3600a",
+                devno: DevNo::new(254, 3),
+                disk: Some(&self.disks[0]),
+                size: Sectors(16384),
+                features: "1 queue_if_no_path",
+                handler: "1 alua",
+                usable: 2,
+                queueing: Queueing::Seconds(7),
+                failback: Failback::After(9),
+                action: "",
+                ..MapRow::default()
+            }
+        }
+        fn groups(&self, _: usize) -> usize {
+            2
+        }
+        fn group(&self, _: usize, group: usize) -> GroupRow<'_> {
+            if group == 0 {
+                GroupRow { selector: "service-time 0", prio: 50, state: GroupState::Active, marginal: false, paths: 2 }
+            } else {
+                GroupRow { selector: "service-time 0", prio: 10, state: GroupState::Enabled, marginal: false, paths: 1 }
+            }
+        }
+        fn group_path(&self, _: usize, group: usize, path: usize) -> PathRow<'_> {
+            self.path(group * 2 + path)
+        }
+        fn paths(&self) -> usize {
+            4
+        }
+        fn path(&self, path: usize) -> PathRow<'_> {
+            PathRow {
+                facts: &self.disks[path],
+                dm: if path == 1 { DmPathState::Failed } else { DmPathState::Active },
+                state: if path == 1 { PathState::Down } else { PathState::Up },
+                prio: Prio(if path < 2 { 50 } else { 10 }),
+                checker: "tur",
+                map: (path < 3).then_some("mpatha"),
+                marginal: false,
+                failures: 1,
+                next_check: (path < 3).then_some((2, 5)),
+                partial: false,
+            }
+        }
+    }
+}
