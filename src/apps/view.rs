@@ -119,14 +119,14 @@ pub const fn sys_word(state: SysState) -> &'static str {
 }
 
 #[cfg(test)]
-pub mod fixture {
+pub(crate) mod fixture {
     //! Two maps made by hand.
     use super::*;
     use crate::model::{Hctl, Protocol};
     use core::fmt::Write;
 
-    pub struct Fixture {
-        pub disks: [PathFacts; 4],
+    pub(crate) struct Fixture {
+        pub(crate) disks: [PathFacts; 4],
     }
 
     fn disk(name: &str, host: u32, minor: u32) -> PathFacts {
@@ -145,7 +145,7 @@ pub mod fixture {
     }
 
     impl Fixture {
-        pub fn new() -> Fixture {
+        pub(crate) fn new() -> Fixture {
             Fixture { disks: [disk("sda", 2, 0), disk("sdb", 3, 16), disk("sdc", 4, 32), disk("sdaa", 10, 416)] }
         }
     }

@@ -1,0 +1,3 @@
+#!/bin/sh
+# Before any uevent is replayed: the daemon listens first, so no path is seen by others before it is claimed.
+getargbool 1 rd.corepath && getargbool 1 rd.multipath && ! getarg nompath && [ "$(getarg multipath=)" != off ] && corepath daemon --name @corepath --background

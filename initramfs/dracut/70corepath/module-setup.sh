@@ -1,0 +1,48 @@
+#!/bin/bash
+# dracut module: root on a multipathed disk by one static binary. No file of the image depends on the storage: which disk is
+# claimed is decided at boot from VPD 0x83 and the kernel command line.
+
+check() {
+    require_binaries corepath || return 1
+    if [[ $hostonly ]] || [[ $mount_needs ]]; then
+        local dm
+        for dm in /sys/block/dm-*/dm/uuid; do
+            [[ -e $dm ]] && [[ $(< "$dm") == mpath-* ]] && return 0
+        done
+        return 255
+    fi
+    return 0
+}
+
+depends() {
+    echo rootfs-block dm
+    return 0
+}
+
+cmdline() {
+    printf ' rd.driver.pre=%s' dm_multipath scsi_dh_alua scsi_dh_emc scsi_dh_rdac scsi_dh_hp_sw
+}
+
+installkernel() {
+    # Named one by one: symbol matching misses selectors, and the kernel asks for them only when a table is loaded.
+    hostonly='' instmods dm_mod dm_multipath dm_service_time dm_queue_length dm_round_robin \
+        =drivers/scsi/device_handler sd_mod sg
+    hostonly='' instmods -o dm_historical_service_time dm_io_affinity
+}
+
+install() {
+    inst_binary corepath
+    inst_multiple -o /etc/multipath.conf "/etc/multipath/conf.d/*.conf"
+    inst_rules 60-corepath.rules
+    inst_simple "$moddir/corepath.conf" /etc/modules-load.d/corepath.conf
+    if dracut_module_included systemd; then
+        inst_simple "$systemdsystemunitdir/corepath.service"
+        inst_simple "$systemdsystemunitdir/corepath-wait-root.service"
+        $SYSTEMCTL -q --root "$initdir" add-wants sysinit.target corepath.service
+        $SYSTEMCTL -q --root "$initdir" add-requires initrd-root-device.target corepath-wait-root.service
+    else
+        inst_hook pre-trigger 02 "$moddir/corepath-start.sh"
+        inst_hook pre-mount 02 "$moddir/corepath-wait.sh"
+    fi
+    inst_hook shutdown 20 "$moddir/corepath-shutdown.sh"
+}
