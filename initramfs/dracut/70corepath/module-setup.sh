@@ -32,6 +32,8 @@ installkernel() {
 
 install() {
     inst_binary corepath
+    # Started under this name, systemd and others leave it alive across switch_root (first byte of argv[0]).
+    ln_r "$(command -v corepath)" /usr/sbin/@corepath
     inst_multiple -o /etc/multipath.conf "/etc/multipath/conf.d/*.conf"
     inst_rules 60-corepath.rules
     inst_simple "$moddir/corepath.conf" /etc/modules-load.d/corepath.conf
