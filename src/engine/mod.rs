@@ -5,7 +5,9 @@
 //! TABLE_STATUS and VPD 0x83 said.
 
 mod action;
+pub mod balance;
 mod event;
+pub mod group;
 mod note;
 
 pub use action::{Action, Attribute, Refusal, Refused};
