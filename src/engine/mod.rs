@@ -6,6 +6,7 @@
 
 mod action;
 pub mod balance;
+pub mod claim;
 mod event;
 pub mod group;
 mod note;
@@ -52,6 +53,10 @@ pub enum Reason {
     MissingProperty,
     /// No WWID, or one of blanks or zeros.
     NoIdentity,
+    /// Not taken: several paths, but the identity is only a serial number or a vendor's text, which two disks may share.
+    WeakIdentity,
+    /// An array's stand-in for a LUN that is not bound.
+    Lunz,
     /// Virtual (loop, ram, zram, rbd, dm, md) or of a kind we do not handle.
     Virtual,
     /// Native NVMe multipath owns it.
