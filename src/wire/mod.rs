@@ -2,6 +2,7 @@
 //!
 //! Total on any input: no panic, no over-read, overflow is malformed. No clock, no fd, no log, no configuration, no engine.
 
+pub mod cursor;
 pub mod dm;
 pub mod scsi;
 pub mod table;
