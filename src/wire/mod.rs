@@ -4,5 +4,6 @@
 
 pub mod cursor;
 pub mod dm;
+pub mod partition;
 pub mod scsi;
 pub mod table;
