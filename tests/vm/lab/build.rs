@@ -1,0 +1,43 @@
+//! Programs that the lab builds: the guest's helper, and the path of corepath itself.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::host;
+
+/// The corepath executable under test: COREPATH_BIN, else the one that cargo built for this test target.
+pub fn corepath() -> PathBuf {
+    if let Some(path) = std::env::var_os("COREPATH_BIN") {
+        return PathBuf::from(path);
+    }
+    match option_env!("CARGO_BIN_EXE_corepath") {
+        Some(built) => PathBuf::from(built),
+        None => panic!("this target was built without the corepath binary: use the default features, or set COREPATH_BIN"),
+    }
+}
+
+/// The guest's helper (tools/guest.rs), linked statically against the machine's C library so that it runs in an image
+/// that has none. Built once for each text of its source and each compiler.
+pub fn guest_helper() -> Vec<u8> {
+    let source = host::lab_dir().join("tools/guest.rs");
+    let text = fs::read(&source).unwrap_or_else(|e| panic!("cannot read {}: {e}", source.display()));
+    let rustc = std::env::var_os("RUSTC").map_or_else(|| PathBuf::from("rustc"), PathBuf::from);
+    let version = host::must(Command::new(&rustc).arg("-vV"));
+    let dir = host::cache().join("tools");
+    host::make_dir(&dir);
+    let out = dir.join(format!("guest-{}", host::digest([text.as_slice(), version.as_slice()])));
+    let _lock = host::Lock::wait("tools");
+    if !out.exists() {
+        let part = host::part(&out);
+        host::must(
+            Command::new(&rustc)
+                .args(["--edition", "2024", "--crate-name", "guest", "-D", "warnings", "-O"])
+                .args(["-C", "target-feature=+crt-static", "-C", "panic=abort", "-C", "strip=symbols", "-o"])
+                .arg(&part)
+                .arg(&source),
+        );
+        fs::rename(&part, &out).unwrap_or_else(|e| panic!("cannot make {}: {e}", out.display()));
+    }
+    fs::read(&out).unwrap_or_else(|e| panic!("cannot read {}: {e}", out.display()))
+}

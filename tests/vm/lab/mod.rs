@@ -1,0 +1,45 @@
+//! The VM lab: boots Debian kernels under QEMU and drives them from a test.
+//!
+//! It is host-side std code; nothing of it is shipped. README.md beside this folder says how to write a scenario.
+//! It never skips: what cannot be had (a tool, a kernel, a package) ends the test with a sentence that says what and why.
+#![allow(dead_code)] // Every test target that includes the lab uses a part of it.
+
+pub mod agent;
+pub mod apt;
+pub mod build;
+pub mod cpio;
+pub mod host;
+pub mod image;
+pub mod kernel;
+pub mod machine;
+pub mod nbd;
+pub mod peer;
+pub mod qmp;
+
+pub use kernel::Kernel;
+pub use machine::Vm;
+
+/// Writes one test per kernel for a scenario: `scenario! { fn name(kernel) { ... } }` becomes the tests
+/// `name::on_6_1` and `name::on_6_12`. A kernel that COREPATH_VM_KERNELS leaves out on purpose is said so on stderr.
+#[macro_export]
+macro_rules! scenario {
+    ($(#[$meta:meta])* fn $name:ident($kernel:ident) $body:block) => {
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            $(#[$meta])*
+            fn scenario($kernel: &$crate::lab::Kernel) $body
+
+            #[test]
+            fn on_6_1() {
+                $crate::lab::kernel::with("6.1", scenario);
+            }
+
+            #[test]
+            fn on_6_12() {
+                $crate::lab::kernel::with("6.12", scenario);
+            }
+        }
+    };
+}

@@ -1,0 +1,6 @@
+//! Scenarios on real kernels: one test per scenario and kernel. README.md beside this file says how to write, run and
+//! debug one.
+#![allow(unreachable_pub)] // The lab is written as a library; here it is part of one test program.
+
+mod lab;
+mod scenarios_lab;

@@ -1,0 +1,150 @@
+//! The lab itself: boots, disks, hot-plug, faults and verified writes must be what the other scenarios take them for.
+
+use std::time::Duration;
+
+use crate::lab::{Vm, agent, nbd};
+use crate::scenario;
+
+const MIB: u64 = 1 << 20;
+
+scenario! {
+    /// The right kernel, quickly; scsi_debug with 2 LUNs behind 4 hosts is 8 disks of 2 identities.
+    fn boots_and_scans(kernel) {
+        let guest = Vm::new(kernel).boot();
+        println!("vm: {} ready after {:?}", kernel.release, guest.boot_time);
+        assert_eq!(guest.ok("uname -r"), kernel.release);
+        assert!(guest.boot_time < Duration::from_secs(30), "booting took {:?}", guest.boot_time);
+
+        guest.ok("modprobe scsi_debug add_host=4 max_luns=2 vpd_use_hostno=0 per_host_store=0 dev_size_mb=8");
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 8 ]", Duration::from_secs(20));
+        let wwids = guest.until("cat /sys/block/sd*/device/wwid", Duration::from_secs(5));
+        let mut wwids: Vec<&str> = wwids.lines().collect();
+        assert_eq!(wwids.len(), 8);
+        wwids.sort_unstable();
+        wwids.dedup();
+        assert_eq!(wwids.len(), 2, "2 LUNs: {wwids:?}");
+        assert_eq!(guest.disks_of(wwids[0]).len(), 4);
+    }
+}
+
+scenario! {
+    /// Exit codes, both outputs, background jobs, signals, files: what `run` and `spawn` promise.
+    fn agent_tells_the_truth(kernel) {
+        let guest = Vm::new(kernel).boot();
+        assert_eq!(guest.run("echo one; echo two >&2; exit 3").fails(3), "one\ntwo");
+        assert_eq!(guest.run("kill -9 $$").code, 137);
+
+        let data: Vec<u8> = (0..300_000u32).map(|n| (n * 7 % 251) as u8).collect();
+        guest.put("/tmp/deep/data", 0o600, &data);
+        assert_eq!(guest.get("/tmp/deep/data"), data);
+        assert_eq!(guest.ok("stat -c %a /tmp/deep/data"), "600");
+
+        let sleeper = guest.spawn("echo begun; sleep 100");
+        sleeper.line("begun", Duration::from_secs(5));
+        assert_eq!(guest.ok("echo beside"), "beside");
+        assert!(!sleeper.ended());
+        sleeper.signal(15);
+        assert_eq!(sleeper.wait(Duration::from_secs(5)).code, 143);
+
+        // A daemon that keeps the output open does not keep `run` waiting.
+        let output = guest.run("sleep 50 & echo left");
+        assert_eq!(output.ok(), "left");
+        assert!(output.took() < Duration::from_secs(5));
+
+        guest.ok("echo '@seen by=console' >/dev/console");
+        let line = guest.console_line("@seen", Duration::from_secs(5));
+        assert_eq!(agent::marker(&line, "@seen", "by").as_deref(), Some("console"));
+    }
+}
+
+scenario! {
+    /// Two virtio-scsi paths to one file: one identity; unplugged, plugged, resized; offline and running.
+    fn paths_come_and_go(kernel) {
+        let guest = Vm::new(kernel).lun("a", 32 * MIB, 2).lun_later("b", 16 * MIB, 2, 0).boot();
+        let wwid = guest.wwid("a");
+        guest.until(&format!("[ $(grep -lx {wwid} /sys/block/sd*/device/wwid | wc -l) = 2 ]"), Duration::from_secs(10));
+        let (first, second) = (guest.disk("a.0").unwrap(), guest.disk("a.1").unwrap());
+        assert_ne!(first, second);
+
+        // What goes in through one path comes out of the other.
+        guest.ok(&format!("echo through-the-first | dd of=/dev/{first} bs=512 conv=sync,fsync oflag=direct 2>/dev/null"));
+        assert!(guest.ok(&format!("dd if=/dev/{second} bs=512 count=1 iflag=direct 2>/dev/null")).starts_with("through-the-first"));
+        let file = std::fs::read(guest.lun_file("a")).unwrap();
+        assert!(file.starts_with(b"through-the-first"));
+
+        guest.unplug("a.1");
+        guest.until(&format!("[ ! -e /sys/block/{second} ]"), Duration::from_secs(10));
+        guest.plug("a.1");
+        guest.until(&format!("[ $(grep -lx {wwid} /sys/block/sd*/device/wwid | wc -l) = 2 ]"), Duration::from_secs(10));
+
+        assert!(guest.disks_of(&guest.wwid("b")).is_empty());
+        guest.plug("b.0");
+        guest.until(&format!("grep -x {} /sys/block/sd*/device/wwid", guest.wwid("b")), Duration::from_secs(10));
+
+        // The device tells "capacity changed"; rescanning is the guest's business (Linux leaves it to user space).
+        guest.resize("a", 48 * MIB);
+        guest.ok(&format!("echo 1 > /sys/block/{first}/device/rescan"));
+        assert_eq!(guest.ok(&format!("cat /sys/block/{first}/size")), (48 * MIB / 512).to_string());
+
+        let state = format!("/sys/block/{first}/device/state");
+        guest.ok(&format!("echo offline > {state}"));
+        assert_ne!(guest.run(&format!("lab pread /dev/{first} --direct")).code, 0);
+        guest.ok(&format!("echo running > {state}"));
+        guest.ok(&format!("lab pread /dev/{first} --direct"));
+    }
+}
+
+scenario! {
+    /// The verified writer sees what is there: right data is right, a changed byte, a stale and a torn block are not.
+    fn verified_writes(kernel) {
+        let guest = Vm::new(kernel).lun("a", 32 * MIB, 2).boot();
+        guest.until(&format!("[ $(grep -lx {} /sys/block/sd*/device/wwid | wc -l) = 2 ]", guest.wwid("a")), Duration::from_secs(10));
+        let (first, second) = (guest.disk("a.0").unwrap(), guest.disk("a.1").unwrap());
+
+        for mode in ["--direct", "--fsync 16"] {
+            let said = guest.ok(&format!("lab write /dev/{first} --size 8m --secs 2 --state /tmp/state {mode}"));
+            let value = |key| agent::marker(&said, "@written", key).unwrap().parse::<u64>().unwrap();
+            assert!(value("written") > 20, "{said}");
+            assert_eq!((value("errors"), value("wrong")), (0, 0), "{said}");
+            guest.ok(&format!("lab verify /dev/{second} --state /tmp/state --direct"));
+        }
+
+        // Keep the state of one run, write again: now its blocks are too new, and it must say so.
+        guest.ok("cp /tmp/state /tmp/old");
+        guest.ok(&format!("lab write /dev/{first} --size 8m --secs 1 --reads 0 --direct --state /tmp/state"));
+        let said = guest.run(&format!("lab verify /dev/{second} --state /tmp/old --direct")).fails(1);
+        assert!(said.contains("@wrong"), "{said}");
+
+        // One byte of the first written block.
+        guest.ok(&format!("lab verify /dev/{second} --state /tmp/state --direct"));
+        guest.ok(&format!("n=$(sed -n '2{{s/ .*//;p}}' /tmp/state); printf x | dd of=/dev/{second} bs=1 seek=$((n * 4096 + 1000)) conv=notrunc,fsync 2>/dev/null"));
+        let said = guest.run(&format!("lab verify /dev/{first} --state /tmp/state --direct")).fails(1);
+        assert!(said.contains("torn"), "{said}");
+        assert_eq!(agent::marker(&said, "@verified", "wrong").as_deref(), Some("1"), "{said}");
+    }
+}
+
+scenario! {
+    /// The cable of an NBD path: errors while it is pulled, silence while it hangs, and all is well after.
+    fn cables_are_pulled(kernel) {
+        let vm = Vm::new(kernel);
+        let servers = nbd::paths(vm.scratch(), "c", 16 * MIB, 2);
+        let guest = vm.lun_nbd("c", &nbd::sockets(&servers)).boot();
+        guest.until(&format!("[ $(grep -lx {} /sys/block/sd*/device/wwid | wc -l) = 2 ]", guest.wwid("c")), Duration::from_secs(10));
+        let disk = guest.disk("c.0").unwrap();
+        let read = format!("lab pread /dev/{disk} --direct");
+        guest.ok(&read);
+
+        servers[0].set(nbd::Cable::Fails);
+        assert!(guest.run(&read).fails(1).contains("os error 5"));
+        servers[0].set(nbd::Cable::Up);
+        guest.ok(&read);
+
+        servers[0].set(nbd::Cable::Hangs);
+        let hung = guest.spawn(&read);
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(!hung.ended());
+        servers[0].set(nbd::Cable::Up);
+        hung.wait(Duration::from_secs(10)).ok();
+    }
+}
