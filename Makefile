@@ -1,5 +1,4 @@
 # Each target sets up what it needs (as root, from the package registries) and is the same command a person and CI use.
-PREFIX ?= /usr
 DESTDIR ?=
 
 .PHONY: all build test demo bench lint setup install clean
@@ -25,7 +24,9 @@ lint:
 	sh ci.sh lint
 
 install: build
-	target/release/corepath install --root "$(DESTDIR)/" --prefix "$(PREFIX)"
+	install -D -m 755 target/release/corepath "$(DESTDIR)/usr/sbin/corepath"
+	for name in @corepath multipath multipathd multipathc kpartx devmap_name; do ln -sf corepath "$(DESTDIR)/usr/sbin/$$name"; done
+	target/release/corepath install --root "$(DESTDIR)/"
 
 clean:
 	cargo clean

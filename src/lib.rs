@@ -21,6 +21,7 @@ pub mod failback;
 pub mod wire;
 
 // The shell: one kind of system call each, no policy.
+pub mod arena;
 pub mod console;
 pub mod dmioctl;
 pub mod files;

@@ -85,3 +85,64 @@ pub fn write_best_effort(fd: i32, bytes: &[u8]) {
     // SAFETY: the pointer and length are those of a live slice.
     unsafe { syscall6(nr::WRITE, fd as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0) };
 }
+
+/// Share memory, files and signals with the caller; one process.
+const CLONE_FLAGS: usize = 0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000; // VM FS FILES SIGHAND THREAD SYSVSEM
+
+/// Starts a thread that calls `run(arg)` on the stack that ends at `top`.
+///
+/// # Safety
+/// `top` is the 16-aligned end of memory that is the thread's alone for ever; `arg` means to `run` what it expects.
+#[cfg(target_arch = "x86_64")]
+pub unsafe fn spawn(top: *mut u8, run: extern "C" fn(usize) -> !, arg: usize) -> Result<(), crate::fault::Errno> {
+    let result: isize;
+    // SAFETY: the child runs on its own stack and never returns through this frame: it goes from clone straight into `run`.
+    unsafe {
+        core::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") nr::CLONE as isize => result,
+            in("rdi") CLONE_FLAGS, in("rsi") top, in("rdx") 0usize, in("r10") 0usize, in("r8") 0usize,
+            in("r12") arg, in("r13") run,
+            lateout("rcx") _, lateout("r11") _, options(nostack)
+        );
+    }
+    check(result).map(|_| ())
+}
+
+/// Starts a thread that calls `run(arg)` on the stack that ends at `top`.
+///
+/// # Safety
+/// `top` is the 16-aligned end of memory that is the thread's alone for ever; `arg` means to `run` what it expects.
+#[cfg(target_arch = "aarch64")]
+pub unsafe fn spawn(top: *mut u8, run: extern "C" fn(usize) -> !, arg: usize) -> Result<(), crate::fault::Errno> {
+    let result: isize;
+    // SAFETY: as on x86_64.
+    unsafe {
+        core::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, #0",
+            "mov x30, #0",
+            "mov x0, x20",
+            "blr x21",
+            "brk #1",
+            "2:",
+            in("x8") nr::CLONE, inlateout("x0") CLONE_FLAGS as isize => result,
+            in("x1") top, in("x2") 0usize, in("x3") 0usize, in("x4") 0usize,
+            in("x20") arg, in("x21") run, options(nostack)
+        );
+    }
+    check(result).map(|_| ())
+}
+
+/// The kernel's convention: -4095..-1 is an error number.
+pub fn check(result: isize) -> Result<usize, crate::fault::Errno> {
+    if (-4095..0).contains(&result) { Err(crate::fault::Errno(-result as u16)) } else { Ok(result as usize) }
+}

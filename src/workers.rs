@@ -1,1 +1,284 @@
-//! To be filled.
+#![allow(unsafe_code)]
+//! The worker pool: threads made once, before the seal, each with a fixed guarded stack and one job slot. Everything that can sleep on
+//! a device runs here; the main thread only hands over and collects.
+//!
+//! A hung job parks its worker: it cannot be cancelled (no system call takes a command back from the block layer). So the pool is
+//! divided into kinds, and who may use how much of it is the caller's policy. Hand-off is a futex on the slot; completions are one bit
+//! each in a shared word and one eventfd write when the word was empty, so that many completions cost one wake-up.
+//!
+//! System calls: mmap, mprotect, clone (at start only); futex, write (eventfd).
+//!
+//! # Safety
+//! A slot's job is touched by the main thread in states IDLE and DONE only, by its worker in BUSY only; the state word changes hands
+//! with release and acquire. Stacks and slots live as long as the process and are never moved.
+
+use crate::fault::{Errno, Full};
+use crate::raw;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+use rustix::thread::futex;
+
+/// Most workers one pool may have: a bit each in the completion word.
+pub const MOST: usize = 64;
+
+const IDLE: u32 = 0;
+const BUSY: u32 = 1;
+const DONE: u32 = 2;
+
+/// What a worker does with a job. Runs on the worker's stack; may sleep, may not panic, allocate or touch what the main thread owns.
+pub trait Work: 'static {
+    fn work(&mut self);
+}
+
+/// One worker's job slot.
+#[repr(align(64))]
+pub struct Slot<J> {
+    state: AtomicU32,
+    index: u32,
+    done: &'static Completions,
+    job: UnsafeCell<J>,
+}
+
+// SAFETY: `job` is reached by one thread at a time, as the module head says.
+unsafe impl<J: Send> Sync for Slot<J> {}
+
+/// Which slots are done and not yet collected, and the eventfd that tells of it.
+pub struct Completions {
+    bits: AtomicU64,
+    event: AtomicI32,
+}
+
+impl Completions {
+    pub const fn new() -> Completions {
+        Completions { bits: AtomicU64::new(0), event: AtomicI32::new(-1) }
+    }
+
+    fn tell(&self, index: u32) {
+        if self.bits.fetch_or(1 << index, Ordering::Release) == 0 {
+            let event = self.event.load(Ordering::Relaxed);
+            if event >= 0 {
+                // SAFETY: the eventfd is open for the life of the process; a failed write only delays collection to the next turn.
+                let _ = rustix::io::write(unsafe { BorrowedFd::borrow_raw(event) }, &1u64.to_ne_bytes());
+            }
+        }
+    }
+}
+
+impl Default for Completions {
+    fn default() -> Completions {
+        Completions::new()
+    }
+}
+
+/// The pool, as the main thread sees it.
+pub struct Crew<J: 'static> {
+    slots: &'static [Slot<J>],
+    done: &'static Completions,
+    /// Bit set: handed over and not collected.
+    out: u64,
+    /// Bit set: a thread runs it.
+    alive: u64,
+}
+
+/// Makes one slot; the caller keeps all of them in one slice of the arena.
+pub fn slot<J>(index: usize, done: &'static Completions, job: J) -> Slot<J> {
+    Slot { state: AtomicU32::new(IDLE), index: index as u32, done, job: UnsafeCell::new(job) }
+}
+
+extern "C" fn run<J: Work>(slot: usize) -> ! {
+    // SAFETY: `start` passes the address of a slot that lives for ever.
+    let slot = unsafe { &*(slot as *const Slot<J>) };
+    loop {
+        while slot.state.load(Ordering::Acquire) != BUSY {
+            let seen = slot.state.load(Ordering::Relaxed);
+            if seen != BUSY {
+                let _ = futex::wait(&slot.state, futex::Flags::PRIVATE, seen, None);
+            }
+        }
+        // SAFETY: state BUSY: the main thread gave the job away with release and does not touch it until DONE.
+        unsafe { (*slot.job.get()).work() };
+        slot.state.store(DONE, Ordering::Release);
+        slot.done.tell(slot.index);
+    }
+}
+
+impl<J: Work + Send> Crew<J> {
+    /// Starts one thread per slot with `stack` bytes each (a guard page below comes on top). `event` is the eventfd the main loop waits
+    /// on. Gives up at the first thread that cannot be made: a pool smaller than promised could leave its reserved workers out.
+    pub fn start(slots: &'static [Slot<J>], done: &'static Completions, event: BorrowedFd<'_>, stack: usize) -> Result<Crew<J>, Errno> {
+        if slots.len() > MOST {
+            return Err(Errno::NOSPC);
+        }
+        done.event.store(event.as_fd().as_raw_fd(), Ordering::Relaxed);
+        let stack = (stack + 4095) & !4095;
+        let mut crew = Crew { slots, done, out: 0, alive: 0 };
+        for slot in slots {
+            // SAFETY: a fresh mapping becomes the thread's stack for ever; its lowest page is made unreachable before the thread exists.
+            unsafe {
+                let base = rustix::mm::mmap_anonymous(
+                    core::ptr::null_mut(),
+                    stack + 4096,
+                    ProtFlags::READ | ProtFlags::WRITE,
+                    MapFlags::PRIVATE | MapFlags::STACK,
+                )
+                .map_err(|e| Errno(e.raw_os_error() as u16))?;
+                rustix::mm::mprotect(base, 4096, MprotectFlags::empty()).map_err(|e| Errno(e.raw_os_error() as u16))?;
+                let top = base.cast::<u8>().add(stack + 4096);
+                raw::spawn(top, run::<J>, slot as *const Slot<J> as usize)?;
+            }
+            crew.alive |= 1 << slot.index;
+        }
+        Ok(crew)
+    }
+
+    pub fn workers(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Is this worker free?
+    pub fn idle(&self, index: usize) -> bool {
+        index < self.slots.len() && self.out & (1 << index) == 0
+    }
+
+    /// A free worker among `kind`, a bit mask of workers.
+    pub fn free(&self, kind: u64) -> Option<usize> {
+        let candidates = self.alive & kind & !self.out;
+        (candidates != 0).then(|| candidates.trailing_zeros() as usize)
+    }
+
+    /// How many of `kind` are free.
+    pub fn free_count(&self, kind: u64) -> u32 {
+        (self.alive & kind & !self.out).count_ones()
+    }
+
+    /// The job of a worker that is free, to be filled before [`Crew::submit`].
+    pub fn job(&mut self, index: usize) -> Result<&mut J, Full> {
+        if !self.idle(index) {
+            return Err(Full);
+        }
+        // SAFETY: not handed over, so the worker does not touch it; `&mut self` keeps it to one borrow.
+        Ok(unsafe { &mut *self.slots[index].job.get() })
+    }
+
+    /// Hands the filled job over.
+    pub fn submit(&mut self, index: usize) -> Result<(), Full> {
+        if !self.idle(index) {
+            return Err(Full);
+        }
+        let slot = &self.slots[index];
+        self.out |= 1 << index;
+        slot.state.store(BUSY, Ordering::Release);
+        let _ = futex::wake(&slot.state, futex::Flags::PRIVATE, 1);
+        Ok(())
+    }
+
+    /// The next finished job, with its worker's index. The job stays the caller's until it is submitted again.
+    pub fn collect(&mut self) -> Option<(usize, &mut J)> {
+        let done = self.done.bits.load(Ordering::Acquire) & self.out;
+        if done == 0 {
+            return None;
+        }
+        let index = done.trailing_zeros() as usize;
+        self.done.bits.fetch_and(!(1 << index), Ordering::AcqRel);
+        let slot = &self.slots[index];
+        if slot.state.load(Ordering::Acquire) != DONE {
+            return None;
+        }
+        slot.state.store(IDLE, Ordering::Relaxed);
+        self.out &= !(1 << index);
+        // SAFETY: DONE was seen with acquire: the worker has let go of the job.
+        Some((index, unsafe { &mut *slot.job.get() }))
+    }
+
+    /// Workers that have been handed a job which is not collected yet.
+    pub fn busy(&self) -> u64 {
+        self.out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::Arena;
+    use std::time::{Duration, Instant};
+
+    struct Sum {
+        from: u64,
+        to: u64,
+        total: u64,
+        hang: i32,
+    }
+
+    impl Work for Sum {
+        fn work(&mut self) {
+            if self.hang >= 0 {
+                let mut byte = [0u8];
+                // SAFETY: the test keeps the pipe open.
+                let _ = rustix::io::read(unsafe { BorrowedFd::borrow_raw(self.hang) }, &mut byte);
+            }
+            self.total = (self.from..self.to).sum();
+        }
+    }
+
+    fn crew(n: usize) -> (Crew<Sum>, rustix::fd::OwnedFd) {
+        let mut arena = Arena::map(n * 256 + 4096).unwrap();
+        let done = arena.put(Completions::new()).unwrap();
+        let done: &'static Completions = done;
+        let slots = arena.take(n, |i| slot(i, done, Sum { from: 0, to: 0, total: 0, hang: -1 })).unwrap();
+        let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+        (Crew::start(slots, done, event.as_fd(), 64 * 1024).unwrap(), event)
+    }
+
+    fn wait(event: &rustix::fd::OwnedFd) {
+        let mut count = [0u8; 8];
+        rustix::io::read(event, &mut count).unwrap();
+    }
+
+    #[test]
+    fn every_job_comes_back_once() {
+        let (mut crew, event) = crew(4);
+        let (mut sent, mut got) = (0u64, 0u64);
+        while got < 100_000 {
+            while sent < 100_000
+                && let Some(i) = crew.free(u64::MAX)
+            {
+                let job = crew.job(i).unwrap();
+                (job.from, job.to) = (sent, sent + 2);
+                crew.submit(i).unwrap();
+                sent += 1;
+            }
+            wait(&event);
+            while let Some((_, job)) = crew.collect() {
+                assert_eq!(job.total, job.from * 2 + 1);
+                got += 1;
+            }
+        }
+        assert_eq!(crew.busy(), 0);
+    }
+
+    #[test]
+    fn a_hung_job_parks_its_worker_only() {
+        let (mut crew, event) = crew(3);
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        crew.job(0).unwrap().hang = reader.as_raw_fd();
+        crew.submit(0).unwrap();
+        let begin = Instant::now();
+        for n in 0..100 {
+            let i = crew.free(!1).unwrap();
+            crew.job(i).unwrap().to = n;
+            crew.submit(i).unwrap();
+            wait(&event);
+            while let Some((i, _)) = crew.collect() {
+                assert_ne!(i, 0);
+            }
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        assert!(crew.job(0).is_err() && crew.submit(0).is_err());
+        assert_eq!(crew.free(1), None);
+        rustix::io::write(&writer, b"x").unwrap();
+        wait(&event);
+        assert_eq!(crew.collect().unwrap().0, 0);
+    }
+}

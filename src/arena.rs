@@ -1,0 +1,112 @@
+#![allow(unsafe_code)]
+//! The one mapping that holds every table: sized at start from what sysfs and the configuration hold, handed out once, never freed.
+//!
+//! A bump slice over anonymous memory; nothing is ever returned to it, so a slice that was handed out lives as long as the process.
+//! Full is an answer. After the seal nothing more is mapped (seccomp kills the process that tries).
+//!
+//! System calls: mmap.
+//!
+//! # Safety
+//! The mapping is private, zeroed, made here and owned by this value alone; the bump slice hands out disjoint parts of it.
+
+use crate::fault::{Errno, Full};
+use core::alloc::Layout;
+use core::mem::MaybeUninit;
+use rustix::mm::{MapFlags, ProtFlags};
+use static_alloc::bump::BumpSlice;
+
+/// Memory handed out from front to back.
+pub struct Arena {
+    bump: &'static BumpSlice,
+    size: usize,
+    used: usize,
+}
+
+/// Room for the allocator's own bookkeeping and for alignment.
+const SLACK: usize = 64;
+
+impl Arena {
+    /// Maps `size` bytes, rounded up to pages.
+    pub fn map(size: usize) -> Result<Arena, Errno> {
+        let size = size.checked_add(SLACK + 4095).ok_or(Errno::NOMEM)? & !4095;
+        // SAFETY: a fresh anonymous mapping, kept for ever, referred to by nothing else.
+        let memory: &'static mut [MaybeUninit<u8>] = unsafe {
+            let base = rustix::mm::mmap_anonymous(core::ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+                .map_err(|e| Errno(e.raw_os_error() as u16))?;
+            core::slice::from_raw_parts_mut(base.cast(), size)
+        };
+        let bump = BumpSlice::from_memory(memory).ok_or(Errno::NOMEM)?;
+        Ok(Arena { bump, size, used: 0 })
+    }
+
+    /// Bytes mapped.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Bytes handed out (without alignment losses).
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// A slice of `count` values, each made by `make` from its index.
+    pub fn take<T: 'static>(&mut self, count: usize, mut make: impl FnMut(usize) -> T) -> Result<&'static mut [T], Full> {
+        let layout = Layout::array::<T>(count).map_err(|_| Full)?;
+        if layout.size() == 0 {
+            return Ok(&mut []);
+        }
+        let place = self.bump.alloc(layout).ok_or(Full)?.as_ptr().cast::<T>();
+        self.used += layout.size();
+        // SAFETY: `place` is aligned room for `count` values that nothing else refers to; every one is written before the slice exists.
+        unsafe {
+            for i in 0..count {
+                place.add(i).write(make(i));
+            }
+            Ok(core::slice::from_raw_parts_mut(place, count))
+        }
+    }
+
+    /// One value.
+    pub fn put<T: 'static>(&mut self, value: T) -> Result<&'static mut T, Full> {
+        let mut value = Some(value);
+        // `take` calls back exactly once for one value.
+        let slice = self.take(1, |_| value.take())?;
+        match slice {
+            [Some(place)] => Ok(place),
+            _ => Err(Full),
+        }
+    }
+
+    /// `count` zeroed bytes on a page boundary.
+    pub fn pages(&mut self, count: usize) -> Result<&'static mut [u8], Full> {
+        let layout = Layout::from_size_align(count, 4096).map_err(|_| Full)?;
+        let place = self.bump.alloc(layout).ok_or(Full)?.as_ptr();
+        self.used += count;
+        // SAFETY: as in `take`; bytes need no more than being written, and the mapping is zeroed.
+        unsafe {
+            core::ptr::write_bytes(place, 0, count);
+            Ok(core::slice::from_raw_parts_mut(place, count))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_disjoint_and_full_is_an_answer() {
+        let mut arena = Arena::map(8192).unwrap();
+        let a = arena.take(100, |i| i as u32).unwrap();
+        let b = arena.take(10, |_| 0xaau8).unwrap();
+        let c = arena.put([7u64; 4]).unwrap();
+        a[99] = 5;
+        b[0] = 1;
+        assert_eq!(a[98], 98);
+        assert_eq!(*c, [7; 4]);
+        assert!(arena.take(8192, |_| 0u64).is_err());
+        assert_eq!(arena.take(2, |_| 9u16).unwrap(), &[9, 9]);
+        let page = Arena::map(3 * 4096).unwrap().pages(4096).unwrap();
+        assert_eq!(page.as_ptr() as usize % 4096, 0);
+    }
+}
