@@ -9,7 +9,9 @@ pub mod balance;
 pub mod claim;
 mod event;
 pub mod group;
+pub mod names;
 mod note;
+pub mod selector;
 
 pub use action::{Action, Attribute, Refusal, Refused};
 pub use event::{Ask, DmAnswer, Event, LiveMap, PartitionSlot, Ticket};
