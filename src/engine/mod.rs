@@ -6,6 +6,7 @@
 
 mod action;
 pub mod balance;
+pub mod checker;
 pub mod claim;
 mod event;
 pub mod group;

@@ -2,8 +2,16 @@
 //!
 //! Total on any input: no panic, no over-read, overflow is malformed. No clock, no fd, no log, no configuration, no engine.
 
+pub mod capacity;
 pub mod cursor;
 pub mod dm;
+pub mod emc;
+pub mod inquiry;
+pub mod mode;
 pub mod partition;
+pub mod rdac;
 pub mod scsi;
+pub mod sense;
 pub mod table;
+pub mod uevent;
+pub mod vpd;
