@@ -54,6 +54,23 @@ impl From<Outcome> for Cause {
     }
 }
 
+impl From<Cause> for super::Cause {
+    /// As a note carries it; `status` shows the checker's own words.
+    fn from(cause: Cause) -> super::Cause {
+        match cause {
+            Cause::Plain => super::Cause::Good,
+            Cause::Sense(Sense { key, asc, ascq, .. }) => super::Cause::Sense { key, asc, ascq },
+            Cause::ReservationConflict => super::Cause::Status(crate::wire::scsi::status::RESERVATION_CONFLICT),
+            Cause::Status(status) => super::Cause::Status(status),
+            Cause::Host(code) => super::Cause::Host(code),
+            Cause::Errno(errno) => super::Cause::Errno(errno),
+            Cause::Emc(emc::Fault::WwnChanged) => super::Cause::WwidChanged,
+            Cause::Emc(_) | Cause::Rdac(_) | Cause::Malformed => super::Cause::Array,
+            Cause::Driver(_) | Cause::ShortRead(_) => super::Cause::Unknown,
+        }
+    }
+}
+
 /// What a checker says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Verdict {

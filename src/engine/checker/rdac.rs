@@ -75,11 +75,12 @@ fn prepare(checker: &mut Checker, reply: &Reply<'_>, outcome: Outcome, memory: &
         checker.stage = ASK_CURRENT;
         return checker.send(Command::mode_sense10(mode::CONTROL, 0, mode::ALLOCATION));
     }
-    if done && checker.stage == ASK_CURRENT {
-        if let Some(select) = mode::set_tas(reply.data) {
-            checker.stage = SET;
-            return checker.send(select);
-        }
+    if done
+        && checker.stage == ASK_CURRENT
+        && let Some(select) = mode::set_tas(reply.data)
+    {
+        checker.stage = SET;
+        return checker.send(select);
     }
     // A path that nobody answers on is asked again next time.
     memory.rdac_prepared = !matches!(outcome, Outcome::Host(_) | Outcome::Driver(_) | Outcome::Errno(_));
