@@ -1,1 +1,284 @@
-//! To be filled.
+#![allow(unsafe_code)]
+//! Where lines go: the kernel's log (/dev/kmsg) and standard error, through a ring with counted loss. Makes no sentences and has no policy.
+//!
+//! Writing to kmsg allocates in the kernel and may sleep, so after the seal the clerk does it: the main thread puts lines into the
+//! ring, the clerk is handed what is there. When the ring is full the newest line is dropped and counted; "lost n" follows when
+//! there is room again.
+//!
+//! System calls: openat, write.
+//!
+//! # Safety
+//! Standard error is borrowed for one write.
+
+use crate::fault::Errno;
+use core::fmt::{self, Write};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+
+/// Longest line; what is longer is cut and marked.
+pub const LINE: usize = 480;
+
+/// Where lines are written to.
+pub struct Sink {
+    kmsg: Option<OwnedFd>,
+    stderr: bool,
+}
+
+impl Sink {
+    /// Standard error only.
+    pub const STDERR: Sink = Sink { kmsg: None, stderr: true };
+
+    /// Opens /dev/kmsg for lines below the daemon's seal.
+    pub fn open(kmsg: bool, stderr: bool) -> Result<Sink, Errno> {
+        let kmsg = match kmsg {
+            true => Some(
+                rustix::fs::open(c"/dev/kmsg", OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
+                    .map_err(|e| Errno(e.raw_os_error() as u16))?,
+            ),
+            false => None,
+        };
+        Ok(Sink { kmsg, stderr })
+    }
+
+    /// One line: `level` is syslog's (0 emergency .. 7 debug).
+    pub fn write(&self, level: u8, text: &str) {
+        let mut line = Line::new();
+        if let Some(kmsg) = &self.kmsg {
+            let _ = write!(line, "<{}>corepath: ", 24 + (level & 7)); // facility daemon
+            let _ = line.write_str(text);
+            line.end();
+            let _ = rustix::io::write(kmsg.as_fd(), line.bytes());
+        }
+        if self.stderr {
+            line.clear();
+            let _ = line.write_str(text);
+            line.end();
+            // SAFETY: descriptor 2 is only borrowed; a closed one answers EBADF.
+            let stderr: BorrowedFd<'_> = unsafe { rustix::stdio::stderr() };
+            let _ = rustix::io::write(stderr, line.bytes());
+        }
+    }
+}
+
+/// One line under construction; cut at [`LINE`] bytes on a character's border.
+pub struct Line {
+    text: [u8; LINE + 1],
+    used: usize,
+    cut: bool,
+}
+
+impl Line {
+    pub const fn new() -> Line {
+        Line { text: [0; LINE + 1], used: 0, cut: false }
+    }
+
+    pub fn clear(&mut self) {
+        (self.used, self.cut) = (0, false);
+    }
+
+    /// Ends the line with a newline, `~` before it when it was cut.
+    pub fn end(&mut self) {
+        if self.cut
+            && let Some(last) = self.used.checked_sub(1)
+        {
+            self.text[last] = b'~';
+        }
+        self.text[self.used] = b'\n';
+        self.used += 1;
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.text[..self.used]
+    }
+
+    pub fn text(&self) -> &str {
+        core::str::from_utf8(self.bytes()).unwrap_or("")
+    }
+}
+
+impl Default for Line {
+    fn default() -> Line {
+        Line::new()
+    }
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            // Text from arrays reaches logs and terminals: no control character passes.
+            let c = if c.is_control() { '?' } else { c };
+            let n = c.len_utf8();
+            if self.used + n > LINE {
+                self.cut = true;
+                break;
+            }
+            c.encode_utf8(&mut self.text[self.used..self.used + n]);
+            self.used += n;
+        }
+        Ok(())
+    }
+}
+
+/// Lines waiting for the clerk: a byte ring of records `level, length (2 bytes), text`.
+pub struct Ring {
+    memory: &'static mut [u8],
+    head: usize,
+    used: usize,
+    lost: u32,
+}
+
+const RECORD: usize = 3;
+
+impl Ring {
+    pub fn new(memory: &'static mut [u8]) -> Ring {
+        Ring { memory, head: 0, used: 0, lost: 0 }
+    }
+
+    /// Lines dropped and not yet told of.
+    pub fn lost(&self) -> u32 {
+        self.lost
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    fn put(&mut self, byte: u8) {
+        let at = (self.head + self.used) % self.memory.len();
+        self.memory[at] = byte;
+        self.used += 1;
+    }
+
+    fn get(&mut self) -> u8 {
+        let byte = self.memory[self.head];
+        self.head = (self.head + 1) % self.memory.len();
+        self.used -= 1;
+        byte
+    }
+
+    fn fits(&self, length: usize) -> bool {
+        self.used + RECORD + length <= self.memory.len()
+    }
+
+    /// Adds a line, or counts it as lost.
+    pub fn push(&mut self, level: u8, text: &str) {
+        if self.lost > 0 {
+            let mut line = Line::new();
+            let _ = write!(line, "lost {} log lines", self.lost);
+            let length = line.bytes().len();
+            if self.fits(length + RECORD + text.len()) {
+                self.lost = 0;
+                self.record(4, line.bytes());
+            }
+        }
+        if self.lost > 0 || text.len() > LINE || !self.fits(text.len()) {
+            self.lost = self.lost.saturating_add(1);
+            return;
+        }
+        self.record(level, text.as_bytes());
+    }
+
+    fn record(&mut self, level: u8, text: &[u8]) {
+        self.put(level);
+        for byte in (text.len() as u16).to_le_bytes() {
+            self.put(byte);
+        }
+        for &byte in text {
+            self.put(byte);
+        }
+    }
+
+    /// Takes the oldest line into `buffer` (at least [`LINE`] bytes); its level and length.
+    pub fn pop(&mut self, buffer: &mut [u8]) -> Option<(u8, usize)> {
+        if self.used < RECORD {
+            return None;
+        }
+        let level = self.get();
+        let length = usize::from(u16::from_le_bytes([self.get(), self.get()])).min(self.used);
+        for i in 0..length {
+            let byte = self.get();
+            if let Some(place) = buffer.get_mut(i) {
+                *place = byte;
+            }
+        }
+        Some((level, length.min(buffer.len())))
+    }
+}
+
+struct Facade;
+
+impl log::Log for Facade {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let mut line = Line::new();
+            let _ = line.write_fmt(*record.args());
+            Sink::STDERR.write(record.level() as u8 + 2, line.text());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Makes `log`'s macros write to standard error, for commands that end. The daemon switches it off at its seal.
+pub fn install(level: log::LevelFilter) {
+    let _ = log::set_logger(&Facade);
+    log::set_max_level(level);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    fn ring(size: usize) -> Ring {
+        Ring::new(vec![0u8; size].leak())
+    }
+
+    fn pop(ring: &mut Ring) -> Option<(u8, std::string::String)> {
+        let mut buffer = [0u8; LINE];
+        let (level, n) = ring.pop(&mut buffer)?;
+        Some((level, std::string::String::from_utf8(buffer[..n].to_vec()).unwrap()))
+    }
+
+    #[test]
+    fn lines_come_out_in_order_around_the_end() {
+        let mut ring = ring(100);
+        for round in 0..50u8 {
+            ring.push(round & 7, "thirty bytes of text, or nearly");
+            ring.push(3, "x");
+            assert_eq!(pop(&mut ring), Some((round & 7, "thirty bytes of text, or nearly".into())));
+            assert_eq!(pop(&mut ring), Some((3, "x".into())));
+            assert_eq!(pop(&mut ring), None);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted_and_told() {
+        let mut ring = ring(64);
+        ring.push(5, "first line that takes up most of the ring");
+        ring.push(5, "second line that does not fit");
+        ring.push(5, "third");
+        assert_eq!(ring.lost(), 2);
+        assert_eq!(pop(&mut ring).unwrap().1, "first line that takes up most of the ring");
+        ring.push(5, "fourth");
+        assert_eq!(pop(&mut ring).unwrap().1, "lost 2 log lines");
+        assert_eq!(pop(&mut ring).unwrap().1, "fourth");
+        assert_eq!(ring.lost(), 0);
+    }
+
+    #[test]
+    fn control_characters_and_length_are_tamed() {
+        let mut line = Line::new();
+        line.write_str("a\x1b[31m\nb").unwrap();
+        assert_eq!(line.text(), "a?[31m?b");
+        for _ in 0..1000 {
+            line.write_str("é").unwrap();
+        }
+        line.end();
+        assert!(line.bytes().len() <= LINE + 1 && line.bytes().ends_with(b"~\n"));
+    }
+}
