@@ -18,6 +18,9 @@ want sfdisk fdisk
 want sgdisk gdisk
 want parted parted
 want mkfs.ext4 e2fsprogs
+want mkfs.xfs xfsprogs
+want mkfs.btrfs btrfs-progs
+want kpartx kpartx
 [ -e /usr/lib/x86_64-linux-gnu/libc.a ] || [ "$(uname -m)" != x86_64 ] || missing="$missing libc6-dev"
 
 if [ -n "$missing" ]; then

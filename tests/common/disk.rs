@@ -58,3 +58,30 @@ impl ReadAt for MemDisk {
         Ok(())
     }
 }
+
+/// An image on disk.
+pub struct FileDisk {
+    file: std::fs::File,
+    size: u64,
+    block_size: u32,
+}
+
+impl FileDisk {
+    pub fn open(path: &std::path::Path, block_size: u32) -> FileDisk {
+        let file = std::fs::File::open(path).unwrap();
+        let size = file.metadata().unwrap().len();
+        FileDisk { file, size, block_size }
+    }
+}
+
+impl ReadAt for FileDisk {
+    fn size(&self) -> u64 {
+        self.size
+    }
+    fn block_size(&self) -> u32 {
+        self.block_size
+    }
+    fn read_at(&mut self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, into, offset).map_err(|_| Errno::IO)
+    }
+}

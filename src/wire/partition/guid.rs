@@ -48,7 +48,7 @@ pub(crate) fn hex(digit: u8) -> Option<u8> {
 }
 
 /// Two lower-case digits. By hand: `{:02x}` brings the padding code of core::fmt along.
-pub(crate) fn write_hex(byte: u8, out: &mut dyn fmt::Write) -> fmt::Result {
+pub(crate) fn write_hex<W: fmt::Write + ?Sized>(byte: u8, out: &mut W) -> fmt::Result {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.write_char(char::from(DIGITS[usize::from(byte >> 4)]))?;
     out.write_char(char::from(DIGITS[usize::from(byte & 15)]))

@@ -1,0 +1,290 @@
+//! `root=` and its kind: text that names one block device -> what to look for, and whether a device is it.
+//!
+//! Understands what the kernel does (`PARTUUID=`, also of DOS tables and with `/PARTNROFF=`, `PARTLABEL=`, `MAJOR:MINOR`), what every
+//! initramfs adds (`UUID=`, `LABEL=`, paths under /dev) and dracut's `block:`. Never opens anything. Rule: block/early-lookup.c.
+
+use crate::model::{DevNo, parse_decimal};
+use crate::wire::links;
+use crate::wire::partition::{Guid, Name, Partition, Unique, guid::hex};
+use crate::wire::superblock::{Ids, Uuid};
+
+/// The value of `PARTUUID=`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PartUuid {
+    Guid(Guid),
+    /// Signature of a DOS table and partition number.
+    Dos(u32, u32),
+}
+
+impl PartUuid {
+    /// A GUID, or `ssssssss-nn` in hexadecimal.
+    pub fn parse(text: &str) -> Option<PartUuid> {
+        if let Some(guid) = Guid::parse(text) {
+            return Some(PartUuid::Guid(guid));
+        }
+        let (signature, number) = text.split_once('-')?;
+        if signature.len() != 8 || number.len() != 2 {
+            return None;
+        }
+        let value = |text: &str| text.bytes().try_fold(0u32, |v, digit| Some(v << 4 | u32::from(hex(digit)?)));
+        Some(PartUuid::Dos(value(signature)?, value(number)?))
+    }
+
+    fn is(self, partition: &Partition) -> bool {
+        match (self, partition.unique) {
+            (PartUuid::Guid(wanted), Unique::Guid(guid)) => wanted == guid,
+            (PartUuid::Dos(signature, number), Unique::Dos(disk)) => signature == disk && number == partition.number,
+            _ => false,
+        }
+    }
+}
+
+/// What a `root=` looks for. Text borrows from the argument.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Root<'a> {
+    /// The partition so many numbers after the one with this id.
+    PartUuid(PartUuid, i32),
+    PartLabel(&'a str),
+    Uuid(Uuid),
+    Label(&'a str),
+    /// A dm device's name, as it stands under /dev/mapper.
+    MapName(&'a str),
+    /// A dm device's uuid (`by-id/dm-uuid-…`).
+    MapUuid(&'a str),
+    /// A disk by an identifier udev links it with, less its prefix; a partition of it by number.
+    Disk {
+        id: DiskId<'a>,
+        partition: Option<u32>,
+    },
+    Device(DevNo),
+    /// A kernel name (`sda2`, `dm-3`): which device that is, sysfs knows.
+    Kernel(&'a str),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskId<'a> {
+    /// `wwn-0x600…`: the hexadecimal digits.
+    Wwn(&'a str),
+    /// `scsi-3600…`: the WWID with its type digit.
+    Scsi(&'a str),
+}
+
+/// A device that could be the root, with what is known of it.
+#[derive(Clone, Copy)]
+pub struct Candidate<'a> {
+    pub devno: DevNo,
+    pub name: &'a str,
+    pub uuid: &'a str,
+    /// Wwid of the disk behind it; empty when unknown.
+    pub wwid: &'a str,
+    /// Its entry and all entries of its table, for a partition.
+    pub partition: Option<(&'a Partition, &'a [Partition])>,
+    pub ids: Option<&'a Ids>,
+}
+
+impl<'a> Root<'a> {
+    /// The value of a `root=` argument; `None` if it names no block device in a way that we know (`nfs`, `/dev/ram0`, an empty one).
+    pub fn parse(text: &'a str) -> Option<Root<'a>> {
+        let text = text.strip_prefix("block:").unwrap_or(text);
+        if let Some(path) = text.strip_prefix("/dev/") {
+            return Root::path(path);
+        }
+        if let Some((tag, value)) = text.split_once('=') {
+            return Root::tag(tag, unquoted(value));
+        }
+        DevNo::parse(text).filter(|_| !text.ends_with('\n')).map(Root::Device)
+    }
+
+    fn tag(tag: &str, value: &'a str) -> Option<Root<'a>> {
+        if value.is_empty() {
+            return None;
+        }
+        Some(match tag {
+            "PARTUUID" => {
+                let (id, offset) = match value.split_once("/PARTNROFF=") {
+                    Some((id, offset)) => (id, offset.parse().ok()?),
+                    None => (value, 0),
+                };
+                Root::PartUuid(PartUuid::parse(id)?, offset)
+            }
+            "PARTLABEL" => Root::PartLabel(value),
+            "UUID" => Root::Uuid(Uuid::parse(value)?),
+            "LABEL" => Root::Label(value),
+            _ => return None,
+        })
+    }
+
+    fn path(path: &'a str) -> Option<Root<'a>> {
+        if path.is_empty() {
+            return None;
+        }
+        let Some((dir, name)) = path.rsplit_once('/') else {
+            return (!path.starts_with("ram") && path != "nfs").then_some(Root::Kernel(path));
+        };
+        if name.is_empty() {
+            return None;
+        }
+        match dir {
+            "mapper" => Some(Root::MapName(name)),
+            "disk/by-uuid" => Root::tag("UUID", name),
+            "disk/by-label" => Root::tag("LABEL", name),
+            "disk/by-partuuid" => Root::tag("PARTUUID", name),
+            "disk/by-partlabel" => Root::tag("PARTLABEL", name),
+            "disk/by-id" => Root::id(name),
+            _ => None,
+        }
+    }
+
+    fn id(name: &'a str) -> Option<Root<'a>> {
+        if let Some(name) = name.strip_prefix("dm-name-") {
+            return Some(Root::MapName(name));
+        }
+        if let Some(uuid) = name.strip_prefix("dm-uuid-") {
+            return Some(Root::MapUuid(uuid));
+        }
+        let (name, partition) = match name.rsplit_once("-part") {
+            Some((disk, number)) => match parse_decimal(number) {
+                Some(number) => (disk, Some(number)),
+                None => (name, None),
+            },
+            None => (name, None),
+        };
+        let id = match name.split_once('-')? {
+            ("wwn", id) => DiskId::Wwn(id.strip_prefix("0x")?),
+            ("scsi", id) => DiskId::Scsi(id),
+            _ => return None,
+        };
+        Some(Root::Disk { id, partition })
+    }
+
+    /// Does this name `candidate`? `Kernel` names nothing here: it must be turned into a device number first.
+    pub fn is(&self, candidate: &Candidate<'_>) -> bool {
+        let partition = candidate.partition.map(|(own, _)| own);
+        match *self {
+            Root::PartUuid(id, offset) => candidate.partition.is_some_and(|(own, table)| {
+                table.iter().any(|p| id.is(p) && i64::from(p.number) + i64::from(offset) == i64::from(own.number))
+            }),
+            Root::PartLabel(label) => partition.is_some_and(|p| !p.name.is_empty() && label_is(label, &p.name)),
+            Root::Uuid(uuid) => candidate.ids.is_some_and(|ids| ids.uuid == uuid),
+            Root::Label(label) => candidate.ids.is_some_and(|ids| ids.label() == label.as_bytes() || links::names(label, ids.label())),
+            Root::MapName(name) => candidate.name == name,
+            Root::MapUuid(uuid) => candidate.uuid == uuid,
+            Root::Disk { id, partition: number } => {
+                let same = match id {
+                    // udev's wwn- leaves the type digit of the WWID out: 3 for NAA.
+                    DiskId::Wwn(wwn) => candidate.wwid.strip_prefix('3').is_some_and(|wwid| wwid.eq_ignore_ascii_case(wwn)),
+                    DiskId::Scsi(wwid) => candidate.wwid == wwid,
+                };
+                same && number == partition.map(|p| p.number)
+            }
+            Root::Device(devno) => candidate.devno == devno,
+            Root::Kernel(_) => false,
+        }
+    }
+}
+
+fn unquoted(value: &str) -> &str {
+    value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value)
+}
+
+/// Is it this label, plain or encoded as in a link?
+fn label_is(label: &str, name: &Name) -> bool {
+    if name.is(label) {
+        return true;
+    }
+    let mut utf8 = [0; 36 * 4];
+    let mut len = 0;
+    for c in name.chars() {
+        // 36 characters of at most four bytes.
+        len += c.encode_utf8(&mut utf8[len..]).len();
+    }
+    links::names(label, &utf8[..len])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Sectors;
+
+    #[test]
+    fn what_a_root_argument_names() {
+        let guid = Guid::parse("0fc63daf-8483-4772-8e79-3d69d8477de4").unwrap();
+        let uuid = Uuid::parse("0fc63daf-8483-4772-8e79-3d69d8477de4").unwrap();
+        for (text, wanted) in [
+            ("PARTUUID=0FC63DAF-8483-4772-8e79-3d69d8477de4", Root::PartUuid(PartUuid::Guid(guid), 0)),
+            ("PARTUUID=0fc63daf-8483-4772-8e79-3d69d8477de4/PARTNROFF=-1", Root::PartUuid(PartUuid::Guid(guid), -1)),
+            ("PARTUUID=deca0de1-0A", Root::PartUuid(PartUuid::Dos(0xdeca0de1, 10), 0)),
+            ("/dev/disk/by-partuuid/deca0de1-02", Root::PartUuid(PartUuid::Dos(0xdeca0de1, 2), 0)),
+            ("PARTLABEL=my root", Root::PartLabel("my root")),
+            ("UUID=\"0fc63daf-8483-4772-8e79-3d69d8477de4\"", Root::Uuid(uuid)),
+            ("block:LABEL=root", Root::Label("root")),
+            ("block:/dev/disk/by-label/a\\x20b", Root::Label("a\\x20b")),
+            ("/dev/mapper/mpatha2", Root::MapName("mpatha2")),
+            ("/dev/disk/by-id/dm-name-mpatha-part2", Root::MapName("mpatha-part2")),
+            ("/dev/disk/by-id/dm-uuid-part2-mpath-3600", Root::MapUuid("part2-mpath-3600")),
+            ("/dev/disk/by-id/wwn-0x600a-part12", Root::Disk { id: DiskId::Wwn("600a"), partition: Some(12) }),
+            ("/dev/disk/by-id/scsi-3600a", Root::Disk { id: DiskId::Scsi("3600a"), partition: None }),
+            ("/dev/sda2", Root::Kernel("sda2")),
+            ("253:4", Root::Device(DevNo::new(253, 4))),
+        ] {
+            assert_eq!(Root::parse(text), Some(wanted), "{text}");
+        }
+        for bad in [
+            "",
+            "nfs",
+            "/dev/nfs",
+            "/dev/ram0",
+            "/dev/",
+            "/dev/mapper/",
+            "UUID=",
+            "UUID=1234-ABCD",
+            "PARTUUID=xyz",
+            "PARTUUID=deca0de1-2",
+            "PARTUUID=deca0de1-02/PARTNROFF=99999999999",
+            "ROOT=x",
+            "253:",
+            "8:1\n",
+            "/dev/disk/by-path/x",
+            "PARTUUID=+eca0de1-02",
+        ] {
+            assert_eq!(Root::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn which_device_it_is() {
+        let entry = |number: u32, name: &[u8]| Partition {
+            number,
+            length: Sectors(8),
+            unique: Unique::Dos(0xdeca0de1),
+            name: Name::from_bytes(name),
+            ..Partition::default()
+        };
+        let table = [entry(1, b"boot"), entry(2, b"my root")];
+        let map = Candidate { devno: DevNo::new(253, 0), name: "mpatha", uuid: "mpath-3600a", wwid: "3600a", partition: None, ids: None };
+        let second = Candidate {
+            devno: DevNo::new(253, 2),
+            name: "mpatha2",
+            uuid: "part2-mpath-3600a",
+            partition: Some((&table[1], &table)),
+            ..map
+        };
+        let is = |text: &str, candidate: &Candidate<'_>| Root::parse(text).unwrap().is(candidate);
+        for text in [
+            "PARTUUID=deca0de1-02",
+            "PARTUUID=deca0de1-01/PARTNROFF=1",
+            "PARTLABEL=my root",
+            "/dev/disk/by-partlabel/my\\x20root",
+            "/dev/mapper/mpatha2",
+            "/dev/disk/by-id/dm-uuid-part2-mpath-3600a",
+            "/dev/disk/by-id/wwn-0x600A-part2",
+            "/dev/disk/by-id/scsi-3600a-part2",
+            "253:2",
+        ] {
+            assert!(is(text, &second), "{text}");
+            assert!(!is(text, &map), "{text}");
+        }
+        assert!(is("/dev/disk/by-id/wwn-0x600a", &map) && !is("/dev/disk/by-id/wwn-0x600a", &second));
+        assert!(!is("PARTUUID=deca0de1-01", &second) && !is("PARTLABEL=root", &second) && !is("/dev/sda2", &second));
+    }
+}

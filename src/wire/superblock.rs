@@ -1,0 +1,148 @@
+//! File system ids for `root=UUID=` and `root=LABEL=`: ext2/3/4, XFS and btrfs superblocks, nothing else (no swap, no RAID, no LUKS).
+//!
+//! Only ids are read, and only where magic and the fields around it fit each other; whether the file system is sound is mount's to say. An ext
+//! journal device has a UUID of its own and is no root.
+//! Layouts: fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h, include/uapi/linux/btrfs_tree.h.
+
+use crate::fault::Errno;
+use crate::model::Sectors;
+use crate::wire::partition::guid::{hex, write_hex};
+use crate::wire::partition::{ReadAt, SECTOR};
+use core::fmt;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum FileSystem {
+    Ext,
+    Xfs,
+    Btrfs,
+}
+
+impl FileSystem {
+    pub const fn word(self) -> &'static str {
+        match self {
+            FileSystem::Ext => "ext",
+            FileSystem::Xfs => "xfs",
+            FileSystem::Btrfs => "btrfs",
+        }
+    }
+}
+
+/// A UUID whose bytes are written in order (RFC 9562), unlike a GPT's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub struct Uuid(pub [u8; 16]);
+
+impl Uuid {
+    /// `2c6f2a3d-…`, either case, 36 characters; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Uuid> {
+        let text = text.as_bytes();
+        if text.len() != 36 {
+            return None;
+        }
+        let mut uuid = Uuid::default();
+        let mut at = 0;
+        for (i, byte) in uuid.0.iter_mut().enumerate() {
+            if matches!(i, 4 | 6 | 8 | 10) {
+                if text[at] != b'-' {
+                    return None;
+                }
+                at += 1;
+            }
+            *byte = hex(text[at])? << 4 | hex(text[at + 1])?;
+            at += 2;
+        }
+        Some(uuid)
+    }
+}
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, byte) in self.0.into_iter().enumerate() {
+            if matches!(i, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write_hex(byte, f)?;
+        }
+        Ok(())
+    }
+}
+
+/// Longest label: btrfs.
+pub const LABEL_LEN: usize = 256;
+
+/// What names a file system.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ids {
+    pub kind: FileSystem,
+    pub uuid: Uuid,
+    label: heapless::Vec<u8, LABEL_LEN>,
+}
+
+impl Ids {
+    /// Bytes up to the first NUL; any encoding.
+    pub fn label(&self) -> &[u8] {
+        &self.label
+    }
+}
+
+fn le32(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}
+
+fn ids(kind: FileSystem, bytes: &[u8], uuid_at: usize, label_at: usize, label_len: usize) -> Option<Ids> {
+    let uuid = Uuid(bytes.get(uuid_at..uuid_at + 16)?.try_into().ok()?);
+    let label = bytes.get(label_at..label_at + label_len)?.split(|b| *b == 0).next().unwrap_or_default();
+    Some(Ids { kind, uuid, label: heapless::Vec::from_slice(label).ok()? })
+}
+
+/// 1024 bytes from byte 1024.
+fn ext(bytes: &[u8]) -> Option<Ids> {
+    const JOURNAL_DEVICE: u32 = 0x8;
+    let magic = bytes.get(56..58)? == [0x53, 0xef];
+    let log_block_size = le32(bytes, 24);
+    if !magic || log_block_size > 6 || le32(bytes, 4) == 0 || le32(bytes, 96) & JOURNAL_DEVICE != 0 {
+        return None;
+    }
+    ids(FileSystem::Ext, bytes, 104, 120, 16)
+}
+
+/// The first sector.
+fn xfs(bytes: &[u8]) -> Option<Ids> {
+    let block_size = le32(bytes, 4).swap_bytes();
+    if bytes.get(..4)? != b"XFSB" || !block_size.is_power_of_two() || !(512..=65536).contains(&block_size) {
+        return None;
+    }
+    ids(FileSystem::Xfs, bytes, 32, 108, 12)
+}
+
+/// 1024 bytes from byte 65536.
+fn btrfs(bytes: &[u8]) -> Option<Ids> {
+    const PLACE: u32 = 65536;
+    if bytes.get(64..72)? != b"_BHRfS_M" || le32(bytes, 48) != PLACE || le32(bytes, 52) != 0 {
+        return None;
+    }
+    ids(FileSystem::Btrfs, bytes, 32, 299, LABEL_LEN)
+}
+
+/// The ids of the file system that fills `length` sectors from `start`; `None` if it is of no kind we know.
+pub fn read(disk: &mut dyn ReadAt, start: Sectors, length: Sectors) -> Result<Option<Ids>, Errno> {
+    let end = disk.size() / SECTOR as u64;
+    let length = length.0.min(end.saturating_sub(start.0));
+    let mut buffer = [0; 2 * SECTOR];
+    for (sector, count, kind) in [(0, 1, FileSystem::Xfs), (2, 2, FileSystem::Ext), (128, 2, FileSystem::Btrfs)] {
+        if length < sector + count as u64 {
+            continue;
+        }
+        let bytes = &mut buffer[..count * SECTOR];
+        // Inside the disk, as `length` is; start and sector cannot overflow for the same reason.
+        disk.read_at((start.0 + sector).saturating_mul(SECTOR as u64), bytes)?;
+        let ids = match kind {
+            FileSystem::Ext => ext(bytes),
+            FileSystem::Xfs => xfs(bytes),
+            FileSystem::Btrfs => btrfs(bytes),
+        };
+        if ids.is_some() {
+            return Ok(ids);
+        }
+    }
+    Ok(None)
+}
