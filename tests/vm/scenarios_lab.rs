@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lab::{Vm, agent, nbd};
+use crate::lab::{Vm, agent, nbd, peer};
 use crate::scenario;
 
 const MIB: u64 = 1 << 20;
@@ -146,5 +146,25 @@ scenario! {
         assert!(!hung.ended());
         servers[0].set(nbd::Cable::Up);
         hung.wait(Duration::from_secs(10)).ok();
+    }
+}
+
+scenario! {
+    /// udev and multipath-tools of the suite work in a guest: the peer makes its maps and lists them.
+    fn the_peer_runs(kernel) {
+        let conf = "defaults {\n find_multipaths no\n user_friendly_names no\n}\nblacklist {\n device {\n vendor QEMU\n }\n}\n";
+        let guest = peer::with_multipath_tools(Vm::new(kernel), conf).boot();
+        peer::start_udev(&guest);
+        guest.ok("modprobe -a dm_multipath dm_service_time scsi_dh_alua");
+        guest.ok("modprobe scsi_debug add_host=4 max_luns=2 vpd_use_hostno=0 per_host_store=0 dev_size_mb=8");
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 8 ]", Duration::from_secs(20));
+        peer::settle(&guest);
+        guest.ok("multipath");
+        peer::settle(&guest);
+        let list = guest.ok("multipath -ll");
+        assert_eq!(list.lines().filter(|line| line.contains("dm-")).count(), 2, "{list}");
+        assert_eq!(list.lines().filter(|line| line.contains("ready running")).count(), 8, "{list}");
+        assert_eq!(guest.ok("ls -l /dev/mapper | grep -c dm-"), "2");
+        guest.ok("multipath -F");
     }
 }

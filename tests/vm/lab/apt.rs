@@ -29,7 +29,7 @@ pub struct Debs {
 
 /// Packages that a dependency pulls in but that no guest here uses: interpreters, package management, the service
 /// manager, image builders. They would only make the image larger.
-const UNUSED: [&str; 36] = [
+const UNUSED: [&str; 35] = [
     "adduser",
     "base-passwd",
     "coreutils",
@@ -41,12 +41,11 @@ const UNUSED: [&str; 36] = [
     "init-system-helpers",
     "initramfs-tools",
     "klibc-utils",
-    "libapparmor1",
     "libdebconfclient0",
     "libfile-find-rule-perl",
     "libklibc",
     "libnumber-compare-perl",
-    "libpam",
+    "libpam-",
     "libperl",
     "libpython",
     "libtext-glob-perl",
@@ -118,7 +117,7 @@ impl Suite {
         let _lock = self.lock();
         let mut wanted: Vec<&str> = packages.to_vec();
         wanted.sort_unstable();
-        let set = self.dir.join("sets").join(host::digest(wanted.iter().map(|p| p.as_bytes())));
+        let set = self.dir.join("sets").join(host::digest(wanted.iter().chain(&UNUSED).map(|p| p.as_bytes())));
         if let Ok(text) = fs::read_to_string(&set) {
             return self.unpacked(text.lines());
         }
