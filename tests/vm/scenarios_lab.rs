@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lab::{Vm, agent, nbd, peer};
+use crate::lab::{self, Array, Vm, agent, nbd, peer};
 use crate::scenario;
 
 const MIB: u64 = 1 << 20;
@@ -166,5 +166,40 @@ scenario! {
         assert_eq!(list.lines().filter(|line| line.contains("ready running")).count(), 8, "{list}");
         assert_eq!(guest.ok("ls -l /dev/mapper | grep -c dm-"), "2");
         guest.ok("multipath -F");
+    }
+}
+
+scenario! {
+    /// A CLARiiON of the host: two LUNs through four ports; a port goes down and comes back, another hangs; the kernel's
+    /// handler trespasses are counted.
+    fn arrays_on_the_host(kernel) {
+        let array = Array::start("clariion", &["a0", "a1", "b0", "b1"], "--luns 2,size=32M");
+        let guest = Vm::new(kernel).array(&array).boot();
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 8 ]", Duration::from_secs(20));
+        let wwids = guest.ok("cat /sys/block/sd*/device/wwid | sort -u");
+        assert_eq!(wwids.lines().count(), 2, "{wwids}");
+        let paths = guest.disks_of(wwids.lines().next().unwrap());
+        assert_eq!(paths.len(), 4, "{paths:?}");
+        // Two of them are on the side that owns the LUN and can be read.
+        let readable = |guest: &lab::Guest| {
+            let read = |disk: &&String| guest.run(&format!("lab pread /dev/{disk} --direct")).code == 0;
+            paths.iter().filter(read).cloned().collect::<Vec<_>>()
+        };
+        let active = readable(&guest);
+        assert_eq!(active.len(), 2, "{active:?} of {paths:?}");
+
+        array.say("down *");
+        assert!(readable(&guest).is_empty());
+        array.say("up *");
+        assert_eq!(readable(&guest), active);
+
+        array.say("hang *");
+        let hung = guest.spawn(&format!("lab pread /dev/{} --direct", active[0]));
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(!hung.ended());
+        array.say("release *");
+        hung.wait(Duration::from_secs(10)).ok();
+        assert!(array.number("count op=READ_10") >= 4);
+        assert_eq!(array.number("trespasses 0"), 0);
     }
 }

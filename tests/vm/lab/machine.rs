@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::agent::{Agent, Job, Output};
 use super::apt::Debs;
+use super::array::Array;
 use super::build;
 use super::cpio::Cpio;
 use super::host::{self, Scratch, Slot};
@@ -193,9 +194,17 @@ impl Vm {
         self
     }
 
-    /// A port of an array on the host (see [`super::array`]): one vhost-user-scsi controller called `id`.
+    /// One port of an array on the host (see [`super::array`]): one vhost-user-scsi controller called `id`.
     pub fn port(mut self, id: &str, socket: &Path) -> Vm {
         self.ports.push((id.to_string(), socket.to_path_buf()));
+        self
+    }
+
+    /// All ports of an array on the host: port P is the controller `P`. The array must outlive the guest.
+    pub fn array(mut self, array: &Array) -> Vm {
+        for port in &array.ports {
+            self = self.port(port, &array.socket(port));
+        }
         self
     }
 
@@ -642,7 +651,7 @@ unsafe extern "C" {
 }
 
 #[allow(unsafe_code)]
-fn spawn(command: &mut Command, log: &Path) -> Child {
+pub(super) fn spawn(command: &mut Command, log: &Path) -> Child {
     let log = std::fs::File::create(log).unwrap_or_else(|e| panic!("cannot make {}: {e}", log.display()));
     let errors = log.try_clone().unwrap_or_else(|e| panic!("log: {e}"));
     command.stdin(Stdio::null()).stdout(log).stderr(errors);
@@ -654,7 +663,7 @@ fn spawn(command: &mut Command, log: &Path) -> Child {
             Ok(())
         });
     }
-    command.spawn().unwrap_or_else(|e| panic!("cannot start QEMU: {e}"))
+    command.spawn().unwrap_or_else(|e| panic!("cannot start {}: {e}", command.get_program().display()))
 }
 
 /// Reaps QEMU, and kills it at the limit.

@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod apt;
+pub mod array;
 pub mod build;
 pub mod cpio;
 pub mod host;
@@ -16,8 +17,9 @@ pub mod nbd;
 pub mod peer;
 pub mod qmp;
 
+pub use array::Array;
 pub use kernel::Kernel;
-pub use machine::Vm;
+pub use machine::{Guest, Vm};
 
 /// Writes one test per kernel for a scenario: `scenario! { fn name(kernel) { ... } }` becomes the tests
 /// `name::on_6_1` and `name::on_6_12`. A kernel that COREPATH_VM_KERNELS leaves out on purpose is said so on stderr.
