@@ -218,6 +218,7 @@ const IOCTLS: [u32; 24] = [
 ];
 
 const LENGTH: usize = ALLOWED.len() + IOCTLS.len() + 10;
+const _: () = assert!(LENGTH < 255, "jumps are one byte");
 
 static FILTER: [Instruction; LENGTH] = build();
 
@@ -228,7 +229,6 @@ const fn instruction(code: u16, when: u8, unless: u8, operand: u32) -> Instructi
 /// Checks architecture, the x32 range, then the allow-lists; everything else kills the process.
 const fn build() -> [Instruction; LENGTH] {
     let (n, m) = (ALLOWED.len(), IOCTLS.len());
-    assert!(LENGTH < 255, "jumps are one byte");
     let mut p = [instruction(RETURN, 0, 0, KILL_PROCESS); LENGTH];
     p[0] = instruction(LOAD, 0, 0, 4);
     p[1] = instruction(EQUAL, 1, 0, AUDIT_ARCH);
