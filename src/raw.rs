@@ -6,6 +6,10 @@
 //! # Safety
 //! One asm block per architecture; everything above it passes integers and pointers whose validity its caller states.
 
+use crate::fault::Errno;
+/// Descriptors, for the rooms that may hold but not make them.
+pub use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
 #[cfg(target_arch = "x86_64")]
 pub mod nr {
     pub const WRITE: usize = 1;
@@ -94,7 +98,7 @@ const CLONE_FLAGS: usize = 0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000; 
 /// # Safety
 /// `top` is the 16-aligned end of memory that is the thread's alone for ever; `arg` means to `run` what it expects.
 #[cfg(target_arch = "x86_64")]
-pub unsafe fn spawn(top: *mut u8, run: extern "C" fn(usize) -> !, arg: usize) -> Result<(), crate::fault::Errno> {
+pub unsafe fn spawn(top: *mut u8, run: extern "C" fn(usize) -> !, arg: usize) -> Result<(), Errno> {
     let result: isize;
     // SAFETY: the child runs on its own stack and never returns through this frame: it goes from clone straight into `run`.
     unsafe {
@@ -121,7 +125,7 @@ pub unsafe fn spawn(top: *mut u8, run: extern "C" fn(usize) -> !, arg: usize) ->
 /// # Safety
 /// `top` is the 16-aligned end of memory that is the thread's alone for ever; `arg` means to `run` what it expects.
 #[cfg(target_arch = "aarch64")]
-pub unsafe fn spawn(top: *mut u8, run: extern "C" fn(usize) -> !, arg: usize) -> Result<(), crate::fault::Errno> {
+pub unsafe fn spawn(top: *mut u8, run: extern "C" fn(usize) -> !, arg: usize) -> Result<(), Errno> {
     let result: isize;
     // SAFETY: as on x86_64.
     unsafe {
@@ -143,6 +147,20 @@ pub unsafe fn spawn(top: *mut u8, run: extern "C" fn(usize) -> !, arg: usize) ->
 }
 
 /// The kernel's convention: -4095..-1 is an error number.
-pub fn check(result: isize) -> Result<usize, crate::fault::Errno> {
-    if (-4095..0).contains(&result) { Err(crate::fault::Errno(-result as u16)) } else { Ok(result as usize) }
+pub fn check(result: isize) -> Result<usize, Errno> {
+    if (-4095..0).contains(&result) { Err(Errno(-result as u16)) } else { Ok(result as usize) }
+}
+
+/// rustix's error number as ours.
+pub fn errno(error: rustix::io::Errno) -> Errno {
+    Errno(error.raw_os_error() as u16)
+}
+
+/// One ioctl with a pointer or integer argument.
+///
+/// # Safety
+/// `argument` must be what `request` expects of the device behind `fd`: memory of the right size, live and exclusive if it is written.
+pub unsafe fn ioctl(fd: BorrowedFd<'_>, request: u32, argument: usize) -> Result<usize, Errno> {
+    // SAFETY: the caller vouches for the argument.
+    check(unsafe { syscall6(nr::IOCTL, fd.as_raw_fd() as usize, request as usize, argument, 0, 0, 0) })
 }
