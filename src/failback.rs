@@ -1,1 +1,286 @@
-//! To be filled.
+//! When a map goes back to its best group: manual, immediate, followover, or after N quiet seconds of the clock.
+//!
+//! Pure: what the groups are worth and what happened since the last call in, one decision out. Never sends a message; never chooses a
+//! group without a usable path (going *away* from a dead group is the kernel's, dm-mpath.c `choose_pgpath`). The ping-pong guard is for
+//! arrays where a group switch moves the LUN for every host: two hosts with different opinions would trespass it to and fro for ever.
+
+use crate::conf::settings::Failback;
+use crate::engine::group::{Rating, best_group, in_order};
+use crate::model::Instant;
+use core::time::Duration;
+
+/// A switch of ours that is undone within this time, though no path failed, was undone by someone else.
+pub const GUARD: Duration = Duration::from_secs(60);
+
+/// One map at one time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct View<'a> {
+    /// What each group is worth now, in the order of the live table.
+    pub groups: &'a [Rating],
+    /// The kernel's group, 1-based: in use or next to be used; 0 when not known.
+    pub current: u8,
+    /// The paths would be grouped differently now (priorities changed under `group_by_prio`).
+    pub regroup: bool,
+    /// Since the last call: a path became unusable.
+    pub failed: bool,
+    /// Since the last call: a path became usable.
+    pub came_up: bool,
+    /// Since the last call: this group (1-based) got its first usable path after having had none.
+    pub revived: Option<u8>,
+}
+
+/// What to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decision {
+    Stay,
+    /// Send `switch_group`; the order of the table is right.
+    Switch(u8),
+    /// Load a table anew grouped and ordered, best group first.
+    Reload,
+}
+
+/// One map's failback.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct State {
+    /// Deferred mode: when its quiet time is over.
+    due: Option<Instant>,
+    /// Our last switch: when, and whether it was seen to take effect.
+    last: Option<(Instant, bool)>,
+    held: bool,
+}
+
+impl State {
+    pub const fn new() -> State {
+        State { due: None, last: None, held: false }
+    }
+
+    /// Looks at the map. Call it when a path's state or priority or the kernel's group changed, and at [`State::poll_at`]. Until the
+    /// decision has taken effect it is given again.
+    pub fn process(&mut self, now: Instant, mode: Failback, view: &View<'_>) -> Decision {
+        // Failures and returns of our own paths end a quarrel: what follows is our own business again.
+        if view.failed || view.came_up {
+            self.held = false;
+            self.last = self.last.filter(|(_, seen)| !seen);
+        }
+        let best = best_group(view.groups.iter().copied());
+        let usable = usize::from(best).checked_sub(1).and_then(|i| view.groups.get(i)).is_some_and(|g| g.usable > 0);
+        let switch = usable && view.current != 0 && view.current != best;
+        let order = view.regroup || !usable_in_order(view.groups);
+        if !usable || !(switch || order) {
+            self.due = None;
+            if let Some((_, seen)) = &mut self.last {
+                *seen = true;
+            }
+            return Decision::Stay;
+        }
+        if let Some((at, true)) = self.last
+            && now.since(at) < GUARD
+        {
+            self.held = true;
+        }
+        if self.held {
+            self.due = None;
+            return Decision::Stay;
+        }
+        let act = match mode {
+            Failback::Manual => false,
+            Failback::Immediate | Failback::After(0) => true,
+            _ if self.unfinished() => true,
+            // Only when our own path failures had emptied the best group: another host's choice is followed, not fought.
+            Failback::Followover => view.revived == Some(best),
+            Failback::After(secs) => {
+                if view.failed || view.came_up || self.due.is_none() {
+                    self.due = Some(now + Duration::from_secs(u64::from(secs)));
+                }
+                self.due.is_some_and(|due| now >= due)
+            }
+        };
+        if !act {
+            return Decision::Stay;
+        }
+        self.due = None;
+        if !self.unfinished() {
+            self.last = Some((now, false));
+        }
+        if order { Decision::Reload } else { Decision::Switch(best) }
+    }
+
+    /// When to look again though nothing happens.
+    pub fn poll_at(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Another host undid our switch; nothing is done until a path of ours changes or an administrator switches.
+    pub fn held(&self) -> bool {
+        self.held
+    }
+
+    /// An administrator switched the group, or the settings changed: forget what was.
+    pub fn reset(&mut self) {
+        *self = State::new();
+    }
+
+    /// We decided to switch, and it has not been seen to take effect.
+    fn unfinished(&self) -> bool {
+        matches!(self.last, Some((_, false)))
+    }
+}
+
+/// The order test over the groups that have a usable path. A group whose paths all failed is worth 0 for the time being; to move it to
+/// the end and back again would be two table loads for nothing.
+fn usable_in_order(groups: &[Rating]) -> bool {
+    in_order(groups.iter().copied().filter(|g| g.usable > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Prio;
+
+    const A: Rating = Rating { prio: Prio(50), usable: 2, marginal: false };
+    const A_DEAD: Rating = Rating { prio: Prio(0), usable: 0, marginal: false };
+    const B: Rating = Rating { prio: Prio(10), usable: 2, marginal: false };
+
+    fn view(groups: &[Rating], current: u8) -> View<'_> {
+        View { groups, current, regroup: false, failed: false, came_up: false, revived: None }
+    }
+
+    fn at(secs: u64) -> Instant {
+        Instant::from_secs(secs)
+    }
+
+    /// Group 1 lost its paths, the kernel went to group 2, and now the first path of group 1 is back.
+    fn back<'a>(groups: &'a [Rating]) -> View<'a> {
+        View { came_up: true, revived: Some(1), ..view(groups, 2) }
+    }
+
+    #[test]
+    fn manual_never() {
+        let mut s = State::new();
+        for t in 0..1000 {
+            assert_eq!(s.process(at(t), Failback::Manual, &back(&[A, B])), Decision::Stay);
+        }
+        assert_eq!(s.poll_at(), None);
+    }
+
+    #[test]
+    fn immediate_at_once() {
+        let mut s = State::new();
+        assert_eq!(s.process(at(1), Failback::Immediate, &View { failed: true, ..view(&[A_DEAD, B], 2) }), Decision::Stay);
+        assert_eq!(s.process(at(2), Failback::Immediate, &back(&[A, B])), Decision::Switch(1));
+        assert_eq!(s.process(at(2), Failback::Immediate, &view(&[A, B], 2)), Decision::Switch(1), "not yet in effect");
+        assert_eq!(s.process(at(3), Failback::Immediate, &view(&[A, B], 1)), Decision::Stay);
+    }
+
+    #[test]
+    fn immediate_reloads_when_the_order_is_wrong() {
+        let mut s = State::new();
+        assert_eq!(s.process(at(1), Failback::Immediate, &view(&[B, A], 1)), Decision::Reload);
+        let mut s = State::new();
+        assert_eq!(s.process(at(1), Failback::Immediate, &View { regroup: true, ..view(&[A, B], 1) }), Decision::Reload);
+        let mut s = State::new();
+        assert_eq!(s.process(at(1), Failback::Manual, &view(&[B, A], 1)), Decision::Stay);
+    }
+
+    #[test]
+    fn a_dead_group_is_not_moved_about() {
+        let mut s = State::new();
+        assert_eq!(s.process(at(1), Failback::Immediate, &View { failed: true, ..view(&[A_DEAD, B], 2) }), Decision::Stay);
+    }
+
+    #[test]
+    fn never_to_a_group_without_a_usable_path() {
+        for mode in [Failback::Immediate, Failback::Followover, Failback::After(1)] {
+            for groups in [&[A_DEAD, A_DEAD][..], &[A_DEAD], &[]] {
+                let mut s = State::new();
+                for t in 0..5 {
+                    let v = View { regroup: true, revived: Some(1), ..view(groups, 2) };
+                    assert_eq!(s.process(at(t), mode, &v), Decision::Stay);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn deferred_counts_quiet_seconds() {
+        let mode = Failback::After(10);
+        let mut s = State::new();
+        assert_eq!(s.process(at(100), mode, &back(&[A, B])), Decision::Stay);
+        assert_eq!(s.poll_at(), Some(at(110)));
+        assert_eq!(s.process(at(105), mode, &view(&[A, B], 2)), Decision::Stay);
+        assert_eq!(s.poll_at(), Some(at(110)), "time goes on");
+        assert_eq!(s.process(at(106), mode, &View { came_up: true, ..view(&[A, B], 2) }), Decision::Stay);
+        assert_eq!(s.poll_at(), Some(at(116)), "a second path came: from the start");
+        assert_eq!(s.process(at(112), mode, &View { failed: true, ..view(&[A, B], 2) }), Decision::Stay);
+        assert_eq!(s.poll_at(), Some(at(122)), "a path failed: from the start");
+        assert_eq!(s.process(at(122), mode, &view(&[A, B], 2)), Decision::Switch(1));
+        assert_eq!(s.poll_at(), None, "never in the past");
+        assert_eq!(s.process(at(122), mode, &view(&[A, B], 2)), Decision::Switch(1), "not yet in effect");
+        assert_eq!(s.process(at(123), mode, &view(&[A, B], 1)), Decision::Stay);
+        assert_eq!(s.poll_at(), None);
+    }
+
+    #[test]
+    fn deferred_is_called_off_when_the_need_is_gone() {
+        let mut s = State::new();
+        s.process(at(100), Failback::After(10), &back(&[A, B]));
+        s.process(at(105), Failback::After(10), &View { failed: true, ..view(&[A_DEAD, B], 2) });
+        assert_eq!(s.poll_at(), None);
+        assert_eq!(s.process(at(500), Failback::After(10), &back(&[A, B])), Decision::Stay, "a new full time");
+    }
+
+    #[test]
+    fn followover_goes_back_only_after_our_own_failure() {
+        let mut s = State::new();
+        // Another host moved the LUN: none of our paths changed.
+        assert_eq!(s.process(at(1), Failback::Followover, &view(&[A, B], 2)), Decision::Stay);
+        // A second path of a group that was never empty.
+        assert_eq!(s.process(at(2), Failback::Followover, &View { came_up: true, ..view(&[A, B], 2) }), Decision::Stay);
+        // A group that is not the best one.
+        assert_eq!(s.process(at(3), Failback::Followover, &View { revived: Some(2), came_up: true, ..view(&[A, B], 2) }), Decision::Stay);
+        assert_eq!(s.process(at(4), Failback::Followover, &back(&[A, B])), Decision::Switch(1));
+        assert_eq!(s.process(at(5), Failback::Followover, &view(&[A, B], 2)), Decision::Switch(1), "not yet in effect");
+        assert_eq!(s.process(at(6), Failback::Followover, &view(&[A, B], 1)), Decision::Stay);
+        assert_eq!(s.process(at(7), Failback::Followover, &view(&[A, B], 2)), Decision::Stay, "someone else again");
+    }
+
+    #[test]
+    fn ping_pong_stops_after_one() {
+        let mut s = State::new();
+        assert_eq!(s.process(at(1), Failback::Immediate, &view(&[A, B], 2)), Decision::Switch(1));
+        assert_eq!(s.process(at(2), Failback::Immediate, &view(&[A, B], 1)), Decision::Stay);
+        // The other host takes it back, again and again.
+        for t in 6..10_000 {
+            assert_eq!(s.process(at(t), Failback::Immediate, &view(&[A, B], if t % 5 == 0 { 1 } else { 2 })), Decision::Stay);
+            assert!(s.held());
+        }
+        // Our own paths fail and come back: it is our business again.
+        s.process(at(20_000), Failback::Immediate, &View { failed: true, ..view(&[A_DEAD, B], 2) });
+        assert!(!s.held());
+        assert_eq!(s.process(at(20_010), Failback::Immediate, &back(&[A, B])), Decision::Switch(1));
+    }
+
+    #[test]
+    fn a_change_after_the_guard_is_no_quarrel() {
+        let mut s = State::new();
+        s.process(at(1), Failback::Immediate, &view(&[A, B], 2));
+        s.process(at(2), Failback::Immediate, &view(&[A, B], 1));
+        assert_eq!(s.process(at(62), Failback::Immediate, &view(&[A, B], 2)), Decision::Switch(1));
+    }
+
+    #[test]
+    fn an_administrator_ends_the_hold() {
+        let mut s = State::new();
+        s.process(at(1), Failback::Immediate, &view(&[A, B], 2));
+        s.process(at(2), Failback::Immediate, &view(&[A, B], 1));
+        s.process(at(3), Failback::Immediate, &view(&[A, B], 2));
+        assert!(s.held());
+        s.reset();
+        assert_eq!(s.process(at(4), Failback::Immediate, &view(&[A, B], 2)), Decision::Switch(1));
+    }
+
+    #[test]
+    fn an_unknown_current_group_is_no_reason() {
+        assert_eq!(State::new().process(at(1), Failback::Immediate, &view(&[A, B], 0)), Decision::Stay);
+    }
+}

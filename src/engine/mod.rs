@@ -12,6 +12,7 @@ mod event;
 pub mod group;
 pub mod names;
 mod note;
+pub mod queueing;
 pub mod selector;
 
 pub use action::{Action, Attribute, Refusal, Refused};

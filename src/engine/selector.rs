@@ -200,19 +200,25 @@ fn read_features(text: &str, choice: &mut Choice) {
     let mut words = text.split_ascii_whitespace();
     let _count = words.next();
     let f = &mut choice.features;
+    // The kernel compares without regard to case.
     while let Some(word) = words.next() {
-        match word {
+        let is = |known: &str| word.eq_ignore_ascii_case(known);
+        if is("queue_if_no_path") {
             // Decided by no_path_retry.
-            "queue_if_no_path" => (),
-            // The handler that is attached is named in the table, which has the same effect up to 6.18; since 7.0 the word does nothing.
-            "retain_attached_hw_handler" => (),
-            "pg_init_retries" => f.pg_init_retries = mended(words.next(), 1, 50, &mut choice.features_mended),
-            "pg_init_delay_msecs" => f.pg_init_delay_msecs = mended(words.next(), 0, 60_000, &mut choice.features_mended),
-            "queue_mode" => match words.next() {
-                Some(mode @ ("bio" | "rq" | "mq")) => f.queue_mode = fixed(mode),
-                _ => choice.features_mended = true,
-            },
-            _ => choice.features_mended = true,
+        } else if is("retain_attached_hw_handler") {
+            // The attached handler is named in the table, which has the same effect up to 6.18; since 7.0 the word does nothing.
+        } else if is("pg_init_retries") {
+            f.pg_init_retries = mended(words.next(), 1, 50, &mut choice.features_mended);
+        } else if is("pg_init_delay_msecs") {
+            f.pg_init_delay_msecs = mended(words.next(), 0, 60_000, &mut choice.features_mended);
+        } else if is("queue_mode") {
+            let given = words.next().unwrap_or("");
+            match ["bio", "rq", "mq"].into_iter().find(|m| given.eq_ignore_ascii_case(m)) {
+                Some(mode) => f.queue_mode = fixed(mode),
+                None => choice.features_mended = true,
+            }
+        } else {
+            choice.features_mended = true;
         }
     }
 }

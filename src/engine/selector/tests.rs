@@ -107,6 +107,7 @@ fn features_that_the_kernel_takes() {
     };
     assert_eq!(f("0"), (None, None, false));
     assert_eq!(f("4 pg_init_retries 50 pg_init_delay_msecs 2000"), (Some(50), Some(2000), false));
+    assert_eq!(f("4 PG_INIT_RETRIES 3 Queue_Mode MQ"), (Some(3), None, false));
     assert_eq!(f("2 pg_init_retries 51"), (Some(50), None, true));
     assert_eq!(f("2 pg_init_retries 0"), (Some(1), None, true));
     assert_eq!(f("2 pg_init_retries 99999999999"), (None, None, true));
