@@ -13,6 +13,7 @@ impl Errno {
     pub const AGAIN: Errno = Errno(11);
     pub const NOMEM: Errno = Errno(12);
     pub const ACCES: Errno = Errno(13);
+    pub const NOTBLK: Errno = Errno(15);
     pub const BUSY: Errno = Errno(16);
     pub const EXIST: Errno = Errno(17);
     pub const NODEV: Errno = Errno(19);
@@ -21,6 +22,7 @@ impl Errno {
     pub const NOSPC: Errno = Errno(28);
     pub const ROFS: Errno = Errno(30);
     pub const RANGE: Errno = Errno(34);
+    pub const NAMETOOLONG: Errno = Errno(36);
     pub const NODATA: Errno = Errno(61);
     pub const OVERFLOW: Errno = Errno(75);
     pub const NOBUFS: Errno = Errno(105);
@@ -37,6 +39,7 @@ impl Errno {
             11 => "EAGAIN",
             12 => "ENOMEM",
             13 => "EACCES",
+            15 => "ENOTBLK",
             16 => "EBUSY",
             17 => "EEXIST",
             19 => "ENODEV",
@@ -45,6 +48,7 @@ impl Errno {
             28 => "ENOSPC",
             30 => "EROFS",
             34 => "ERANGE",
+            36 => "ENAMETOOLONG",
             61 => "ENODATA",
             75 => "EOVERFLOW",
             105 => "ENOBUFS",

@@ -1,1 +1,320 @@
-//! To be filled.
+//! Whole files into caller's buffers, names of a directory, atomic replacement. Everything starts from a held directory.
+//!
+//! Bounded: a file larger than its buffer is an error, never a part of it taken for the whole. Never holds policy: which file, and
+//! what is in it, is the caller's.
+//!
+//! System calls: openat, read, pread64, getdents64, newfstatat, close; before the seal also mkdirat, write, fsync, fchmod, renameat,
+//! unlinkat.
+
+use crate::fault::Errno;
+use crate::model::Text;
+use crate::raw::errno;
+use core::mem::MaybeUninit;
+use heapless::{String, VecView};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+/// A name in a directory.
+pub type FileName = Text<128>;
+
+/// Opens a directory by its full path: at start only, later lookups could read a root disk that does not answer.
+pub fn open_dir(path: &str) -> Result<OwnedFd, Errno> {
+    open_dir_at(rustix::fs::CWD, path)
+}
+
+/// Opens a directory under a held one.
+pub fn open_dir_at(dir: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
+    open_at(dir.as_fd(), path, OFlags::DIRECTORY)
+}
+
+/// Opens a file for reading. A FIFO in its place does not hold us up.
+pub fn open_read(dir: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
+    open_at(dir.as_fd(), path, OFlags::NONBLOCK | OFlags::NOCTTY)
+}
+
+fn open_at(dir: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(dir, path, OFlags::RDONLY | OFlags::CLOEXEC | flags, Mode::empty()).map_err(errno)
+}
+
+/// Is there anything by that name?
+pub fn exists(dir: impl AsFd, path: &str) -> bool {
+    rustix::fs::statat(dir, path, AtFlags::empty()).is_ok()
+}
+
+/// Reads until `into` is full or the file ends.
+fn fill(fd: BorrowedFd<'_>, into: &mut [u8]) -> Result<usize, Errno> {
+    let mut used = 0;
+    while used < into.len() {
+        match rustix::io::read(fd, &mut into[used..]) {
+            Ok(0) => break,
+            Ok(count) => used += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(errno(error)),
+        }
+    }
+    Ok(used)
+}
+
+/// A whole file; `EOVERFLOW` when it is larger than `into`.
+pub fn read<'b>(dir: impl AsFd, path: &str, into: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+    let fd = open_read(dir, path)?;
+    let used = fill(fd.as_fd(), into)?;
+    if used == into.len() && fill(fd.as_fd(), &mut [0])? > 0 {
+        return Err(Errno::OVERFLOW);
+    }
+    Ok(&into[..used])
+}
+
+/// The front of a file, as much as fits; for formats that carry their own length (VPD pages).
+pub fn read_front<'b>(dir: impl AsFd, path: &str, into: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+    let fd = open_read(dir, path)?;
+    let used = fill(fd.as_fd(), into)?;
+    Ok(&into[..used])
+}
+
+/// Reads an open file from its start: how a held sysfs attribute is read again, without any lookup. One system call; an attribute
+/// is given in one piece.
+pub fn reread(fd: impl AsFd, into: &mut [u8]) -> Result<&[u8], Errno> {
+    loop {
+        match rustix::io::pread(fd.as_fd(), &mut *into, 0) {
+            Ok(count) => return Ok(&into[..count]),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(errno(error)),
+        }
+    }
+}
+
+/// Calls `visit` for each line of a file of any size, without the newline, until it answers false. A line longer than `room` is
+/// passed over and counted; the count is the answer.
+pub fn lines(dir: impl AsFd, path: &str, room: &mut [u8], visit: &mut dyn FnMut(&[u8]) -> bool) -> Result<u32, Errno> {
+    let fd = open_read(dir, path)?;
+    let (mut used, mut skipping, mut skipped) = (0, false, 0);
+    loop {
+        let count = fill_once(fd.as_fd(), &mut room[used..])?;
+        let ended = count == 0;
+        used += count;
+        let mut at = 0;
+        while let Some(len) = room[at..used].iter().position(|&b| b == b'\n') {
+            if !core::mem::take(&mut skipping) && !visit(&room[at..at + len]) {
+                return Ok(skipped);
+            }
+            at += len + 1;
+        }
+        if ended {
+            if at < used && !skipping {
+                visit(&room[at..used]);
+            }
+            return Ok(skipped);
+        }
+        room.copy_within(at..used, 0);
+        used -= at;
+        if used == room.len() {
+            skipped += u32::from(!skipping);
+            skipping = true;
+            used = 0;
+        }
+    }
+}
+
+fn fill_once(fd: BorrowedFd<'_>, into: &mut [u8]) -> Result<usize, Errno> {
+    loop {
+        match rustix::io::read(fd, &mut *into) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return result.map_err(errno),
+        }
+    }
+}
+
+/// Calls `visit` for each name in a directory but `.` and `..`, in the kernel's order, until it answers false. The answer is the count
+/// of names that are not UTF-8 and were passed over.
+pub fn names(dir: impl AsFd, visit: &mut dyn FnMut(&str) -> bool) -> Result<u32, Errno> {
+    // A second listing of the same descriptor would go on where the first ended.
+    let dir = open_dir_at(dir, ".")?;
+    let mut buffer = [MaybeUninit::uninit(); 2048];
+    let mut entries = rustix::fs::RawDir::new(dir.as_fd(), &mut buffer);
+    let mut odd = 0;
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(errno)?;
+        match entry.file_name().to_str() {
+            Ok("." | "..") => {}
+            Ok(name) => {
+                if !visit(name) {
+                    break;
+                }
+            }
+            Err(_) => odd += 1,
+        }
+    }
+    Ok(odd)
+}
+
+/// Names that end in `suffix`, sorted by their bytes. `ENOSPC` when there are more than fit, `ENAMETOOLONG` for one longer than a
+/// [`FileName`]: a drop-in that is left out would be a setting lost.
+pub fn sorted_names(dir: impl AsFd, suffix: &str, into: &mut VecView<FileName>) -> Result<(), Errno> {
+    into.clear();
+    let mut result = Ok(());
+    names(dir, &mut |name| {
+        if name.ends_with(suffix) {
+            result = FileName::try_from(name).map_err(|_| Errno::NAMETOOLONG).and_then(|name| into.push(name).map_err(|_| Errno::NOSPC));
+        }
+        result.is_ok()
+    })?;
+    into.sort_unstable();
+    result
+}
+
+/// Writes all of `bytes`.
+pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(fd.as_fd(), bytes) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => bytes = &bytes[count..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(errno(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Puts `bytes` in the place of the file `name` in `dir`, all or nothing, on the disk when this returns: a new file is written and
+/// synced, takes the name, and the directory is synced. A failure leaves the old file. Before the seal only: it makes a file.
+pub fn replace(dir: impl AsFd, name: &str, bytes: &[u8], mode: u32) -> Result<(), Errno> {
+    if name.is_empty() || name.contains('/') {
+        return Err(Errno::INVAL);
+    }
+    let mut fresh = String::<255>::new();
+    for part in [".", name, ".new"] {
+        fresh.push_str(part).map_err(|_| Errno::NAMETOOLONG)?;
+    }
+    let dir = dir.as_fd();
+    // One left behind by a crash is ours to take away; a link there is never followed.
+    let _ = rustix::fs::unlinkat(dir, fresh.as_str(), AtFlags::empty());
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, fresh.as_str(), flags, Mode::from_raw_mode(0o600)).map_err(errno)?;
+    let result = write_all(&fd, bytes)
+        // The umask has no say in it.
+        .and_then(|()| rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(errno))
+        .and_then(|()| rustix::fs::fsync(&fd).map_err(errno))
+        .and_then(|()| rustix::fs::renameat(dir, fresh.as_str(), dir, name).map_err(errno));
+    if result.is_err() {
+        let _ = rustix::fs::unlinkat(dir, fresh.as_str(), AtFlags::empty());
+        return result;
+    }
+    rustix::fs::fsync(dir).map_err(errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory of its own, removed at the end.
+    struct Place(std::path::PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Place {
+            let path = std::env::temp_dir().join(std::format!("corepath-files-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&path);
+            std::fs::create_dir(&path).unwrap();
+            Place(path)
+        }
+        fn fd(&self) -> OwnedFd {
+            open_dir(self.0.to_str().unwrap()).unwrap()
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn whole_or_not_at_all() {
+        let place = Place::new("whole");
+        std::fs::write(place.0.join("a"), b"12345").unwrap();
+        let mut room = [0u8; 5];
+        assert_eq!(read(place.fd(), "a", &mut room), Ok(&b"12345"[..]));
+        assert_eq!(read(place.fd(), "a", &mut room[..4]), Err(Errno::OVERFLOW));
+        assert_eq!(read_front(place.fd(), "a", &mut room[..4]), Ok(&b"1234"[..]));
+        assert_eq!(read(place.fd(), "b", &mut room), Err(Errno::NOENT));
+        let held = open_read(place.fd(), "a").unwrap();
+        assert_eq!(reread(&held, &mut room), Ok(&b"12345"[..]));
+        std::fs::write(place.0.join("a"), b"6").unwrap();
+        assert_eq!(reread(&held, &mut room), Ok(&b"6"[..]), "from the start again");
+        assert!(exists(place.fd(), "a") && !exists(place.fd(), "b"));
+    }
+
+    #[test]
+    fn lines_of_any_file() {
+        let place = Place::new("lines");
+        let long = "x".repeat(100);
+        std::fs::write(place.0.join("a"), std::format!("one\n\n{long}\ntwo\n{long}{long}\nlast")).unwrap();
+        for size in [17, 31, 64, 4096] {
+            let mut room = std::vec![0u8; size];
+            let mut seen = std::vec::Vec::new();
+            let skipped = lines(place.fd(), "a", &mut room, &mut |line| {
+                seen.push(line.len());
+                true
+            });
+            if size == 4096 {
+                assert_eq!((skipped, seen), (Ok(0), std::vec![3, 0, 100, 3, 200, 4]));
+            } else {
+                assert_eq!((skipped, seen), (Ok(2), std::vec![3, 0, 3, 4]), "{size}");
+            }
+        }
+        let mut count = 0;
+        lines(place.fd(), "a", &mut [0; 200], &mut |_| {
+            count += 1;
+            count < 2
+        })
+        .unwrap();
+        assert_eq!(count, 2, "ends when told");
+    }
+
+    #[test]
+    fn drop_ins_are_sorted_and_none_is_lost() {
+        let place = Place::new("names");
+        for name in ["20-b.conf", "10-a.conf", "x.conf~", "README"] {
+            std::fs::write(place.0.join(name), b"").unwrap();
+        }
+        let mut list = heapless::Vec::<FileName, 2>::new();
+        assert_eq!(sorted_names(place.fd(), ".conf", &mut list), Ok(()));
+        assert_eq!(list.iter().map(|n| n.as_str()).collect::<std::vec::Vec<_>>(), ["10-a.conf", "20-b.conf"]);
+        std::fs::write(place.0.join("30-c.conf"), b"").unwrap();
+        assert_eq!(sorted_names(place.fd(), ".conf", &mut list), Err(Errno::NOSPC));
+        std::fs::write(place.0.join("y".repeat(140) + ".cnf"), b"").unwrap();
+        assert_eq!(sorted_names(place.fd(), ".cnf", &mut list), Err(Errno::NAMETOOLONG));
+        let dir = place.fd();
+        let count = |dir: &OwnedFd| {
+            let mut count = 0;
+            names(dir, &mut |_| {
+                count += 1;
+                true
+            })
+            .unwrap();
+            count
+        };
+        assert_eq!((count(&dir), count(&dir)), (6, 6), "a held directory can be listed again");
+    }
+
+    #[test]
+    fn replaced_whole() {
+        use std::os::unix::fs::PermissionsExt;
+        let place = Place::new("replace");
+        std::fs::write(place.0.join("bindings"), b"old").unwrap();
+        // What a crash left, as a link that must not be followed.
+        std::fs::write(place.0.join("victim"), b"victim").unwrap();
+        std::os::unix::fs::symlink("victim", place.0.join(".bindings.new")).unwrap();
+        replace(place.fd(), "bindings", b"mpatha 3600\n", 0o644).unwrap();
+        assert_eq!(std::fs::read_to_string(place.0.join("bindings")).unwrap(), "mpatha 3600\n");
+        assert_eq!(std::fs::metadata(place.0.join("bindings")).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(std::fs::read_to_string(place.0.join("victim")).unwrap(), "victim");
+        assert!(!place.0.join(".bindings.new").exists());
+        for bad in ["", "a/b", "../x"] {
+            assert_eq!(replace(place.fd(), bad, b"", 0o600), Err(Errno::INVAL));
+        }
+        std::fs::create_dir(place.0.join("dir")).unwrap();
+        assert!(replace(place.fd(), "dir", b"x", 0o600).is_err());
+        assert!(!place.0.join(".dir.new").exists(), "nothing is left behind: {}", place.0.display());
+    }
+}
