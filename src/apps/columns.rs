@@ -39,6 +39,11 @@ fn or(text: &str, default: &'static str, out: &mut dyn Write) -> fmt::Result {
     out.write_str(if text.is_empty() { default } else { text })
 }
 
+/// What the peer prints for a vendor or product nobody told.
+pub const fn or_unknown(text: &str) -> &str {
+    if text.is_empty() { "##" } else { text }
+}
+
 /// The failback column.
 pub fn failback(row: &MapRow<'_>, out: &mut dyn Write) -> fmt::Result {
     match (row.failback, row.failback_in) {
@@ -90,9 +95,9 @@ pub const MAP_COLUMNS: &[(char, &str, MapWriter)] = &[
     ('3', "total_q_time", |m, o| write!(o, "{}", m.queue_seconds)),
     ('4', "q_timeouts", |m, o| write!(o, "{}", m.queue_timeouts)),
     ('s', "vend/prod/rev", |m, o| vendor_product(m, o)),
-    ('v', "vend", |m, o| o.write_str(m.disk.map_or("##", |d| &d.vendor))),
-    ('p', "prod", |m, o| o.write_str(m.disk.map_or("##", |d| &d.product))),
-    ('e', "rev", |m, o| o.write_str(m.disk.map_or("##", |d| &d.revision))),
+    ('v', "vend", |m, o| o.write_str(or_unknown(m.vendor))),
+    ('p', "prod", |m, o| o.write_str(or_unknown(m.product))),
+    ('e', "rev", |m, o| o.write_str(or_unknown(m.revision))),
     ('G', "foreign", |_, o| o.write_str("--")),
     ('g', "vpd page data", |_, o| o.write_str("[undef]")),
     ('k', "max_sectors_kb", |_, o| o.write_str("n/a")),
@@ -100,14 +105,13 @@ pub const MAP_COLUMNS: &[(char, &str, MapWriter)] = &[
 
 /// `vendor,product`, as the tree's first line has it.
 pub fn vendor_product(row: &MapRow<'_>, out: &mut dyn Write) -> fmt::Result {
-    let (vendor, product) = row.disk.map_or(("##", "##"), |d| (&d.vendor, &d.product));
-    write!(out, "{vendor},{product}")
+    write!(out, "{},{}", or_unknown(row.vendor), or_unknown(row.product))
 }
 
 type PathWriter = fn(&PathRow<'_>, &mut dyn Write) -> fmt::Result;
 
 fn hctl(p: &PathRow<'_>, out: &mut dyn Write) -> fmt::Result {
-    match p.facts.hctl {
+    match p.hctl {
         Some(hctl) => write!(out, "{hctl}"),
         None => out.write_str("#:#:#:#"),
     }
@@ -123,44 +127,44 @@ fn next_check(p: &PathRow<'_>, out: &mut dyn Write) -> fmt::Result {
 }
 
 fn device_state(p: &PathRow<'_>, out: &mut dyn Write) -> fmt::Result {
-    out.write_str(sys_word(p.facts.sys_state))
+    out.write_str(sys_word(p.sys_state))
 }
 
 /// Wildcards of paths.
 #[rustfmt::skip]
 pub const PATH_COLUMNS: &[(char, &str, PathWriter)] = &[
-    ('w', "uuid", |p, o| o.write_str(&p.facts.wwid)),
+    ('w', "uuid", |p, o| o.write_str(p.wwid)),
     ('i', "hcil", hctl),
-    ('d', "dev", |p, o| or(&p.facts.name, "-", o)),
-    ('D', "dev_t", |p, o| write!(o, "{}", p.facts.devno)),
+    ('d', "dev", |p, o| or(p.name, "-", o)),
+    ('D', "dev_t", |p, o| write!(o, "{}", p.devno)),
     ('t', "dm_st", |p, o| o.write_str(dm_word(p.dm))),
     ('o', "dev_st", device_state),
     ('T', "chk_st", |p, o| o.write_str(p.state.word())),
-    ('s', "vend/prod/rev", |p, o| write!(o, "{},{},{}", p.facts.vendor, p.facts.product, p.facts.revision)),
+    ('s', "vend/prod/rev", |p, o| write!(o, "{},{},{}", p.vendor, p.product, p.revision)),
     ('c', "checker", |p, o| o.write_str(p.checker)),
     ('C', "next_check", next_check),
     ('p', "pri", |p, o| write!(o, "{}", p.prio.0)),
-    ('S', "size", |p, o| size(p.facts.size, o)),
-    ('z', "serial", |p, o| o.write_str(&p.facts.serial)),
+    ('S', "size", |p, o| size(p.size, o)),
+    ('z', "serial", |p, o| o.write_str(p.serial)),
     ('M', "marginal_st", |p, o| o.write_str(if p.marginal { "marginal" } else { "normal" })),
     ('m', "multipath", |p, o| o.write_str(match p.map {
         Some(name) => name,
-        None if matches!(p.facts.sys_state, SysState::Offline | SysState::TransportOffline) => "[offline]",
+        None if matches!(p.sys_state, SysState::Offline | SysState::TransportOffline) => "[offline]",
         None if p.state == PathState::Removed => "[unknown]",
         None => "[orphan]",
     })),
-    ('N', "host WWNN", |p, o| or(&p.facts.host_node, "[undef]", o)),
-    ('n', "target WWNN", |p, o| or(&p.facts.target_node, "[undef]", o)),
-    ('R', "host WWPN", |p, o| or(&p.facts.host_port, "[undef]", o)),
-    ('r', "target WWPN", |p, o| or(&p.facts.target_port, "[undef]", o)),
-    ('a', "host adapter", |p, o| or(&p.facts.adapter, "[undef]", o)),
+    ('N', "host WWNN", |p, o| or(p.host_node, "[undef]", o)),
+    ('n', "target WWNN", |p, o| or(p.target_node, "[undef]", o)),
+    ('R', "host WWPN", |p, o| or(p.host_port, "[undef]", o)),
+    ('r', "target WWPN", |p, o| or(p.target_port, "[undef]", o)),
+    ('a', "host adapter", |p, o| or(p.adapter, "[undef]", o)),
     ('G', "foreign", |_, o| o.write_str("--")),
     ('g', "vpd page data", |_, o| o.write_str("[undef]")),
     ('0', "failures", |p, o| write!(o, "{}", p.failures)),
-    ('P', "protocol", |p, o| o.write_str(p.facts.protocol.word())),
+    ('P', "protocol", |p, o| o.write_str(p.protocol.word())),
     ('I', "init_st", |p, o| o.write_str(if p.partial { "partial" } else { "ok" })),
-    ('L', "LUN hex", |p, o| write!(o, "{:#018x}", p.facts.hctl.map_or(0, |h| h.lun))),
-    ('A', "TPG", |p, o| match (p.facts.target_port_group, p.facts.tpgs) {
+    ('L', "LUN hex", |p, o| write!(o, "{:#018x}", p.hctl.map_or(0, |h| h.lun))),
+    ('A', "TPG", |p, o| match (p.target_port_group, p.tpgs) {
         (Some(group), _) => write!(o, "{group:#06x}"),
         (None, Tpgs::Unknown) => o.write_str("[unknown]"),
         (None, _) => o.write_str("[undef]"),
@@ -341,7 +345,7 @@ mod tests {
 
     #[test]
     fn raw_formats_of_real_clients() {
-        let view = Fixture::new();
+        let view = Fixture;
         assert_eq!(text(|o| maps(&view, None, "%d %w", Dress::Raw, o)), "dm-3 3600a\n");
         assert_eq!(text(|o| maps(&view, None, " %d,%w ", Dress::Raw, o)), " dm-3,3600a \n");
         assert_eq!(
@@ -352,7 +356,7 @@ mod tests {
 
     #[test]
     fn pretty_columns_are_padded_to_the_last() {
-        let view = Fixture::new();
+        let view = Fixture;
         assert_eq!(text(|o| maps(&view, None, MAPS_DEFAULT, Dress::Pretty, o)), "name   sysfs uuid \nmpatha dm-3  3600a\n");
         let table = text(|o| paths(&view, "%d|%i", Dress::Pretty, o));
         assert_eq!(table, "dev |hcil    \nsda |2:0:0:1 \nsdb |3:0:0:1 \nsdc |4:0:0:1 \nsdaa|10:0:0:1\n");
@@ -360,7 +364,7 @@ mod tests {
 
     #[test]
     fn unknown_wildcards_vanish() {
-        let view = Fixture::new();
+        let view = Fixture;
         assert_eq!(text(|o| maps(&view, None, "a%Zb%", Dress::Raw, o)), "ab\n");
     }
 }

@@ -1,6 +1,6 @@
 //! The peer's JSON document (version 0.1, same keys, same order) with strings escaped, and the writer every other document uses.
 
-use super::columns::{failback, queueing, sysfs_name};
+use super::columns::{failback, or_unknown, queueing, sysfs_name};
 use super::view::{View, dm_word, group_word, sys_word};
 use core::fmt::{self, Write};
 
@@ -137,9 +137,9 @@ fn one(view: &dyn View, map: usize, key: &str, json: &mut Json<'_>) -> fmt::Resu
     json.text("hwhandler", m.handler)?;
     json.text("action", m.action)?;
     json.number("path_faults", i64::from(m.path_faults))?;
-    json.text("vend", m.disk.map_or("##", |d| &d.vendor))?;
-    json.text("prod", m.disk.map_or("##", |d| &d.product))?;
-    json.text("rev", m.disk.map_or("##", |d| &d.revision))?;
+    json.text("vend", or_unknown(m.vendor))?;
+    json.text("prod", or_unknown(m.product))?;
+    json.text("rev", or_unknown(m.revision))?;
     json.number("switch_grp", i64::from(m.group_switches))?;
     json.number("map_loads", i64::from(m.loads))?;
     json.number("total_q_time", i64::from(m.queue_seconds))?;
@@ -157,19 +157,19 @@ fn one(view: &dyn View, map: usize, key: &str, json: &mut Json<'_>) -> fmt::Resu
         for p in 0..group.paths {
             let path = view.group_path(map, g, p);
             json.open("", '{')?;
-            json.text("dev", &path.facts.name)?;
-            json.with("dev_t", &|o| write!(o, "{}", path.facts.devno))?;
+            json.text("dev", path.name)?;
+            json.with("dev_t", &|o| write!(o, "{}", path.devno))?;
             json.text("dm_st", dm_word(path.dm))?;
-            json.text("dev_st", sys_word(path.facts.sys_state))?;
+            json.text("dev_st", sys_word(path.sys_state))?;
             json.text("chk_st", path.state.word())?;
             json.text("checker", path.checker)?;
             json.number("pri", i64::from(path.prio.0))?;
-            json.text("host_wwnn", or(&path.facts.host_node, "[undef]"))?;
-            json.text("target_wwnn", or(&path.facts.target_node, "[undef]"))?;
-            json.text("host_wwpn", or(&path.facts.host_port, "[undef]"))?;
-            json.text("target_wwpn", or(&path.facts.target_port, "[undef]"))?;
-            json.text("host_adapter", or(&path.facts.adapter, "[undef]"))?;
-            json.with("lun_hex", &|o| write!(o, "{:#018x}", path.facts.hctl.map_or(0, |h| h.lun)))?;
+            json.text("host_wwnn", or(path.host_node, "[undef]"))?;
+            json.text("target_wwnn", or(path.target_node, "[undef]"))?;
+            json.text("host_wwpn", or(path.host_port, "[undef]"))?;
+            json.text("target_wwpn", or(path.target_port, "[undef]"))?;
+            json.text("host_adapter", or(path.adapter, "[undef]"))?;
+            json.with("lun_hex", &|o| write!(o, "{:#018x}", path.hctl.map_or(0, |h| h.lun)))?;
             json.text("marginal_st", if path.marginal { "marginal" } else { "normal" })?;
             json.close('}')?;
         }
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_strict_parser_reads_it_whatever_the_array_is_called() {
         let mut out = String::new();
-        maps(&Fixture::new(), None, &mut out).unwrap();
+        maps(&Fixture, None, &mut out).unwrap();
         let document: serde_json::Value = serde_json::from_str(&out).unwrap();
         let map = &document["maps"][0];
         assert_eq!(map["prod"], "Disk \"7\"");
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(map["path_groups"][1]["group"], 2);
         assert_eq!(map["path_groups"][1]["paths"][0]["lun_hex"], "0x0000000000000001");
         let mut out = String::new();
-        maps(&Fixture::new(), Some(0), &mut out).unwrap();
+        maps(&Fixture, Some(0), &mut out).unwrap();
         let document: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(document["map"]["uuid"], "3600a");
     }

@@ -49,9 +49,9 @@ fn widths(view: &dyn View, only: Option<usize>) -> Widths {
         for group in 0..view.groups(map) {
             for path in 0..view.group(map, group).paths {
                 let p = view.group_path(map, group, path);
-                w.hctl = w.hctl.max(p.facts.hctl.map_or(7, |h| length(format_args!("{h}"))));
-                w.name = w.name.max(p.facts.name.len());
-                w.devno = w.devno.max(length(format_args!("{}", p.facts.devno)));
+                w.hctl = w.hctl.max(p.hctl.map_or(7, |h| length(format_args!("{h}"))));
+                w.name = w.name.max(p.name.len());
+                w.devno = w.devno.max(length(format_args!("{}", p.devno)));
                 w.dm = w.dm.max(dm_word(p.dm).len());
                 w.state = w.state.max(p.state.word().len());
             }
@@ -105,15 +105,15 @@ fn one(view: &dyn View, map: usize, widths: &Widths, style: Style, out: &mut dyn
             let path = view.group_path(map, g, p);
             out.write_str(if last_group { "  " } else { "| " })?;
             out.write_str(if p + 1 == group.paths { "`- " } else { "|- " })?;
-            match path.facts.hctl {
+            match path.hctl {
                 Some(hctl) => padded(out, format_args!("{hctl}"), widths.hctl)?,
                 None => padded(out, format_args!("#:#:#:#"), widths.hctl)?,
             }
-            padded(out, format_args!("{}", path.facts.name), widths.name)?;
-            padded(out, format_args!("{}", path.facts.devno), widths.devno)?;
+            padded(out, format_args!("{}", path.name), widths.name)?;
+            padded(out, format_args!("{}", path.devno), widths.devno)?;
             padded(out, format_args!("{}", dm_word(path.dm)), widths.dm)?;
             padded(out, format_args!("{}", path.state.word()), widths.state)?;
-            writeln!(out, "{}", sys_word(path.facts.sys_state))?;
+            writeln!(out, "{}", sys_word(path.sys_state))?;
         }
     }
     Ok(())
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn the_tree_people_know() {
         let mut out = String::new();
-        tree(&Fixture::new(), None, Style::PLAIN, &mut out).unwrap();
+        tree(&Fixture, None, Style::PLAIN, &mut out).unwrap();
         assert_eq!(
             out,
             "mpatha (3600a) dm-3 ACME,Disk \"7\"\n\

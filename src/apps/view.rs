@@ -2,7 +2,7 @@
 //! each form is tested on rows made by hand and no form reaches into the engine.
 
 use crate::conf::settings::Failback;
-use crate::model::{DevNo, DmPathState, GroupState, PathFacts, PathState, Prio, Sectors, SysState};
+use crate::model::{DevNo, DmPathState, GroupState, Hctl, PathState, Prio, Protocol, Sectors, SysState, Tpgs};
 
 /// What the queueing column says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -24,8 +24,10 @@ pub struct MapRow<'a> {
     pub name: &'a str,
     pub wwid: &'a str,
     pub devno: DevNo,
-    /// Facts of the first path that has vendor and product.
-    pub disk: Option<&'a PathFacts>,
+    /// Of the first path that has them; empty when none has.
+    pub vendor: &'a str,
+    pub product: &'a str,
+    pub revision: &'a str,
     pub size: Sectors,
     /// As the kernel's table has them, with their count: `0`, `1 queue_if_no_path`.
     pub features: &'a str,
@@ -61,9 +63,26 @@ pub struct GroupRow<'a> {
 }
 
 /// One path.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct PathRow<'a> {
-    pub facts: &'a PathFacts,
+    pub name: &'a str,
+    pub devno: DevNo,
+    pub hctl: Option<Hctl>,
+    pub wwid: &'a str,
+    pub vendor: &'a str,
+    pub product: &'a str,
+    pub revision: &'a str,
+    pub serial: &'a str,
+    pub size: Sectors,
+    pub protocol: Protocol,
+    pub sys_state: SysState,
+    pub tpgs: Tpgs,
+    pub target_port_group: Option<u16>,
+    pub host_node: &'a str,
+    pub host_port: &'a str,
+    pub target_node: &'a str,
+    pub target_port: &'a str,
+    pub adapter: &'a str,
     pub dm: DmPathState,
     pub state: PathState,
     pub prio: Prio,
@@ -120,35 +139,14 @@ pub const fn sys_word(state: SysState) -> &'static str {
 
 #[cfg(test)]
 pub(crate) mod fixture {
-    //! Two maps made by hand.
+    //! One map of three paths and an orphan, made by hand.
     use super::*;
-    use crate::model::{Hctl, Protocol};
-    use core::fmt::Write;
 
-    pub(crate) struct Fixture {
-        pub(crate) disks: [PathFacts; 4],
-    }
+    pub(crate) struct Fixture;
 
-    fn disk(name: &str, host: u32, minor: u32) -> PathFacts {
-        let mut facts = PathFacts {
-            devno: DevNo::new(8, minor),
-            hctl: Some(Hctl { host, channel: 0, target: 0, lun: 1 }),
-            protocol: Protocol::ScsiFcp,
-            sys_state: SysState::Running,
-            ..PathFacts::default()
-        };
-        facts.name.push_str(name).unwrap();
-        facts.vendor.push_str("ACME").unwrap();
-        facts.product.push_str("Disk \"7\"").unwrap();
-        write!(facts.target_node, "0x5000{host}").unwrap();
-        facts
-    }
-
-    impl Fixture {
-        pub(crate) fn new() -> Fixture {
-            Fixture { disks: [disk("sda", 2, 0), disk("sdb", 3, 16), disk("sdc", 4, 32), disk("sdaa", 10, 416)] }
-        }
-    }
+    const NAMES: [&str; 4] = ["sda", "sdb", "sdc", "sdaa"];
+    const HOSTS: [u32; 4] = [2, 3, 4, 10];
+    const MINORS: [u32; 4] = [0, 16, 32, 416];
 
     impl View for Fixture {
         fn maps(&self) -> usize {
@@ -159,14 +157,14 @@ pub(crate) mod fixture {
                 name: "mpatha",
                 wwid: "3600a",
                 devno: DevNo::new(254, 3),
-                disk: Some(&self.disks[0]),
+                vendor: "ACME",
+                product: "Disk \"7\"",
                 size: Sectors(16384),
                 features: "1 queue_if_no_path",
                 handler: "1 alua",
                 usable: 2,
                 queueing: Queueing::Seconds(7),
                 failback: Failback::After(9),
-                action: "",
                 ..MapRow::default()
             }
         }
@@ -188,16 +186,21 @@ pub(crate) mod fixture {
         }
         fn path(&self, path: usize) -> PathRow<'_> {
             PathRow {
-                facts: &self.disks[path],
+                name: NAMES[path],
+                devno: DevNo::new(8, MINORS[path]),
+                hctl: Some(Hctl { host: HOSTS[path], channel: 0, target: 0, lun: 1 }),
+                vendor: "ACME",
+                product: "Disk \"7\"",
+                protocol: Protocol::ScsiFcp,
+                sys_state: SysState::Running,
                 dm: if path == 1 { DmPathState::Failed } else { DmPathState::Active },
                 state: if path == 1 { PathState::Down } else { PathState::Up },
                 prio: Prio(if path < 2 { 50 } else { 10 }),
                 checker: "tur",
                 map: (path < 3).then_some("mpatha"),
-                marginal: false,
                 failures: 1,
                 next_check: (path < 3).then_some((2, 5)),
-                partial: false,
+                ..PathRow::default()
             }
         }
     }
