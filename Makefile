@@ -13,6 +13,7 @@ setup:
 
 test: setup
 	cargo test
+	cargo test --manifest-path tests/array/Cargo.toml
 
 demo: setup
 	sh tests/demo.sh

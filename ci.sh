@@ -7,6 +7,7 @@ lint() {
     cargo fmt --check
     cargo clippy --all-targets --no-default-features -- -D warnings
     cargo clippy -- -D warnings
+    (cd tests/array && cargo fmt --check && cargo clippy --all-targets -- -D warnings)
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
 }
 

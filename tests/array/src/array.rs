@@ -117,8 +117,7 @@ impl Array {
                 }
                 Effect::Moved { lun, from, to, by } => {
                     let (from, to) = (crate::site::sp_letter(from), crate::site::sp_letter(to));
-                    self.log
-                        .note(now, &format!("lun={lun} moved from {from} to {to} by {by}"));
+                    self.log.note(now, &format!("lun={lun} moved from {from} to {to} by {by}"));
                 }
                 Effect::Note(text) => self.log.note(now, &text),
             }
@@ -126,22 +125,9 @@ impl Array {
     }
 
     /// Runs `f` with the personality and what it may change.
-    pub fn with_persona<T>(
-        &mut self,
-        now: u64,
-        port: usize,
-        lun: u16,
-        f: impl FnOnce(&mut dyn Persona, &mut Ctx) -> T,
-    ) -> T {
+    pub fn with_persona<T>(&mut self, now: u64, port: usize, lun: u16, f: impl FnOnce(&mut dyn Persona, &mut Ctx) -> T) -> T {
         let mut fx = Vec::new();
-        let mut ctx = Ctx {
-            site: &self.site,
-            luns: &mut self.luns,
-            port,
-            lun,
-            now,
-            fx: &mut fx,
-        };
+        let mut ctx = Ctx { site: &self.site, luns: &mut self.luns, port, lun, now, fx: &mut fx };
         let out = f(self.persona.as_mut(), &mut ctx);
         self.apply(now, fx);
         out
@@ -149,15 +135,8 @@ impl Array {
 
     /// Lines for the log file since the last call.
     pub fn take_log_lines(&mut self) -> String {
-        let entries = self
-            .log
-            .sink
-            .as_mut()
-            .map(std::mem::take)
-            .unwrap_or_default();
-        entries.iter().fold(String::new(), |s, e| {
-            s + &crate::log::line(&self.site, e) + "\n"
-        })
+        let entries = self.log.sink.as_mut().map(std::mem::take).unwrap_or_default();
+        entries.iter().fold(String::new(), |s, e| s + &crate::log::line(&self.site, e) + "\n")
     }
 
     pub fn settle(&mut self, now: u64) {
@@ -203,6 +182,7 @@ impl Array {
     }
 
     fn answer(&mut self, now: u64, cmd: &Command, seq: u64, reply: Reply, delay: u64) -> Outcome {
+        let reply = reply.cut(cmd.room);
         self.log.finish(now.saturating_add(delay), seq, cmd, &reply);
         Outcome::Answer { seq, reply, delay }
     }
@@ -259,7 +239,6 @@ impl Array {
                 reply = replaced(r, reply);
             }
         }
-        reply.data.truncate(cmd.room);
         match keep {
             Some(cause) => {
                 let ready = Some(reply);
@@ -280,8 +259,7 @@ impl Array {
             });
         };
         let exempt = matches!(code, op::INQUIRY | op::REPORT_LUNS);
-        if !exempt && let Some(sense) = self.attentions.get_mut(&nexus).and_then(|q| q.pop_front())
-        {
+        if !exempt && let Some(sense) = self.attentions.get_mut(&nexus).and_then(|q| q.pop_front()) {
             return Step::Done(match code {
                 op::REQUEST_SENSE => spc::request_sense(Some(sense), &cmd.cdb),
                 _ => sense.into(),
@@ -289,13 +267,8 @@ impl Array {
         }
         let other = lun.reserved.is_some_and(|h| h != Holder::Port(cmd.port));
         // SPC-2 5.5.1: what a reservation of somebody else does not stop. The trespass decides itself.
-        let free = matches!(
-            code,
-            op::INQUIRY | op::REPORT_LUNS | op::REQUEST_SENSE | op::RELEASE_6 | op::RELEASE_10
-        ) || matches!(
-            code,
-            op::MODE_SELECT_6 | op::MODE_SELECT_10 | op::START_STOP_UNIT
-        );
+        let free = matches!(code, op::INQUIRY | op::REPORT_LUNS | op::REQUEST_SENSE | op::RELEASE_6 | op::RELEASE_10)
+            || matches!(code, op::MODE_SELECT_6 | op::MODE_SELECT_10 | op::START_STOP_UNIT);
         if other && !free {
             return Step::Done(Reply::status(scsi::RESERVATION_CONFLICT));
         }
@@ -330,12 +303,7 @@ impl Array {
         match self.luns.get(&cmd.lun) {
             Some(lun) if class != Class::Always => {
                 let (site, port) = (&self.site, cmd.port);
-                let view = View {
-                    site,
-                    lun,
-                    port,
-                    now,
-                };
+                let view = View { site, lun, port, now };
                 self.persona.gate(&view, class)
             }
             _ => Ok(()),
@@ -347,12 +315,7 @@ impl Array {
             return Sense::NO_LUN.into();
         };
         let (site, port) = (&self.site, cmd.port);
-        let view = View {
-            site,
-            lun,
-            port,
-            now,
-        };
+        let view = View { site, lun, port, now };
         let persona = self.persona.as_ref();
         match byte(&cmd.cdb, 0) {
             op::TEST_UNIT_READY | op::START_STOP_UNIT => Reply::good(),
@@ -362,9 +325,7 @@ impl Array {
             op::REPORT_LUNS => spc::report_luns(&self.luns, cmd.port, &cmd.cdb),
             op::MODE_SENSE_6 | op::MODE_SENSE_10 => mode::sense(&view, persona, &cmd.cdb),
             op::READ_CAPACITY_10 => sbc::capacity_10(lun),
-            op::SERVICE_ACTION_IN_16 if byte(&cmd.cdb, 1) & 0x1f == 0x10 => {
-                sbc::capacity_16(lun, &cmd.cdb)
-            }
+            op::SERVICE_ACTION_IN_16 if byte(&cmd.cdb, 1) & 0x1f == 0x10 => sbc::capacity_16(lun, &cmd.cdb),
             _ if sbc::extent(&cmd.cdb).is_some() => sbc::read_write(lun, cmd),
             _ => Sense::BAD_OPCODE.into(),
         }

@@ -46,9 +46,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     };
     let n: u64 = digits.parse().map_err(|_| bad())?;
     // Offsets of files are signed.
-    n.checked_mul(factor)
-        .filter(|n| *n <= i64::MAX as u64)
-        .ok_or_else(bad)
+    n.checked_mul(factor).filter(|n| *n <= i64::MAX as u64).ok_or_else(bad)
 }
 
 /// Reads the arguments (without the program's name) and makes the array.
@@ -137,11 +135,7 @@ fn parse_port(text: &str, site: &Site) -> Result<(Port, PathBuf), String> {
     let mut words = rest.split(',');
     let path = words.next().filter(|p| !p.is_empty()).ok_or_else(bad)?;
     let digits = name.len() > 1 && name.bytes().skip(1).all(|b| b.is_ascii_digit());
-    let mut sp = if digits {
-        sp_by_letter(&name[..1])
-    } else {
-        None
-    };
+    let mut sp = if digits { sp_by_letter(&name[..1]) } else { None };
     let (mut group, mut rtpi) = (None, None);
     for w in words {
         match w.split_once('=') {
@@ -166,10 +160,7 @@ fn parse_port(text: &str, site: &Site) -> Result<(Port, PathBuf), String> {
 fn parse_lun(text: &str, site: &Site) -> Result<Lun, String> {
     let bad = |what: &str| format!("bad {what} in lun '{text}'");
     let mut words = text.split(',');
-    let number: u16 = words
-        .next()
-        .and_then(|n| n.parse().ok())
-        .ok_or_else(|| bad("number"))?;
+    let number: u16 = words.next().and_then(|n| n.parse().ok()).ok_or_else(|| bad("number"))?;
     if number >= 0x4000 {
         return Err(bad("number")); // 14 bits of flat space addressing
     }
@@ -192,9 +183,7 @@ fn parse_lun(text: &str, site: &Site) -> Result<Lun, String> {
         }
     }
     let store = match (file, size) {
-        (Some(path), size) => {
-            Store::open(path.as_ref(), size).map_err(|e| format!("{path}: {e}"))?
-        }
+        (Some(path), size) => Store::open(path.as_ref(), size).map_err(|e| format!("{path}: {e}"))?,
         (None, Some(size)) => Store::memory(size).map_err(|e| e.to_string())?,
         (None, None) => return Err(bad("size")),
     };

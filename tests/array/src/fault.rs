@@ -46,12 +46,7 @@ pub struct Faults {
 
 impl Faults {
     pub fn new(ports: usize) -> Faults {
-        Faults {
-            links: vec![Link::Up; ports],
-            rules: Vec::new(),
-            rng: Rng::new(1),
-            next_id: 1,
-        }
+        Faults { links: vec![Link::Up; ports], rules: Vec::new(), rng: Rng::new(1), next_id: 1 }
     }
 
     pub fn link(&self, port: usize) -> Link {
@@ -61,10 +56,7 @@ impl Faults {
     /// The first rule that acts on the command, each match counted.
     pub fn act(&mut self, cmd: &Command) -> Option<Rule> {
         let rng = &mut self.rng;
-        self.rules
-            .iter_mut()
-            .filter(|r| r.filter.hits(cmd.port, cmd.lun, &cmd.cdb))
-            .find_map(|r| r.fires(rng).then(|| r.clone()))
+        self.rules.iter_mut().filter(|r| r.filter.hits(cmd.port, cmd.lun, &cmd.cdb)).find_map(|r| r.fires(rng).then(|| r.clone()))
     }
 }
 
@@ -73,11 +65,7 @@ impl Faults {
 pub fn garble(rng: &mut Rng, cmd: &Command, reply: Reply) -> Reply {
     let mut reply = reply;
     let medium = scsi::class(&cmd.cdb) == Class::Medium;
-    let kind = if medium {
-        3 + rng.below(3)
-    } else {
-        rng.below(6)
-    };
+    let kind = if medium { 3 + rng.below(3) } else { rng.below(6) };
     match kind {
         0 => {
             // Random bytes of the length asked for.
@@ -98,11 +86,7 @@ pub fn garble(rng: &mut Rng, cmd: &Command, reply: Reply) -> Reply {
             reply.data.truncate(keep);
         }
         3 => {
-            let s = Sense::new(
-                rng.below(16) as u8,
-                rng.draw() as u8,
-                (rng.draw() >> 8) as u8,
-            );
+            let s = Sense::new(rng.below(16) as u8, rng.draw() as u8, (rng.draw() >> 8) as u8);
             reply = Reply::check(s);
         }
         4 => {
@@ -128,18 +112,10 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_nonsense() {
-        let cmd = Command {
-            port: 0,
-            lun: 0,
-            cdb: vec![0x12],
-            out: vec![],
-            room: 96,
-        };
+        let cmd = Command { port: 0, lun: 0, cdb: vec![0x12], out: vec![], room: 96 };
         let run = |seed| {
             let mut rng = Rng::new(seed);
-            (0..50)
-                .map(|_| garble(&mut rng, &cmd, Reply::data(vec![1; 36])))
-                .collect::<Vec<_>>()
+            (0..50).map(|_| garble(&mut rng, &cmd, Reply::data(vec![1; 36]))).collect::<Vec<_>>()
         };
         assert_eq!(run(7), run(7));
         assert_ne!(run(7), run(8));
@@ -147,13 +123,7 @@ mod tests {
 
     #[test]
     fn a_read_never_returns_false_data_as_good() {
-        let cmd = Command {
-            port: 0,
-            lun: 0,
-            cdb: vec![0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0],
-            out: vec![],
-            room: 512,
-        };
+        let cmd = Command { port: 0, lun: 0, cdb: vec![0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], out: vec![], room: 512 };
         let mut rng = Rng::new(3);
         for _ in 0..1000 {
             let r = garble(&mut rng, &cmd, Reply::data(vec![9; 512]));

@@ -4,7 +4,7 @@
 //! command and gives an answer. `bus` carries it to QEMU over vhost-user-scsi, `server` lets a test
 //! drive it over a unix socket. What the personalities imitate is in ../README.md.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 pub mod array;
 pub mod bus;

@@ -140,14 +140,7 @@ pub struct Log {
 
 impl Log {
     pub fn new(capacity: usize) -> Log {
-        Log {
-            ring: VecDeque::new(),
-            capacity: capacity.max(1),
-            next: 1,
-            lost: 0,
-            counts: BTreeMap::new(),
-            sink: None,
-        }
+        Log { ring: VecDeque::new(), capacity: capacity.max(1), next: 1, lost: 0, counts: BTreeMap::new(), sink: None }
     }
 
     fn push(&mut self, entry: Entry) -> u64 {
@@ -203,8 +196,7 @@ impl Log {
 
     fn find(&mut self, seq: u64) -> Option<&mut Entry> {
         let first = self.ring.front()?.seq;
-        self.ring
-            .get_mut(usize::try_from(seq.checked_sub(first)?).ok()?)
+        self.ring.get_mut(usize::try_from(seq.checked_sub(first)?).ok()?)
     }
 
     pub fn finish(&mut self, now: u64, seq: u64, cmd: &Command, reply: &Reply) {
@@ -267,10 +259,7 @@ impl Log {
         sum
     }
 
-    pub fn counted<'a>(
-        &'a self,
-        filter: &'a Filter,
-    ) -> impl Iterator<Item = ((usize, u8), Count)> + 'a {
+    pub fn counted<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = ((usize, u8), Count)> + 'a {
         self.counts.iter().filter_map(|(k, c)| {
             let port = filter.ports.as_ref().is_none_or(|p| p.contains(&k.0));
             let code = filter.ops.as_ref().is_none_or(|o| o.contains(&k.1));
@@ -289,12 +278,7 @@ pub fn hex(b: &[u8]) -> String {
 /// One line, `key=value` words, the same order always.
 pub fn line(site: &Site, e: &Entry) -> String {
     if let State::Note(text) = &e.state {
-        return format!(
-            "seq={} t={}.{:03} note {text}",
-            e.seq,
-            e.at / 1000,
-            e.at % 1000
-        );
+        return format!("seq={} t={}.{:03} note {text}", e.seq, e.at / 1000, e.at % 1000);
     }
     let mut s = format!(
         "seq={} t={}.{:03} port={} lun={} op={} cdb={}",
@@ -312,12 +296,7 @@ pub fn line(site: &Site, e: &Entry) -> String {
     match &e.state {
         State::Held => s.push_str(" held"),
         State::Dropped => s.push_str(" dropped"),
-        State::Answered {
-            response,
-            status,
-            sense,
-            data,
-        } => {
+        State::Answered { response, status, sense, data } => {
             let _ = write!(s, " response={response} status={status:02x}");
             if let Some(sense) = sense {
                 let _ = write!(s, " sense={sense}");
@@ -334,13 +313,7 @@ mod tests {
     use super::*;
 
     fn cmd(port: usize, cdb: &[u8]) -> Command {
-        Command {
-            port,
-            lun: 0,
-            cdb: cdb.to_vec(),
-            out: Vec::new(),
-            room: 0,
-        }
+        Command { port, lun: 0, cdb: cdb.to_vec(), out: Vec::new(), room: 0 }
     }
 
     #[test]

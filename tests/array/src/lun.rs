@@ -103,18 +103,9 @@ pub fn default_wwn(serial: &str, number: u16) -> [u8; 16] {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Unit attention for `lun` (None: every LUN) on all nexuses but those of port `except`.
-    Attention {
-        lun: Option<u16>,
-        except: Option<usize>,
-        sense: Sense,
-    },
+    Attention { lun: Option<u16>, except: Option<usize>, sense: Sense },
     /// The owner of `lun` changed; `by` goes to the log.
-    Moved {
-        lun: u16,
-        from: Sp,
-        to: Sp,
-        by: String,
-    },
+    Moved { lun: u16, from: Sp, to: Sp, by: String },
     /// A remark for the log.
     Note(String),
 }
@@ -130,12 +121,7 @@ pub fn move_lun(luns: &mut Luns, number: u16, to: Sp, by: &str, fx: &mut Vec<Eff
     let from = lun.owner;
     lun.owner = to;
     lun.trespasses += 1;
-    fx.push(Effect::Moved {
-        lun: number,
-        from,
-        to,
-        by: by.to_string(),
-    });
+    fx.push(Effect::Moved { lun: number, from, to, by: by.to_string() });
 }
 
 #[cfg(test)]

@@ -95,32 +95,20 @@ fn standard_page(view: &View, page: u8, control: u8) -> Option<Vec<u8>> {
 /// byte 7 of its MODE SELECT(10) is not to be trusted, nor are the reserved bits.
 pub fn select(ctx: &mut Ctx, persona: &mut dyn Persona, cmd: &Command) -> Step {
     let ten = byte(&cmd.cdb, 0) == op::MODE_SELECT_10;
-    let said = if ten {
-        usize::from(be16(&cmd.cdb, 7))
-    } else {
-        usize::from(byte(&cmd.cdb, 4))
-    };
+    let said = if ten { usize::from(be16(&cmd.cdb, 7)) } else { usize::from(byte(&cmd.cdb, 4)) };
     if said == 0 {
         return Step::Done(Reply::good());
     }
     let list = cmd.out.get(..said).unwrap_or(&cmd.out);
     let header = if ten { 8 } else { 4 };
-    let skip = if ten {
-        usize::from(be16(list, 6))
-    } else {
-        usize::from(byte(list, 3))
-    };
+    let skip = if ten { usize::from(be16(list, 6)) } else { usize::from(byte(list, 3)) };
     let Some(mut rest) = list.get(header + skip..) else {
         return Step::Done(Sense::BAD_LENGTH.into());
     };
     while !rest.is_empty() {
         let spf = byte(rest, 0) & 0x40 != 0;
         let page = byte(rest, 0) & 0x3f;
-        let (sub, at, len) = if spf {
-            (byte(rest, 1), 4, usize::from(be16(rest, 2)))
-        } else {
-            (0, 2, usize::from(byte(rest, 1)))
-        };
+        let (sub, at, len) = if spf { (byte(rest, 1), 4, usize::from(be16(rest, 2))) } else { (0, 2, usize::from(byte(rest, 1))) };
         let Some(body) = rest.get(at..at + len) else {
             return Step::Done(Sense::BAD_LENGTH.into());
         };

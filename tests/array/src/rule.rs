@@ -85,8 +85,7 @@ impl Rule {
             return false;
         }
         self.seen += 1;
-        if !self.seen.is_multiple_of(self.every) || (self.chance > 1 && rng.below(self.chance) != 0)
-        {
+        if !self.seen.is_multiple_of(self.every) || (self.chance > 1 && rng.below(self.chance) != 0) {
             return false;
         }
         if let Some(left) = &mut self.left {
@@ -163,14 +162,10 @@ pub fn parse_sense(text: &str) -> Option<Sense> {
 }
 
 pub fn parse_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text
-        .bytes()
-        .map(|b| char::from(b).to_digit(16).map(|d| d as u8))
-        .collect();
+    let digits: Option<Vec<u8>> = text.bytes().map(|b| char::from(b).to_digit(16).map(|d| d as u8)).collect();
     let digits = digits?;
     let (pairs, rest) = digits.as_chunks::<2>();
-    rest.is_empty()
-        .then(|| pairs.iter().map(|p| byte(p, 0) << 4 | byte(p, 1)).collect())
+    rest.is_empty().then(|| pairs.iter().map(|p| byte(p, 0) << 4 | byte(p, 1)).collect())
 }
 
 #[cfg(test)]

@@ -81,24 +81,14 @@ mod tests {
     }
 
     fn cmd(cdb: &[u8], out: &[u8], room: usize) -> Command {
-        Command {
-            port: 0,
-            lun: 0,
-            cdb: cdb.to_vec(),
-            out: out.to_vec(),
-            room,
-        }
+        Command { port: 0, lun: 0, cdb: cdb.to_vec(), out: out.to_vec(), room }
     }
 
     #[test]
     fn every_size_of_read_and_write_finds_the_same_block() {
         let l = lun();
         let data = [0x5a; 512];
-        let w = cmd(
-            &[0x8a, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1, 0, 0],
-            &data,
-            0,
-        );
+        let w = cmd(&[0x8a, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1, 0, 0], &data, 0);
         assert_eq!(read_write(&l, &w), Reply::good());
         let reads: [&[u8]; 4] = [
             &[0x08, 0, 0, 7, 1, 0],
@@ -117,9 +107,7 @@ mod tests {
         let last = [0x28, 0, 0, 0, 0x08, 0x00, 0, 0, 1, 0];
         let r = read_write(&l, &cmd(&last, &[], 512));
         assert_eq!(Sense::parse(&r.sense), Some(Sense::BAD_LBA));
-        let huge = [
-            0x88, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0,
-        ];
+        let huge = [0x88, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0];
         let r = read_write(&l, &cmd(&huge, &[], 512));
         assert_eq!(Sense::parse(&r.sense), Some(Sense::BAD_LBA));
         let short = cmd(&[0x2a, 0, 0, 0, 0, 0, 0, 0, 2, 0], &[1; 512], 0);

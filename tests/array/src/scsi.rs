@@ -125,10 +125,7 @@ pub fn class(cdb: &[u8]) -> Class {
 }
 
 pub fn is_write(cdb: &[u8]) -> bool {
-    matches!(
-        byte(cdb, 0),
-        op::WRITE_6 | op::WRITE_10 | op::WRITE_12 | op::WRITE_16
-    )
+    matches!(byte(cdb, 0), op::WRITE_6 | op::WRITE_10 | op::WRITE_12 | op::WRITE_16)
 }
 
 /// Bytes of a CDB that mean something, from the group code (SPC-4 4.2.5.1); vendor codes count as 10.
@@ -264,32 +261,19 @@ impl Reply {
     }
 
     pub fn data(data: Vec<u8>) -> Reply {
-        Reply {
-            data,
-            ..Reply::default()
-        }
+        Reply { data, ..Reply::default() }
     }
 
     pub fn check(sense: Sense) -> Reply {
-        Reply {
-            status: CHECK_CONDITION,
-            sense: sense.fixed(),
-            ..Reply::default()
-        }
+        Reply { status: CHECK_CONDITION, sense: sense.fixed(), ..Reply::default() }
     }
 
     pub fn status(status: u8) -> Reply {
-        Reply {
-            status,
-            ..Reply::default()
-        }
+        Reply { status, ..Reply::default() }
     }
 
     pub fn transport(response: u8) -> Reply {
-        Reply {
-            response,
-            ..Reply::default()
-        }
+        Reply { response, ..Reply::default() }
     }
 
     /// Cut to the allocation length of the CDB: more than that is never sent (SPC-4 4.2.5.6).

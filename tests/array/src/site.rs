@@ -74,10 +74,7 @@ impl Site {
             }
             let before = found.len();
             for (i, p) in self.ports.iter().enumerate() {
-                let hit = word == "*"
-                    || p.name == word
-                    || sp == Some(Some(p.sp))
-                    || group == Some(Some(p.group));
+                let hit = word == "*" || p.name == word || sp == Some(Some(p.sp)) || group == Some(Some(p.group));
                 if hit && !found.contains(&i) {
                     found.push(i);
                 }
@@ -100,20 +97,9 @@ pub(crate) mod tests {
 
     /// Two SPs with two ports each, groups 1 and 2.
     pub(crate) fn site() -> Site {
-        let port = |name: &str, sp, number, rtpi| Port {
-            name: name.to_string(),
-            sp,
-            number,
-            group: u16::from(sp) + 1,
-            rtpi,
-        };
+        let port = |name: &str, sp, number, rtpi| Port { name: name.to_string(), sp, number, group: u16::from(sp) + 1, rtpi };
         Site {
-            ports: vec![
-                port("a0", 0, 0, 1),
-                port("a1", 0, 1, 2),
-                port("b0", 1, 0, 3),
-                port("b1", 1, 1, 4),
-            ],
+            ports: vec![port("a0", 0, 0, 1), port("a1", 0, 1, 2), port("b0", 1, 0, 3), port("b1", 1, 1, 4)],
             serial: "CPA0001".into(),
             vendor: String::new(),
             product: String::new(),

@@ -137,10 +137,6 @@ fn lun_address(lun: &Lun) -> [u8; 8] {
 /// A pending unit attention is given as data and cleared (SPC-4 6.39), else NO SENSE.
 pub fn request_sense(pending: Option<Sense>, cdb: &[u8]) -> Reply {
     let sense = pending.unwrap_or(Sense::NONE);
-    let d = if byte(cdb, 1) & 1 == 1 {
-        sense.descriptor()
-    } else {
-        sense.fixed()
-    };
+    let d = if byte(cdb, 1) & 1 == 1 { sense.descriptor() } else { sense.fixed() };
     Reply::data(d).cut(usize::from(byte(cdb, 4)))
 }

@@ -26,12 +26,7 @@ impl Store {
     /// An existing raw image, or a new sparse one. `size` None takes the file as it is; a given size
     /// only ever extends the file, so that no run can cut an image.
     pub fn open(path: &Path, size: Option<u64>) -> io::Result<Store> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(size.is_some())
-            .truncate(false)
-            .open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(size.is_some()).truncate(false).open(path)?;
         let have = file.metadata()?.len();
         let size = size.unwrap_or(have);
         if size > have {

@@ -28,19 +28,8 @@ pub struct Hub {
 
 impl Hub {
     pub fn new(array: Array) -> Arc<Hub> {
-        let ports = array
-            .site
-            .ports
-            .iter()
-            .map(|_| PortBus::default())
-            .collect();
-        Arc::new(Hub {
-            array: Mutex::new(array),
-            ports,
-            start: Instant::now(),
-            tick: Mutex::new(false),
-            ticked: Condvar::new(),
-        })
+        let ports = array.site.ports.iter().map(|_| PortBus::default()).collect();
+        Arc::new(Hub { array: Mutex::new(array), ports, start: Instant::now(), tick: Mutex::new(false), ticked: Condvar::new() })
     }
 
     /// Milliseconds since the start.
@@ -105,10 +94,7 @@ impl Hub {
                 let _ = f.write_all(lines.as_bytes());
             }
             let array = self.array();
-            let mut due = [array.timers.due(), array.persona.due()]
-                .into_iter()
-                .flatten()
-                .min();
+            let mut due = [array.timers.due(), array.persona.due()].into_iter().flatten().min();
             drop(array);
             for p in &self.ports {
                 due = due.into_iter().chain(p.due()).min();
@@ -116,10 +102,7 @@ impl Hub {
             let wait = due.map_or(10_000, |d| d.saturating_sub(self.now()));
             let flag = self.tick.lock().unwrap_or_else(PoisonError::into_inner);
             let timeout = Duration::from_millis(wait.min(10_000));
-            let (mut flag, _) = self
-                .ticked
-                .wait_timeout_while(flag, timeout, |f| !*f)
-                .unwrap_or_else(PoisonError::into_inner);
+            let (mut flag, _) = self.ticked.wait_timeout_while(flag, timeout, |f| !*f).unwrap_or_else(PoisonError::into_inner);
             *flag = false;
         }
     }
@@ -130,14 +113,10 @@ pub fn serve_port(hub: Arc<Hub>, port: usize, path: &Path) -> io::Result<()> {
     let other = |e: &dyn std::fmt::Display| io::Error::other(e.to_string());
     let mut listener = Listener::new(path, true).map_err(|e| other(&e))?;
     loop {
-        let backend = Arc::new(Backend {
-            hub: hub.clone(),
-            port,
-        });
+        let backend = Arc::new(Backend { hub: hub.clone(), port });
         let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
         let name = format!("port {port}");
-        let mut daemon =
-            VhostUserDaemon::new(name, backend.clone(), memory).map_err(|e| other(&e))?;
+        let mut daemon = VhostUserDaemon::new(name, backend.clone(), memory).map_err(|e| other(&e))?;
         daemon.start(&mut listener).map_err(|e| other(&e))?;
         let now = hub.now();
         let mut array = hub.array();
@@ -149,8 +128,6 @@ pub fn serve_port(hub: Arc<Hub>, port: usize, path: &Path) -> io::Result<()> {
             handler.send_exit_event();
         }
         backend.disconnected();
-        hub.array()
-            .log
-            .note(hub.now(), &format!("port={port} disconnected"));
+        hub.array().log.note(hub.now(), &format!("port={port} disconnected"));
     }
 }

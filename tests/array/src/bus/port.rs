@@ -16,9 +16,7 @@ use vhost::vhost_user::message::VhostUserProtocolFeatures;
 use vhost_user_backend::{VhostUserBackend, VringT};
 use virtio_bindings::{virtio_config as config, virtio_ring as ring, virtio_scsi as scsi};
 use vmm_sys_util::epoll::EventSet;
-use vmm_sys_util::event::{
-    EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier,
-};
+use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
 
 const CONTROL: usize = 0;
 const EVENT: usize = 1;
@@ -133,21 +131,10 @@ impl State {
                     slot.complete(&reply, cmd.room);
                 } else {
                     let due = now.saturating_add(delay);
-                    self.late.push(Late {
-                        due,
-                        slot,
-                        cmd,
-                        seq,
-                        reply,
-                    });
+                    self.late.push(Late { due, slot, cmd, seq, reply });
                 }
             }
-            Outcome::Held(held) => self.held.push(Pending {
-                slot,
-                tag,
-                cmd,
-                held,
-            }),
+            Outcome::Held(held) => self.held.push(Pending { slot, tag, cmd, held }),
         }
     }
 
@@ -202,18 +189,9 @@ impl State {
             };
             self.waiting.pop_front();
             let (event, reason) = match kind {
-                EventKind::Rescan => (
-                    scsi::VIRTIO_SCSI_T_TRANSPORT_RESET,
-                    scsi::VIRTIO_SCSI_EVT_RESET_RESCAN,
-                ),
-                EventKind::Removed => (
-                    scsi::VIRTIO_SCSI_T_TRANSPORT_RESET,
-                    scsi::VIRTIO_SCSI_EVT_RESET_REMOVED,
-                ),
-                EventKind::Changed(asc, ascq) => (
-                    scsi::VIRTIO_SCSI_T_PARAM_CHANGE,
-                    u32::from(asc) | u32::from(ascq) << 8,
-                ),
+                EventKind::Rescan => (scsi::VIRTIO_SCSI_T_TRANSPORT_RESET, scsi::VIRTIO_SCSI_EVT_RESET_RESCAN),
+                EventKind::Removed => (scsi::VIRTIO_SCSI_T_TRANSPORT_RESET, scsi::VIRTIO_SCSI_EVT_RESET_REMOVED),
+                EventKind::Changed(asc, ascq) => (scsi::VIRTIO_SCSI_T_PARAM_CHANGE, u32::from(asc) | u32::from(ascq) << 8),
             };
             let mut b = event.to_le_bytes().to_vec();
             b.extend_from_slice(&lun_bytes(lun));
@@ -227,12 +205,8 @@ impl State {
 fn ended_by(subtype: u32, lun: u16, tag: u64, held_lun: u16, held_tag: u64) -> Option<u8> {
     let here = held_lun == lun;
     match subtype {
-        scsi::VIRTIO_SCSI_T_TMF_ABORT_TASK => {
-            (here && held_tag == tag).then_some(response::ABORTED)
-        }
-        scsi::VIRTIO_SCSI_T_TMF_ABORT_TASK_SET | scsi::VIRTIO_SCSI_T_TMF_CLEAR_TASK_SET => {
-            here.then_some(response::ABORTED)
-        }
+        scsi::VIRTIO_SCSI_T_TMF_ABORT_TASK => (here && held_tag == tag).then_some(response::ABORTED),
+        scsi::VIRTIO_SCSI_T_TMF_ABORT_TASK_SET | scsi::VIRTIO_SCSI_T_TMF_CLEAR_TASK_SET => here.then_some(response::ABORTED),
         scsi::VIRTIO_SCSI_T_TMF_LOGICAL_UNIT_RESET => here.then_some(response::RESET),
         scsi::VIRTIO_SCSI_T_TMF_I_T_NEXUS_RESET => Some(response::RESET),
         _ => None,
@@ -247,9 +221,7 @@ pub(super) struct Backend {
 
 impl Backend {
     fn bus(&self) -> io::Result<&PortBus> {
-        self.hub
-            .port(self.port)
-            .ok_or(io::ErrorKind::NotFound.into())
+        self.hub.port(self.port).ok_or(io::ErrorKind::NotFound.into())
     }
 
     pub(super) fn disconnected(&self) {
@@ -343,3 +315,7 @@ impl VhostUserBackend for Backend {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "port_tests.rs"]
+mod tests;

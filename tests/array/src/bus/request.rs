@@ -6,8 +6,7 @@ use crate::scsi::{Command, Reply, response};
 use std::io::{Read, Write};
 use vhost_user_backend::VringT;
 use virtio_bindings::virtio_scsi::{
-    VIRTIO_SCSI_CDB_SIZE, VIRTIO_SCSI_SENSE_SIZE, VIRTIO_SCSI_T_AN_QUERY,
-    VIRTIO_SCSI_T_AN_SUBSCRIBE, VIRTIO_SCSI_T_TMF,
+    VIRTIO_SCSI_CDB_SIZE, VIRTIO_SCSI_SENSE_SIZE, VIRTIO_SCSI_T_AN_QUERY, VIRTIO_SCSI_T_AN_SUBSCRIBE, VIRTIO_SCSI_T_TMF,
 };
 use virtio_queue::{DescriptorChain, QueueT, Reader, Writer};
 use vm_memory::{GuestAddressSpace, GuestMemoryLoadGuard, GuestMemoryMmap};
@@ -41,10 +40,7 @@ pub fn lun_bytes(lun: u16) -> [u8; 8] {
 
 /// The next chain of the ring, None when it is empty or not in order.
 pub fn pop(ring: &Ring, queue: usize, memory: &Memory) -> Option<Slot> {
-    let chain = ring
-        .get_mut()
-        .get_queue_mut()
-        .pop_descriptor_chain(memory.memory())?;
+    let chain = ring.get_mut().get_queue_mut().pop_descriptor_chain(memory.memory())?;
     let ring = ring.clone();
     Some(Slot { ring, queue, chain })
 }
@@ -83,13 +79,7 @@ impl Slot {
         let mut out = vec![0u8; r.available_bytes()];
         r.read_exact(&mut out).map_err(|_| response::FAILURE)?;
         let cdb = rest.get(3..).unwrap_or(&[]).to_vec();
-        let command = Command {
-            port,
-            lun,
-            cdb,
-            out,
-            room,
-        };
+        let command = Command { port, lun, cdb, out, room };
         Ok((u64::from_le_bytes(*tag), command))
     }
 

@@ -46,12 +46,8 @@ pub(super) fn lun(array: &mut Array, now: u64, words: &[&str]) -> Result<String,
 fn add(array: &mut Array, now: u64, mut words: Vec<&str>, quiet: bool) -> Result<String, String> {
     let size = option(&mut words, "size").map(parse_size).transpose()?;
     let file = option(&mut words, "file");
-    let block = option(&mut words, "block")
-        .map_or(Ok(512), str::parse)
-        .map_err(|_| "bad block")?;
-    let owner = option(&mut words, "owner")
-        .map_or(Some(0), sp_by_letter)
-        .ok_or("bad SP")?;
+    let block = option(&mut words, "block").map_or(Ok(512), str::parse).map_err(|_| "bad block")?;
+    let owner = option(&mut words, "owner").map_or(Some(0), sp_by_letter).ok_or("bad SP")?;
     let [number, "add"] = words[..] else {
         return Err(HELP.into());
     };
@@ -82,23 +78,12 @@ fn everywhere(array: &mut Array, now: u64, lun: Option<u16>, sense: Sense) {
     array.apply(now, vec![Effect::Attention { lun, except, sense }]);
 }
 
-fn one(
-    array: &mut Array,
-    now: u64,
-    n: u16,
-    words: &[&str],
-    quiet: bool,
-    event: bool,
-) -> Result<(), String> {
+fn one(array: &mut Array, now: u64, n: u16, words: &[&str], quiet: bool, event: bool) -> Result<(), String> {
     let all: u64 = (0..array.site.ports.len().min(64)).fold(0, |m, p| m | 1 << p);
     let ports = |text: Option<&&str>| -> Result<u64, String> {
         match text {
             None => Ok(all),
-            Some(t) => Ok(array
-                .site
-                .select(t)?
-                .iter()
-                .fold(0, |m, p| m | 1 << p.min(&63))),
+            Some(t) => Ok(array.site.select(t)?.iter().fold(0, |m, p| m | 1 << p.min(&63))),
         }
     };
     match words {

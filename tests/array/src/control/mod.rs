@@ -52,12 +52,7 @@ impl Timers {
     pub fn add(&mut self, due: u64, every: Option<u64>, line: String) -> u64 {
         self.last += 1;
         let id = self.last;
-        self.list.push(Timer {
-            id,
-            due,
-            every,
-            line,
-        });
+        self.list.push(Timer { id, due, every, line });
         id
     }
 
@@ -77,11 +72,7 @@ impl Timers {
 
     /// The next line to run. A repeating timer that is late runs once, not once for each time missed.
     fn take(&mut self, now: u64) -> Option<String> {
-        let next = self
-            .list
-            .iter()
-            .filter(|t| t.due <= now)
-            .min_by_key(|t| (t.due, t.id))?;
+        let next = self.list.iter().filter(|t| t.due <= now).min_by_key(|t| (t.due, t.id))?;
         let (id, every, line) = (next.id, next.every, next.line.clone());
         match every {
             Some(ms) => {
@@ -104,10 +95,7 @@ pub fn seconds(text: &str) -> Result<u64, String> {
     }
     let whole: u64 = whole.parse().map_err(|_| bad())?;
     let part: u64 = format!("{part:0<3}").parse().map_err(|_| bad())?;
-    whole
-        .checked_mul(1000)
-        .and_then(|w| w.checked_add(part))
-        .ok_or_else(bad)
+    whole.checked_mul(1000).and_then(|w| w.checked_add(part)).ok_or_else(bad)
 }
 
 /// Runs what is due. Gives back what went wrong, for the log.
@@ -165,18 +153,14 @@ pub fn run(array: &mut Array, now: u64, line: &str) -> Result<String, String> {
             }
             _ => Err("cancel ID|all".into()),
         },
-        name if name == array.persona.name() => {
-            array.with_persona(now, 0, 0, |p, ctx| p.control(ctx, rest))
-        }
+        name if name == array.persona.name() => array.with_persona(now, 0, 0, |p, ctx| p.control(ctx, rest)),
         _ => Err(format!("unknown verb '{verb}', try help")),
     }
 }
 
 /// Takes `key=value` out of the words.
 pub(crate) fn option<'a>(words: &mut Vec<&'a str>, key: &str) -> Option<&'a str> {
-    let at = words
-        .iter()
-        .position(|w| w.split_once('=').is_some_and(|(k, _)| k == key))?;
+    let at = words.iter().position(|w| w.split_once('=').is_some_and(|(k, _)| k == key))?;
     words.remove(at).split_once('=').map(|(_, v)| v)
 }
 
@@ -204,11 +188,7 @@ fn rule(array: &mut Array, words: &[&str]) -> Result<String, String> {
             Ok(String::new())
         }
         ["release", "all"] => {
-            array
-                .faults
-                .rules
-                .iter_mut()
-                .for_each(|r| r.released = true);
+            array.faults.rules.iter_mut().for_each(|r| r.released = true);
             Ok(String::new())
         }
         ["del" | "release", id] => {
@@ -286,9 +266,7 @@ fn timer(array: &mut Array, now: u64, verb: &str, words: &[&str]) -> Result<Stri
         "every" => Some(ms),
         _ => None,
     };
-    let id = array
-        .timers
-        .add(now.saturating_add(ms), every, line.join(" "));
+    let id = array.timers.add(now.saturating_add(ms), every, line.join(" "));
     Ok(format!("timer {id}"))
 }
 

@@ -6,12 +6,7 @@ use crate::fault::Link;
 use crate::scsi::response;
 use crate::site::{sp_by_letter, sp_letter};
 
-pub(super) fn link(
-    array: &mut Array,
-    now: u64,
-    verb: &str,
-    words: &[&str],
-) -> Result<String, String> {
+pub(super) fn link(array: &mut Array, now: u64, verb: &str, words: &[&str]) -> Result<String, String> {
     let mut words = words.to_vec();
     let for_ms = option(&mut words, "for").map(seconds).transpose()?;
     let code = match option(&mut words, "response") {
@@ -48,9 +43,7 @@ pub(super) fn link(
         if !matches!(verb, "down" | "hang") {
             return Err("for= goes with down and hang".into());
         }
-        let id = array
-            .timers
-            .add(now.saturating_add(ms), None, format!("{back} {ports}"));
+        let id = array.timers.add(now.saturating_add(ms), None, format!("{back} {ports}"));
         return Ok(format!("timer {id}"));
     }
     Ok(String::new())
@@ -62,10 +55,7 @@ pub(super) fn link(
 pub(super) fn sp(array: &mut Array, now: u64, words: &[&str]) -> Result<String, String> {
     let mut words = words.to_vec();
     let ndu = option(&mut words, "ndu").map(seconds).transpose()?;
-    let down = option(&mut words, "down")
-        .map(seconds)
-        .transpose()?
-        .unwrap_or(10_000);
+    let down = option(&mut words, "down").map(seconds).transpose()?.unwrap_or(10_000);
     let trespass = match option(&mut words, "trespass") {
         None | Some("yes") => true,
         Some("no") => false,
@@ -87,10 +77,7 @@ pub(super) fn sp(array: &mut Array, now: u64, words: &[&str]) -> Result<String, 
             }
             let start = now.saturating_add(ndu.unwrap_or(0));
             let end = start.saturating_add(down);
-            let gone = format!(
-                "sp {name} gone trespass={}",
-                if trespass { "yes" } else { "no" }
-            );
+            let gone = format!("sp {name} gone trespass={}", if trespass { "yes" } else { "no" });
             if start == now {
                 super::run(array, now, &gone)?;
             } else {
@@ -100,12 +87,7 @@ pub(super) fn sp(array: &mut Array, now: u64, words: &[&str]) -> Result<String, 
         }
         "gone" => {
             let other = array.site.ports.iter().find(|p| p.sp != sp).map(|p| p.sp);
-            let owned: Vec<u16> = array
-                .luns
-                .values()
-                .filter(|l| l.owner == sp)
-                .map(|l| l.number)
-                .collect();
+            let owned: Vec<u16> = array.luns.values().filter(|l| l.owner == sp).map(|l| l.number).collect();
             if let (true, Some(to)) = (trespass, other) {
                 for n in owned {
                     array.with_persona(now, 0, n, |p, ctx| p.moved(ctx, to, "SP reboot"));

@@ -28,14 +28,7 @@ pub(super) fn show(array: &Array, now: u64, what: &str) -> String {
                 Link::Hung { after: false } => "hung".to_string(),
                 Link::Hung { after: true } => "hung after".to_string(),
             };
-            lines.push(format!(
-                "port={} sp={} number={} group={} rtpi={} {link}",
-                p.name,
-                sp_letter(p.sp),
-                p.number,
-                p.group,
-                p.rtpi
-            ));
+            lines.push(format!("port={} sp={} number={} group={} rtpi={} {link}", p.name, sp_letter(p.sp), p.number, p.group, p.rtpi));
         }
     }
     if matches!(what, "status" | "luns") {
@@ -76,16 +69,8 @@ pub(super) fn show(array: &Array, now: u64, what: &str) -> String {
     if matches!(what, "status" | "timers") {
         for t in array.timers.list() {
             let left = t.due.saturating_sub(now);
-            let again = t
-                .every
-                .map_or(String::new(), |e| format!(" every={}", e / 1000));
-            lines.push(format!(
-                "timer id={} in={}.{:03}{again} {}",
-                t.id,
-                left / 1000,
-                left % 1000,
-                t.line
-            ));
+            let again = t.every.map_or(String::new(), |e| format!(" every={}", e / 1000));
+            lines.push(format!("timer id={} in={}.{:03}{again} {}", t.id, left / 1000, left % 1000, t.line));
         }
     }
     lines.join("\n")
@@ -110,21 +95,11 @@ pub(super) fn log(array: &mut Array, words: &[&str]) -> Result<String, String> {
     let max = number(option(&mut words, "max"))?.unwrap_or(u64::MAX);
     let all = words.is_empty();
     let f = filter(array, &words)?;
-    let hits: Vec<_> = array
-        .log
-        .entries()
-        .filter(|e| e.seq >= since)
-        .filter(|e| all || (!e.cdb.is_empty() && f.hits(e.port, e.lun, &e.cdb)))
-        .collect();
+    let hits: Vec<_> =
+        array.log.entries().filter(|e| e.seq >= since).filter(|e| all || (!e.cdb.is_empty() && f.hits(e.port, e.lun, &e.cdb))).collect();
     // The newest of them: a test asks for what just happened.
-    let skip = hits
-        .len()
-        .saturating_sub(usize::try_from(max).unwrap_or(usize::MAX));
-    let lines: Vec<String> = hits
-        .iter()
-        .skip(skip)
-        .map(|e| line(&array.site, e))
-        .collect();
+    let skip = hits.len().saturating_sub(usize::try_from(max).unwrap_or(usize::MAX));
+    let lines: Vec<String> = hits.iter().skip(skip).map(|e| line(&array.site, e)).collect();
     Ok(lines.join("\n"))
 }
 
@@ -159,21 +134,13 @@ pub(super) fn count(array: &mut Array, words: &[&str]) -> Result<String, String>
     if f.luns.is_none() && f.page.is_none() && f.lba.is_none() {
         return Ok(array.log.count(&f).received.to_string());
     }
-    let n = array
-        .log
-        .entries()
-        .filter(|e| !e.cdb.is_empty() && f.hits(e.port, e.lun, &e.cdb))
-        .count();
+    let n = array.log.entries().filter(|e| !e.cdb.is_empty() && f.hits(e.port, e.lun, &e.cdb)).count();
     Ok(n.to_string())
 }
 
 /// `N`: one number. Without: the sum over all LUNs.
 pub(super) fn trespasses(array: &Array, words: &[&str]) -> Result<String, String> {
     let luns = array.pick_luns(words.first().unwrap_or(&"*"))?;
-    let sum: u64 = luns
-        .iter()
-        .filter_map(|n| array.luns.get(n))
-        .map(|l| l.trespasses)
-        .sum();
+    let sum: u64 = luns.iter().filter_map(|n| array.luns.get(n)).map(|l| l.trespasses).sum();
     Ok(sum.to_string())
 }

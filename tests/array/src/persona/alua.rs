@@ -92,31 +92,13 @@ impl Alua {
             return *g;
         }
         let on = |sp| site.ports.iter().any(|p| p.group == group && p.sp == sp);
-        Group {
-            state: if on(lun.owner) {
-                OPTIMIZED
-            } else {
-                NON_OPTIMIZED
-            },
-            preferred: on(lun.default_owner),
-            status: 0,
-            pending: None,
-        }
+        Group { state: if on(lun.owner) { OPTIMIZED } else { NON_OPTIMIZED }, preferred: on(lun.default_owner), status: 0, pending: None }
     }
 
     fn table(&self, site: &Site, lun: &Lun) -> Vec<Entry> {
         let entry = |group| {
             let g = self.group(site, lun, group);
-            Entry {
-                group,
-                state: if g.pending.is_some() {
-                    TRANSITIONING
-                } else {
-                    g.state
-                },
-                preferred: g.preferred,
-                status: g.status,
-            }
+            Entry { group, state: if g.pending.is_some() { TRANSITIONING } else { g.state }, preferred: g.preferred, status: g.status }
         };
         site.groups().into_iter().map(entry).collect()
     }
@@ -126,11 +108,7 @@ impl Alua {
             return UNAVAILABLE;
         };
         let g = self.group(view.site, view.lun, port.group);
-        if g.pending.is_some() {
-            TRANSITIONING
-        } else {
-            g.state
-        }
+        if g.pending.is_some() { TRANSITIONING } else { g.state }
     }
 
     /// Starts or makes changes of one LUN. `by` is the port that asked, None the array itself.
@@ -177,10 +155,7 @@ impl Alua {
         };
         let groups = ctx.site.groups();
         let settable = |s: u8| matches!(s, 0..=3 | OFFLINE);
-        if wanted
-            .iter()
-            .any(|(g, s)| !groups.contains(g) || !settable(*s))
-        {
+        if wanted.iter().any(|(g, s)| !groups.contains(g) || !settable(*s)) {
             return Step::Done(Sense::BAD_PARAMETER.into());
         }
         let Some(lun) = ctx.luns.get(&ctx.lun) else {
@@ -202,11 +177,7 @@ impl Alua {
 }
 
 fn attention(fx: &mut Vec<Effect>, lun: u16, except: Option<usize>) {
-    fx.push(Effect::Attention {
-        lun: Some(lun),
-        except,
-        sense: Sense::ACCESS_CHANGED,
-    });
+    fx.push(Effect::Attention { lun: Some(lun), except, sense: Sense::ACCESS_CHANGED });
 }
 
 /// The SET TARGET PORT GROUPS list: pairs of group and state. None when it has no whole descriptor.
@@ -231,16 +202,7 @@ pub fn rtpg(site: &Site, table: &[Entry], supported: u8, timeout: Option<u8>, cd
         let pref = if e.preferred { 0x80 } else { 0 };
         let [hi, lo] = e.group.to_be_bytes();
         let count = u8::try_from(ports.clone().count()).unwrap_or(u8::MAX);
-        d.extend_from_slice(&[
-            pref | e.state & 0xf,
-            supported,
-            hi,
-            lo,
-            0,
-            e.status,
-            0,
-            count,
-        ]);
+        d.extend_from_slice(&[pref | e.state & 0xf, supported, hi, lo, 0, e.status, 0, count]);
         for p in ports.take(usize::from(count)) {
             let [hi, lo] = p.rtpi.to_be_bytes();
             d.extend_from_slice(&[0, 0, hi, lo]);
@@ -255,9 +217,7 @@ fn state_by_name(text: &str) -> Option<u8> {
     if let Some((code, _)) = STATES.iter().find(|(_, n)| *n == text) {
         return Some(*code);
     }
-    u8::from_str_radix(text.strip_prefix("0x")?, 16)
-        .ok()
-        .filter(|s| *s < 16)
+    u8::from_str_radix(text.strip_prefix("0x")?, 16).ok().filter(|s| *s < 16)
 }
 
 impl Persona for Alua {
@@ -337,10 +297,7 @@ impl Persona for Alua {
     }
 
     fn due(&self) -> Option<u64> {
-        self.groups
-            .values()
-            .filter_map(|g| g.pending.map(|p| p.0))
-            .min()
+        self.groups.values().filter_map(|g| g.pending.map(|p| p.0)).min()
     }
 
     fn moved(&mut self, ctx: &mut Ctx, to: u8, _by: &str) {
@@ -351,11 +308,8 @@ impl Persona for Alua {
     }
 
     fn control(&mut self, ctx: &mut Ctx, words: &[&str]) -> Result<String, String> {
-        let seconds = |t: &str| -> Result<u64, String> {
-            t.parse::<u64>()
-                .map(|s| s.saturating_mul(1000))
-                .map_err(|_| format!("bad '{t}'"))
-        };
+        let seconds =
+            |t: &str| -> Result<u64, String> { t.parse::<u64>().map(|s| s.saturating_mul(1000)).map_err(|_| format!("bad '{t}'")) };
         match *words {
             ["tpgs", v] => self.tpgs = v.parse::<u8>().ok().filter(|t| *t < 4).ok_or("0 to 3")?,
             ["supported", v] => {
@@ -403,12 +357,10 @@ impl Persona for Alua {
                 }
             }
             _ => {
-                return Err(
-                    "alua GROUP STATE [lun=N] [after=S], pref GROUP on|off [lun=N], tpgs N, \
+                return Err("alua GROUP STATE [lun=N] [after=S], pref GROUP on|off [lun=N], tpgs N, \
                             extended on|off [00], timeout S, transition S, late on|off, \
                             demote off|STATE, supported HEX, standby-capacity on|off"
-                        .into(),
-                );
+                    .into());
             }
         }
         Ok(String::new())
@@ -417,10 +369,7 @@ impl Persona for Alua {
     fn status(&self, site: &Site, lun: &Lun) -> String {
         let mut s = format!("tpgs={}", self.tpgs);
         for e in self.table(site, lun) {
-            let name = STATES
-                .iter()
-                .find(|(c, _)| *c == e.state)
-                .map_or("?", |x| x.1);
+            let name = STATES.iter().find(|(c, _)| *c == e.state).map_or("?", |x| x.1);
             let star = if e.preferred { "*" } else { "" };
             s.push_str(&format!(" group{}={name}{star}", e.group));
         }

@@ -114,12 +114,7 @@ impl Clariion {
             .into_iter()
             .map(|group| {
                 let sp = site.ports.iter().find(|p| p.group == group).map(|p| p.sp);
-                Entry {
-                    group,
-                    state: if sp == Some(lun.owner) { 0 } else { 1 },
-                    preferred: sp == Some(lun.default_owner),
-                    status: 1,
-                }
+                Entry { group, state: if sp == Some(lun.owner) { 0 } else { 1 }, preferred: sp == Some(lun.default_owner), status: 1 }
             })
             .collect()
     }
@@ -157,10 +152,7 @@ impl Persona for Clariion {
     /// scsi_dh_emc wants the model's length at 99, the serial's at 160, serial and model behind it.
     fn inquiry(&self, view: &View, d: &mut Vec<u8>) {
         let serial = view.site.serial.as_bytes();
-        let (serial, model) = (
-            &serial[..serial.len().min(16)],
-            &self.model.as_bytes()[..self.model.len().min(16)],
-        );
+        let (serial, model) = (&serial[..serial.len().min(16)], &self.model.as_bytes()[..self.model.len().min(16)]);
         d.resize(161 + serial.len() + model.len(), 0);
         d[99] = model.len() as u8;
         d[160] = serial.len() as u8;
@@ -262,27 +254,17 @@ impl Persona for Clariion {
                 }
             }
             _ => {
-                return Err(
-                    "clariion failover|initiator|revision HEX, comm-path|passive-capacity|\
+                return Err("clariion failover|initiator|revision HEX, comm-path|passive-capacity|\
                             ndu-refuses on|off, ndu [SP] on|off|HEX, model [TEXT]"
-                        .into(),
-                );
+                    .into());
             }
         }
         Ok(String::new())
     }
 
     fn status(&self, _site: &Site, lun: &Lun) -> String {
-        let mut s = format!(
-            "failover={} ndu={:02x},{:02x}",
-            self.failover, self.ndu[0], self.ndu[1]
-        );
-        for (set, word) in [
-            (lun.unbound, " unbound"),
-            (lun.lunz, " lunz"),
-            (lun.copying, " copying"),
-            (lun.inactive, " inactive"),
-        ] {
+        let mut s = format!("failover={} ndu={:02x},{:02x}", self.failover, self.ndu[0], self.ndu[1]);
+        for (set, word) in [(lun.unbound, " unbound"), (lun.lunz, " lunz"), (lun.copying, " copying"), (lun.inactive, " inactive")] {
             if set {
                 s.push_str(word);
             }

@@ -34,14 +34,7 @@ pub struct Rdac {
 
 impl Default for Rdac {
     fn default() -> Rdac {
-        Rdac {
-            mode: Mode::Rdac,
-            tpgde: false,
-            states: [0; 4],
-            passive_tur: true,
-            max_luns: 255,
-            c9_id: *b"vac1",
-        }
+        Rdac { mode: Mode::Rdac, tpgde: false, states: [0; 4], passive_tur: true, max_luns: 255, c9_id: *b"vac1" }
     }
 }
 
@@ -62,15 +55,7 @@ impl Rdac {
     fn c4(&self, view: &View) -> Vec<u8> {
         let mut d = vec![b' '; 28];
         put(&mut d, 0, b"subs");
-        put(
-            &mut d,
-            4,
-            view.site
-                .serial
-                .as_bytes()
-                .get(..16)
-                .unwrap_or(view.site.serial.as_bytes()),
-        );
+        put(&mut d, 4, view.site.serial.as_bytes().get(..16).unwrap_or(view.site.serial.as_bytes()));
         put(&mut d, 20, b"0784");
         put(&mut d, 24, &[0x30, 0x31 + view.site.sp(view.port)]);
         put(&mut d, 26, &[0, 0]);
@@ -80,8 +65,7 @@ impl Rdac {
     /// LUN number, volume and array names; labels are two bytes per character.
     fn c8(&self, view: &View) -> Vec<u8> {
         let mut d = vec![0u8; 171];
-        let label =
-            |text: &str| -> Vec<u8> { text.bytes().flat_map(|b| [0, b]).take(60).collect() };
+        let label = |text: &str| -> Vec<u8> { text.bytes().flat_map(|b| [0, b]).take(60).collect() };
         put(&mut d, 0, b"edid");
         d[7] = 16;
         put(&mut d, 8, &view.lun.wwn);
@@ -125,17 +109,10 @@ impl Rdac {
         let table = body.get(COMMON..).unwrap_or(&[]);
         let table = &table[..table.len().min(256)];
         let sp = ctx.site.sp(ctx.port);
-        let wanted: Vec<u16> = ctx
-            .luns
-            .values()
-            .filter(|l| byte(table, usize::from(l.number)) & 1 == 1 && l.owner != sp)
-            .map(|l| l.number)
-            .collect();
+        let wanted: Vec<u16> =
+            ctx.luns.values().filter(|l| byte(table, usize::from(l.number)) & 1 == 1 && l.owner != sp).map(|l| l.number).collect();
         // One LUN that sticks holds the whole command, as one MODE SELECT carries them all.
-        if let Some(n) = wanted
-            .iter()
-            .find(|n| ctx.luns.get(n).is_some_and(|l| l.stuck))
-        {
+        if let Some(n) = wanted.iter().find(|n| ctx.luns.get(n).is_some_and(|l| l.stuck)) {
             return Step::Stuck(*n);
         }
         for n in wanted {
@@ -203,15 +180,7 @@ impl Persona for Rdac {
         let mut d = head;
         let at = d.len();
         d.resize(at + COMMON + luns + tail, 0);
-        put(
-            &mut d,
-            at,
-            view.site
-                .serial
-                .as_bytes()
-                .get(..16)
-                .unwrap_or(view.site.serial.as_bytes()),
-        );
+        put(&mut d, at, view.site.serial.as_bytes().get(..16).unwrap_or(view.site.serial.as_bytes()));
         put(&mut d, at + 32, &[0, 0x02, 0, 0x02]);
         let n = usize::from(view.lun.number);
         if n < luns && view.lun.owner == view.site.sp(view.port) {
@@ -242,11 +211,9 @@ impl Persona for Rdac {
                 self.tpgde = true;
             }
             _ => {
-                return Err(
-                    "rdac mode rdac|avt|ioship, passive-tur on|off, max-luns N, \
+                return Err("rdac mode rdac|avt|ioship, passive-tur on|off, max-luns N, \
                             c9-id vac1|vace, tpgde off|HEX8"
-                        .into(),
-                );
+                    .into());
             }
         }
         Ok(String::new())
