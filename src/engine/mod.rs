@@ -13,6 +13,7 @@ pub mod group;
 pub mod names;
 mod note;
 pub mod queueing;
+pub mod schedule;
 pub mod selector;
 
 pub use action::{Action, Attribute, Refusal, Refused};

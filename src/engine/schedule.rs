@@ -1,0 +1,326 @@
+//! When a path is asked again, and when its port is asked instead of it.
+//!
+//! Pure: times and counts in, times out; the queue of times is the caller's. Failed paths are asked every second; good ones at an
+//! interval that doubles from `polling_interval` to `max_polling_interval`. Each path has a place of its own within the interval, so
+//! that however many begin together, they do not stay together. Never random: the same number gets the same place.
+//!
+//! Ports: when the paths of one I_T nexus fall silent together, one path of it is asked each second and the others wait, for each
+//! check of a dead port may hold a worker for as long as the transport likes (kernel-interfaces 3.4). That is the "scalable path
+//! testing" of the 2005 paper.
+
+use crate::model::Instant;
+use core::time::Duration;
+
+/// How often a failed path is asked.
+pub const FAILED: Duration = Duration::from_secs(1);
+/// Paths that fall silent one after the other, with no answer from the port in between, before the port is held to be down.
+pub const SILENT_LIMIT: u16 = 4;
+/// How long a path of a port that is down waits before it offers to be asked again.
+const HOLD: Duration = Duration::from_secs(5);
+
+/// What a check said, as far as its repetition goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Usable, as before.
+    Steady,
+    /// Usable, and was not; or never checked before.
+    Changed,
+    Failed,
+}
+
+/// The next check of path number `index`. `interval`: the path's, in seconds, moved on here; 0 at first. `least`, `most`: polling
+/// intervals in seconds.
+pub fn next_check(now: Instant, outcome: Outcome, interval: &mut u16, least: u32, most: u32, index: u32) -> Instant {
+    let cap = |secs: u32| u16::try_from(secs).unwrap_or(u16::MAX).max(1);
+    let (least, most) = (cap(least.min(most)), cap(most));
+    *interval = match outcome {
+        Outcome::Failed => 0,
+        Outcome::Changed => least,
+        Outcome::Steady => interval.saturating_mul(2).clamp(least, most),
+    };
+    let period = if *interval == 0 { FAILED } else { Duration::from_secs(u64::from(*interval)) };
+    place(now, period, index)
+}
+
+/// The first moment after `now` that is path `index`'s own within `period`, but not so soon that it would be asked twice in a row:
+/// at least a quarter of the period, or a second, away; so at most that much more than the period.
+pub fn place(now: Instant, period: Duration, index: u32) -> Instant {
+    let period = u64::try_from(period.as_micros()).unwrap_or(u64::MAX).max(1);
+    // Multiples of the golden ratio's fraction: any run of numbers is spread evenly, and so is every fourth, say, of them.
+    let fraction = u128::from(index.wrapping_mul(0x9e37_79b1));
+    let own = ((fraction * u128::from(period)) >> 32) as u64;
+    let earliest = now.as_micros().saturating_add((period / 4).min(1_000_000)).saturating_add(1);
+    let since = earliest.saturating_add(period - own) % period;
+    Instant::from_micros(if since == 0 { earliest } else { earliest.saturating_add(period - since) })
+}
+
+/// How many workers one port may hold at once. `workers`: those for checks; `ports`: ports in use. A dead port never gets them all
+/// while there is another.
+pub fn share(workers: u16, ports: u32) -> u16 {
+    let among = u16::try_from(ports.clamp(1, 4)).unwrap_or(4);
+    (workers / among).max(1)
+}
+
+/// What became of a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PortChange {
+    Nothing,
+    /// Its paths fell silent together: from now on one is asked for all.
+    Down,
+    /// It answers: all its paths are worth asking at once.
+    Up,
+}
+
+/// May a path be asked now?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ask {
+    Yes,
+    /// Another path is asked for it; look again then.
+    At(Instant),
+}
+
+/// The silence of one port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Port {
+    /// Paths whose last check ended without an answer.
+    silent: u16,
+    /// Of these, those that fell silent since a path of this port last answered.
+    streak: u16,
+    down: bool,
+    /// The port's next turn.
+    turn: Instant,
+}
+
+impl Port {
+    pub const fn new() -> Port {
+        Port { silent: 0, streak: 0, down: false, turn: Instant::ZERO }
+    }
+
+    pub fn down(&self) -> bool {
+        self.down
+    }
+
+    /// A check of one of its `paths` ended. Silent: nothing came back through the port (no answer in time, an error of the host
+    /// adapter or the link, a device that is offline). Any answer of the device, good or bad, is none. `was_silent`: what the last
+    /// check of this path was; the caller keeps it with the path.
+    pub fn checked(&mut self, was_silent: bool, is_silent: bool, paths: u32) -> PortChange {
+        if !is_silent {
+            if was_silent {
+                self.silent = self.silent.saturating_sub(1);
+            }
+            self.streak = 0;
+            return if core::mem::take(&mut self.down) { PortChange::Up } else { PortChange::Nothing };
+        }
+        if !was_silent {
+            self.silent = self.silent.saturating_add(1);
+            self.streak = self.streak.saturating_add(1);
+        }
+        let together = u32::from(self.silent) >= paths.max(1) || self.streak >= SILENT_LIMIT;
+        // A port of one path is that path; nothing is won by asking the one for the other.
+        if self.down || !together || paths < 2 {
+            return PortChange::Nothing;
+        }
+        self.down = true;
+        PortChange::Down
+    }
+
+    /// A path is no longer one of its.
+    pub fn left(&mut self, was_silent: bool) {
+        if was_silent {
+            self.silent = self.silent.saturating_sub(1);
+        }
+    }
+
+    /// Path `index` is due. While the port is down, the first that comes each second is asked; the others come again later, each at
+    /// its own time. The one that was asked comes again after a second as a failed path, so it goes on being the one; should it be
+    /// gone or stuck, one of the others takes its turn within [`HOLD`].
+    pub fn ask(&mut self, now: Instant, index: u32) -> Ask {
+        if !self.down {
+            return Ask::Yes;
+        }
+        if now >= self.turn {
+            // A little less than the second after which the same path comes again.
+            self.turn = now + FAILED / 2;
+            return Ask::Yes;
+        }
+        Ask::At(place(now, HOLD, index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    #[test]
+    fn intervals_double_and_fall_back() {
+        let mut interval = 0;
+        let mut seen = vec![];
+        for outcome in [
+            Outcome::Changed,
+            Outcome::Steady,
+            Outcome::Steady,
+            Outcome::Steady,
+            Outcome::Failed,
+            Outcome::Changed,
+            Outcome::Failed,
+            Outcome::Steady,
+        ] {
+            next_check(at(0), outcome, &mut interval, 5, 20, 1);
+            seen.push(interval);
+        }
+        assert_eq!(seen, [5, 10, 20, 20, 0, 5, 0, 5]);
+        for (least, most, want) in [(0, 0, 1), (30, 20, 20), (u32::MAX, u32::MAX, u16::MAX)] {
+            next_check(at(0), Outcome::Changed, &mut interval, least, most, 1);
+            assert_eq!(interval, want);
+            next_check(at(0), Outcome::Steady, &mut interval, least, most, 1);
+            assert!(interval >= want);
+        }
+    }
+
+    #[test]
+    fn a_failed_path_is_asked_within_a_second_and_a_quarter() {
+        for index in 0..1000 {
+            for now in [0, 1, 999, 1_234_567] {
+                let mut interval = 20;
+                let t = next_check(at(now), Outcome::Failed, &mut interval, 5, 20, index);
+                let wait = t.since(at(now));
+                assert!(wait > Duration::from_millis(249) && wait <= Duration::from_millis(1251), "{wait:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn steady_paths_keep_their_period() {
+        for index in [0, 1, 7, 65_535, u32::MAX] {
+            let mut now = at(17);
+            let mut interval = 20;
+            let mut last = next_check(now, Outcome::Steady, &mut interval, 5, 20, index);
+            for _ in 0..50 {
+                // Carried out a little late.
+                now = last + Duration::from_millis(300);
+                let next = next_check(now, Outcome::Steady, &mut interval, 5, 20, index);
+                assert_eq!(next.since(last), Duration::from_secs(20));
+                last = next;
+            }
+        }
+    }
+
+    #[test]
+    fn spread_evenly_however_many_begin_together() {
+        for (count, step) in [(65_536u32, 1u32), (1000, 1), (1000, 4), (256, 64)] {
+            let mut buckets: Vec<u32> = vec![0; 20];
+            for i in 0..count {
+                let mut interval = 10;
+                let t = next_check(at(5_000), Outcome::Steady, &mut interval, 5, 20, i * step);
+                let wait = t.since(at(5_000));
+                assert!(wait <= Duration::from_millis(21_001));
+                buckets[(t.as_secs() % 20) as usize] += 1;
+            }
+            let even = count / 20;
+            assert!(buckets.iter().all(|&b| b >= even * 7 / 10 && b <= even * 13 / 10 + 2), "{count} {step} {buckets:?}");
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_clock() {
+        assert_eq!(place(Instant::from_micros(u64::MAX), Duration::MAX, u32::MAX), Instant::from_micros(u64::MAX));
+        assert!(place(at(0), Duration::ZERO, 3) > at(0));
+        for index in 0..100 {
+            for now in 0..100 {
+                let now = Instant::from_micros(now * 77_777);
+                assert!(place(now, Duration::from_secs(3), index) > now);
+            }
+        }
+    }
+
+    #[test]
+    fn shares() {
+        assert_eq!((share(8, 1), share(8, 2), share(8, 4), share(8, 1000)), (8, 4, 2, 2));
+        assert_eq!((share(0, 0), share(1, 9)), (1, 1));
+    }
+
+    #[test]
+    fn a_port_goes_down_when_its_paths_fall_silent_together() {
+        let mut p = Port::new();
+        for _ in 0..SILENT_LIMIT - 1 {
+            assert_eq!(p.checked(false, true, 100), PortChange::Nothing);
+        }
+        assert_eq!(p.checked(false, true, 100), PortChange::Down);
+        assert_eq!(p.checked(false, true, 100), PortChange::Nothing, "told once");
+        assert_eq!(p.checked(true, false, 100), PortChange::Up);
+        assert_eq!(p.checked(true, false, 100), PortChange::Nothing);
+    }
+
+    #[test]
+    fn one_dead_path_among_many_is_not_the_port() {
+        let mut p = Port::new();
+        assert_eq!(p.checked(false, true, 100), PortChange::Nothing);
+        for _ in 0..1000 {
+            assert_eq!(p.checked(true, true, 100), PortChange::Nothing);
+        }
+        // Others fall silent over the days, but the port answers in between.
+        for _ in 0..10 {
+            assert_eq!(p.checked(false, false, 100), PortChange::Nothing);
+            assert_eq!(p.checked(false, true, 100), PortChange::Nothing);
+        }
+    }
+
+    #[test]
+    fn small_ports() {
+        let mut p = Port::new();
+        assert_eq!(p.checked(false, true, 1), PortChange::Nothing);
+        let mut p = Port::new();
+        assert_eq!(p.checked(false, true, 2), PortChange::Nothing);
+        assert_eq!(p.checked(false, true, 2), PortChange::Down);
+        p.left(true);
+        p.left(true);
+        p.left(true);
+        assert_eq!(p.checked(false, false, 0), PortChange::Up);
+    }
+
+    /// A thousand paths behind a dead port, driven as the engine does: how many are asked per second, and how soon all are.
+    #[test]
+    fn a_dead_port_costs_one_check_a_second_and_returns_at_once() {
+        let n = 1000u32;
+        let mut p = Port::new();
+        let mut due: Vec<Instant> = (0..n).map(|_| at(0)).collect();
+        let mut silent = vec![false; n as usize];
+        let mut asked = 0;
+        let mut stuck = None;
+        for ms in (0..60_000).step_by(10) {
+            for i in 0..n as usize {
+                if due[i] > at(ms) || stuck == Some(i) {
+                    continue;
+                }
+                match p.ask(at(ms), i as u32) {
+                    Ask::At(t) => {
+                        assert!(t > at(ms));
+                        due[i] = t;
+                    }
+                    Ask::Yes => {
+                        if ms >= 10_000 {
+                            asked += 1;
+                        }
+                        p.checked(silent[i], true, n);
+                        silent[i] = true;
+                        due[i] = next_check(at(ms), Outcome::Failed, &mut 0, 5, 20, i as u32);
+                        // Half way the one that is asked gets stuck.
+                        if ms >= 30_000 && stuck.is_none() {
+                            stuck = Some(i);
+                        }
+                    }
+                }
+            }
+        }
+        assert!((45..=110).contains(&asked), "{asked} in 50 s");
+        assert_eq!(p.checked(true, false, n), PortChange::Up);
+        assert_eq!(p.ask(at(60_000), 5), Ask::Yes);
+        assert_eq!(p.ask(at(60_000), 6), Ask::Yes);
+    }
+}
