@@ -2,6 +2,7 @@
 //!
 //! Total on any input: no panic, no over-read, overflow is malformed. No clock, no fd, no log, no configuration, no engine.
 
+pub mod alua;
 pub mod capacity;
 pub mod cursor;
 pub mod dm;
@@ -9,6 +10,7 @@ pub mod emc;
 pub mod inquiry;
 pub mod links;
 pub mod mode;
+pub mod nvme;
 pub mod partition;
 pub mod rdac;
 pub mod root;
@@ -17,4 +19,5 @@ pub mod sense;
 pub mod superblock;
 pub mod table;
 pub mod uevent;
+pub mod vendor;
 pub mod vpd;

@@ -48,7 +48,8 @@ impl Command {
         }
     }
 
-    const fn long(cdb: [u8; 16], cdb_len: u8, transfer: Transfer) -> Command {
+    /// Any CDB; bytes from `cdb_len` on are not sent.
+    pub const fn long(cdb: [u8; 16], cdb_len: u8, transfer: Transfer) -> Command {
         Command { cdb, cdb_len, transfer, out: [0; PARAMETERS], timeout_secs: TIMEOUT_SECS }
     }
 

@@ -1,0 +1,65 @@
+//! NVMe asymmetric namespace access: from `ana_state` where the kernel shows it, else asked with three admin commands.
+
+use super::{Cause, Prioritizer, Step};
+use crate::engine::checker;
+use crate::fault::Errno;
+use crate::model::{AccessState, PathFacts};
+use crate::wire::nvme;
+
+/// Bytes of the log asked for: room for 127 groups.
+const LOG_LEN: u16 = 4096;
+
+const ASK_CONTROLLER: u8 = 0;
+const ASK_GROUP: u8 = 1;
+const ASK_STATES: u8 = 2;
+
+/// What a state is worth. A state that may come back (inaccessible, change) is not nothing, persistent loss is.
+pub const fn priority(state: AccessState) -> Option<i32> {
+    match state {
+        AccessState::Optimized => Some(50),
+        AccessState::NonOptimized => Some(10),
+        AccessState::Unavailable | AccessState::Transitioning => Some(1),
+        AccessState::Offline => Some(0),
+        AccessState::Standby | AccessState::LbaDependent | AccessState::Unknown(_) => None,
+    }
+}
+
+fn judge(state: AccessState) -> Step {
+    priority(state).map_or(Step::undefined(Cause::NoAccessState), |prio| Step::done(prio, Cause::Plain))
+}
+
+pub(super) fn start(facts: &PathFacts) -> Step {
+    facts.access.map_or(Step::Admin(nvme::identify_controller()), judge)
+}
+
+pub(super) fn next(machine: &mut Prioritizer, data: Result<&[u8], Errno>) -> Step {
+    let data = match data {
+        Ok(data) => data,
+        Err(errno) => return Step::undefined(Cause::Reply(checker::Cause::Errno(errno))),
+    };
+    let malformed = Step::undefined(Cause::Reply(checker::Cause::Malformed));
+    match machine.stage {
+        ASK_CONTROLLER => match nvme::reports_ana(data) {
+            Ok(true) => {
+                machine.stage = ASK_GROUP;
+                Step::Admin(nvme::identify_namespace())
+            }
+            Ok(false) => Step::undefined(Cause::Unsupported),
+            Err(_) => malformed,
+        },
+        ASK_GROUP => match nvme::ana_group(data) {
+            Ok(0) => Step::undefined(Cause::NoGroup),
+            Ok(group) => {
+                machine.group = group;
+                machine.stage = ASK_STATES;
+                Step::Admin(nvme::ana_log(LOG_LEN))
+            }
+            Err(_) => malformed,
+        },
+        _ => match nvme::ana_state(data, machine.group) {
+            Ok(Some(state)) => judge(state),
+            Ok(None) => Step::undefined(Cause::NotListed),
+            Err(_) => malformed,
+        },
+    }
+}
