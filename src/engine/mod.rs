@@ -11,12 +11,14 @@ pub mod claim;
 pub mod detect;
 mod event;
 pub mod group;
+pub mod marginal;
 pub mod names;
 mod note;
 pub mod prio;
 pub mod queueing;
 pub mod schedule;
 pub mod selector;
+pub mod tuning;
 
 pub use action::{Action, Attribute, Refusal, Refused};
 pub use event::{Ask, DmAnswer, Event, LiveMap, PartitionSlot, Ticket};
