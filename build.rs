@@ -1,14 +1,44 @@
-//! Links the executable without libc or start files. Link arguments belong here and nowhere else: given by RUSTFLAGS they would
-//! also reach build scripts and the test harness, which then crash at start.
+//! Links the executable without libc or start files, and compiles the array table.
+//!
+//! Link arguments belong here and nowhere else: given by RUSTFLAGS they would also reach build scripts and the test harness, which
+//! then crash at start. The array table is read by the very modules that read multipath.conf.
+#![allow(dead_code, unreachable_pub)]
+
+#[path = "src/conf/complaint.rs"]
+mod complaint;
+#[path = "src/conf/ere.rs"]
+mod ere;
+#[path = "src/conf/keyword.rs"]
+mod keyword;
+#[path = "src/conf/lex.rs"]
+mod lex;
+#[path = "src/conf/parse.rs"]
+mod parse;
+#[path = "src/conf/value.rs"]
+mod value;
+
+use keyword::{Key, Place};
+use parse::{Entry, Room, Section, Source};
+use std::fmt::Write;
+use value::Value;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    for file in ["complaint.rs", "ere.rs", "keyword.rs", "lex.rs", "parse.rs", "value.rs", "arrays.conf"] {
+        println!("cargo::rerun-if-changed=src/conf/{file}");
+    }
     link_without_libc();
+    let out = std::path::Path::new(&var("OUT_DIR")).join("arrays.rs");
+    let text = std::fs::read("src/conf/arrays.conf").expect("src/conf/arrays.conf");
+    std::fs::write(out, compile_arrays(&text)).expect("arrays.rs");
+}
+
+fn var(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
 }
 
 /// Static-pie, self-relocating, no start files; `bins` only, so the library and the tests link as usual.
 fn link_without_libc() {
-    let var = |k| std::env::var(k).unwrap_or_default();
     if var("CARGO_CFG_TARGET_OS") != "linux" {
         return;
     }
@@ -21,4 +51,117 @@ fn link_without_libc() {
     for arg in args {
         println!("cargo::rustc-link-arg-bins={arg}");
     }
+}
+
+/// Constant data in place of parsed text: one string, one list of values, one of programs. Numbers instead of references, since each
+/// reference in constant data costs a relocation of 24 bytes beside its own 16.
+#[derive(Default)]
+struct Arrays {
+    text: String,
+    rows: String,
+    cells: String,
+    cell_count: usize,
+    patterns: Vec<String>,
+    programs: String,
+    ops: Vec<ere::Op>,
+    sets: Vec<ere::Set>,
+}
+
+impl Arrays {
+    fn text(&mut self, text: &str) -> usize {
+        self.text.find(text).unwrap_or_else(|| {
+            self.text.push_str(text);
+            self.text.len() - text.len()
+        })
+    }
+
+    fn cell(&mut self, entry: &Entry<'_>) {
+        let (len, value) = match entry.value {
+            Value::Text(text) => (text.len(), self.text(text)),
+            // As table::Cell::value reads it.
+            Value::Number(keyword::INFINITY) => (255, 0xffff),
+            Value::Number(code) if code >= keyword::OFF => (255, (code - keyword::OFF) as usize | 0x8000),
+            Value::Number(number) => (255, number as usize),
+        };
+        assert!(len < 255 || matches!(entry.value, Value::Number(_)) && value <= 0xffff, "{:?}: too large", entry.key);
+        writeln!(self.cells, "Cell {{ key: {}, len: {len}, value: {value} }},", entry.key as u8).unwrap();
+        self.cell_count += 1;
+    }
+
+    /// Number of the pattern's program; 255 where it needs none.
+    fn program(&mut self, pattern: Option<&str>) -> usize {
+        let Some(pattern) = pattern.filter(|p| ere::Literal::parse(p.as_bytes()).is_none()) else { return 255 };
+        if let Some(known) = self.patterns.iter().position(|p| p == pattern) {
+            return known;
+        }
+        let number = self.patterns.len();
+        assert!(number < 255, "too many patterns");
+        self.patterns.push(pattern.into());
+        let first = self.ops.len();
+        ere::with_program(pattern.as_bytes(), |program| {
+            for op in program.ops {
+                self.ops.push(match op {
+                    ere::Op::Set(k) => {
+                        let set = program.sets[usize::from(*k)];
+                        let known = self.sets.iter().position(|s| *s == set).unwrap_or_else(|| {
+                            self.sets.push(set);
+                            self.sets.len() - 1
+                        });
+                        ere::Op::Set(u8::try_from(known).expect("too many sets"))
+                    }
+                    other => *other,
+                });
+            }
+        })
+        .expect("a pattern that was checked");
+        writeln!(self.programs, "({first}, {}),", self.ops.len() - first).unwrap();
+        number
+    }
+}
+
+fn compile_arrays(text: &[u8]) -> String {
+    let files = [Source { name: "src/conf/arrays.conf", text }];
+    let lines = Room::lines(&files);
+    let (mut sections, mut entries) = (vec![Section::EMPTY; lines], vec![Entry::EMPTY; lines]);
+    let (mut slots, mut quoted) = (vec![0; 4 * lines], vec![0; Room::quoted(&files)]);
+    let mut complaints = [complaint::Complaint::EMPTY; 50];
+    let room = Room { sections: &mut sections, entries: &mut entries, slots: &mut slots, text: &mut quoted, complaints: &mut complaints };
+    let parsed = parse::parse(&files, room);
+    for complaint in parsed.report.kept {
+        let mut line = String::new();
+        complaint::emit(&mut line, files[0].name, complaint).unwrap();
+        println!("cargo::error={line}");
+    }
+    let mut arrays = Arrays::default();
+    let mut count = 0;
+    for section in parsed.sections.iter() {
+        assert!(section.place == Place::Device, "only devices belong in the array table");
+        let run = parse::run(parsed.entries, section);
+        let pattern = |key: Key| parse::own(parsed.entries, section, key).and_then(|entry| entry.value.text());
+        let first = arrays.cell_count;
+        run.iter().for_each(|entry| arrays.cell(entry));
+        let [vendor, product, revision, blacklist] =
+            [Key::Vendor, Key::Product, Key::Revision, Key::ProductBlacklist].map(|key| arrays.program(pattern(key)));
+        writeln!(
+            arrays.rows,
+            "Row {{ first: {first}, count: {}, vendor: {vendor}, product: {product}, revision: {revision}, blacklist: {blacklist} }},",
+            run.len()
+        )
+        .unwrap();
+        count += 1;
+    }
+    let ops: String = arrays.ops.iter().map(|op| format!("Op::{op:?},\n")).collect();
+    format!(
+        "pub(super) static TEXT: &str = {:?};\npub static ROWS: [Row; {count}] = [\n{}];\npub(super) static CELLS: [Cell; {}] = [\n{}];\n\
+         pub(super) static PROGRAMS: [(u16, u16); {}] = [\n{}];\npub(super) static OPS: [Op; {}] = [\n{ops}];\npub(super) static SETS: [Set; {}] = {:?};\n",
+        arrays.text,
+        arrays.rows,
+        arrays.cell_count,
+        arrays.cells,
+        arrays.patterns.len(),
+        arrays.programs,
+        arrays.ops.len(),
+        arrays.sets.len(),
+        arrays.sets,
+    )
 }

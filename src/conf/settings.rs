@@ -128,7 +128,7 @@ pub struct Shaky {
 pub struct PathSettings {
     pub checker: CheckerKind,
     pub detect_checker: bool,
-    /// `None`: a name we do not know was configured; the complaint was located when it was read.
+    /// A name that is none of these was complained about when it was read, and is not in force.
     pub prio: PrioKind,
     pub prio_args: Text<128>,
     pub detect_prio: bool,
@@ -140,6 +140,10 @@ pub struct PathSettings {
     pub recheck_wwid: bool,
     pub purge_disconnected: bool,
     pub vpd_vendor_hp3par: bool,
+    /// An entry of devices or of the built-in table is for this device.
+    pub known: bool,
+    /// Seconds that `find_multipaths smart` waits for more paths of this disk.
+    pub smart_timeout: u32,
 }
 
 /// Effective settings of one map.
@@ -176,12 +180,14 @@ pub struct MapSettings {
 }
 
 /// Settings of the whole process (the defaults section).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Globals {
     pub verbosity: u8,
     pub polling_interval: Duration,
     pub max_polling_interval: Duration,
     pub find_multipaths: FindMultipaths,
+    /// The configuration itself says so; false for the program's own default.
+    pub find_multipaths_given: bool,
     /// Seconds for smart mode; negative as the grammar says.
     pub find_multipaths_timeout: i32,
     pub allow_usb_devices: bool,

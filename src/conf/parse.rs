@@ -1,0 +1,618 @@
+//! Files -> sections and values, each with its place; nothing is interpreted beyond the keyword's row.
+//!
+//! Never opens a file, never allocates, never recurses, reads every byte a bounded number of times: the caller hands in the texts in
+//! load order and the [`Room`] for what they hold. Full is a complaint with a place; what was read before stays. Shared with
+//! build.rs, which reads the array table with it. Where this decides otherwise than the peer, docs/differences.md says why.
+
+use super::complaint::{Complaint, InForce, Report, What};
+use super::keyword::{self, Key, Kind, Meaning, Place};
+use super::lex::{LINE_MAX, Lines, Token, Tokens};
+use super::value::{self, Value};
+
+/// One file.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// For messages.
+    pub name: &'a str,
+    pub text: &'a [u8],
+}
+
+/// One value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry<'a> {
+    pub key: Key,
+    pub line: u32,
+    pub value: Value<'a>,
+}
+
+impl Entry<'_> {
+    pub const EMPTY: Entry<'static> = Entry { key: Key::Verbosity, line: 0, value: Value::Number(0) };
+}
+
+/// What an entry of devices, multipaths or overrides/protocol takes its missing values from: an earlier one for the same thing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Link {
+    None,
+    Section(u32),
+    /// A row of the built-in array table.
+    Row(u16),
+}
+
+/// A run of values of one block: all of it for an inner block, what stands between two inner blocks for an outer one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Section {
+    pub place: Place,
+    pub file: u16,
+    pub line: u32,
+    pub first: u32,
+    pub count: u32,
+    pub link: Link,
+    /// A later section for the same thing has taken over.
+    pub superseded: bool,
+    /// A map with a smaller WWID has this one's alias.
+    pub alias_lost: bool,
+}
+
+impl Section {
+    pub const EMPTY: Section =
+        Section { place: Place::Top, file: 0, line: 0, first: 0, count: 0, link: Link::None, superseded: false, alias_lost: false };
+}
+
+/// Where a configuration is kept. [`Room::lines`] says how large the slices should be; smaller ones are legal and may get full.
+pub struct Room<'a> {
+    pub sections: &'a mut [Section],
+    pub entries: &'a mut [Entry<'a>],
+    /// Hash slots, four for each section.
+    pub slots: &'a mut [u32],
+    /// Values with doubled quotation marks in them are copied here.
+    pub text: &'a mut [u8],
+    pub complaints: &'a mut [Complaint<'a>],
+}
+
+impl Room<'_> {
+    /// Lines that could hold a value: as many sections and as many entries are always enough.
+    pub fn lines(files: &[Source<'_>]) -> usize {
+        files.iter().flat_map(|file| Lines::new(file.text)).filter(|line| !line.is_empty()).count()
+    }
+    /// Bytes that `text` could need.
+    pub fn quoted(files: &[Source<'_>]) -> usize {
+        let doubled = |line: &&[u8]| line.len() <= LINE_MAX && line.windows(2).any(|w| w == b"\"\"");
+        files.iter().flat_map(|file| Lines::new(file.text)).filter(doubled).map(<[u8]>::len).sum()
+    }
+}
+
+/// What the files say.
+pub struct Parsed<'a> {
+    pub sections: &'a mut [Section],
+    pub entries: &'a [Entry<'a>],
+    pub slots: &'a [u32],
+    pub report: Report<'a>,
+}
+
+/// Reads all files in order.
+pub fn parse<'a>(files: &[Source<'a>], room: Room<'a>) -> Parsed<'a> {
+    let Room { sections, entries, slots, text, complaints } = room;
+    slots.fill(0);
+    let mut parser = Parser {
+        sections,
+        section_count: 0,
+        entries,
+        entry_count: 0,
+        slots,
+        slots_used: 0,
+        text,
+        complaints,
+        kept: 0,
+        lost: 0,
+        errors: 0,
+        fatal: false,
+        file: 0,
+        line: 0,
+        place: Place::Top,
+        running: false,
+        opened: 0,
+        skip: 0,
+        brace_due: false,
+        seen: [0; 3],
+    };
+    for (number, file) in files.iter().enumerate() {
+        parser.file = u16::try_from(number).unwrap_or(u16::MAX);
+        parser.read(file.text);
+    }
+    parser.give_aliases();
+    parser.finish()
+}
+
+/// FNV-1a over parts that cannot run into each other.
+pub fn hash(parts: &[Option<&str>]) -> u32 {
+    let mut hash = 0x811c_9dc5u32;
+    for part in parts {
+        for b in part.map_or(&[0xfe][..], str::as_bytes).iter().chain(&[0xff]) {
+            hash = (hash ^ u32::from(*b)).wrapping_mul(0x0100_0193);
+        }
+    }
+    hash
+}
+
+/// The slot of the item that `is_it` accepts, or the free one where it belongs. `None`: all slots are taken by others.
+pub fn slot(slots: &[u32], hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<usize> {
+    let len = slots.len();
+    let start = (hash as usize).checked_rem(len)?;
+    (0..len).map(|i| (start + i) % len).find(|&i| slots[i] == 0 || is_it(slots[i] - 1))
+}
+
+/// Marks a slot that says which section has an alias.
+const ALIAS: u32 = 1 << 31;
+
+/// A line taken apart.
+struct Statement<'t> {
+    first: Token<'t>,
+    /// The first value, doubled quotation marks still doubled.
+    value: Option<&'t [u8]>,
+    /// `{` stands right behind the keyword.
+    opens: bool,
+    /// Something stands behind the value, or behind the brace.
+    extra: bool,
+    /// Braces opened less braces closed, the first token not counted.
+    net: i32,
+    unclosed: bool,
+    binary: bool,
+    non_ascii: bool,
+}
+
+impl<'t> Statement<'t> {
+    fn parse(line: &'t [u8]) -> Option<Statement<'t>> {
+        let mut tokens = Tokens::new(line);
+        let first = tokens.next()?;
+        let mut s = Statement { first, value: None, opens: false, extra: false, net: 0, unclosed: false, binary: false, non_ascii: false };
+        match tokens.next() {
+            None => {}
+            Some(Token::Open) => (s.opens, s.net) = (true, 1),
+            Some(Token::Close) => (s.extra, s.net) = (true, -1),
+            Some(Token::Word(text) | Token::Quoted(text)) => s.value = Some(text),
+            Some(Token::Quote) => {
+                let mut next = tokens.next();
+                if let Some(Token::Quoted(text)) = next {
+                    s.value = Some(text);
+                    next = tokens.next();
+                } else {
+                    s.value = Some(b"");
+                }
+                debug_assert!(matches!(next, None | Some(Token::Quote)));
+            }
+        }
+        for token in tokens.by_ref() {
+            s.extra = true;
+            match token {
+                Token::Open => s.net += 1,
+                Token::Close => s.net -= 1,
+                _ => {}
+            }
+        }
+        (s.unclosed, s.binary, s.non_ascii) = (tokens.unclosed(), tokens.binary, tokens.non_ascii);
+        Some(s)
+    }
+}
+
+struct Parser<'a> {
+    sections: &'a mut [Section],
+    section_count: usize,
+    entries: &'a mut [Entry<'a>],
+    entry_count: usize,
+    slots: &'a mut [u32],
+    slots_used: usize,
+    text: &'a mut [u8],
+    complaints: &'a mut [Complaint<'a>],
+    kept: usize,
+    lost: u32,
+    errors: u32,
+    fatal: bool,
+    file: u16,
+    line: u32,
+    place: Place,
+    /// The last section is the one that values go to.
+    running: bool,
+    /// Line of the `{` of an inner block.
+    opened: u32,
+    /// Open blocks that are skipped, inside `place`.
+    skip: u32,
+    /// A section's name stood without its brace on the statement before.
+    brace_due: bool,
+    /// Keywords seen in the block open at each depth.
+    seen: [u128; 3],
+}
+
+impl<'a> Parser<'a> {
+    fn read(&mut self, text: &'a [u8]) {
+        (self.place, self.running, self.skip, self.brace_due, self.seen) = (Place::Top, false, 0, false, [0; 3]);
+        let mut lines = Lines::new(text);
+        while let Some(line) = lines.next() {
+            self.line = lines.number();
+            if line.len() > LINE_MAX {
+                self.complain(What::LineTooLong, None, &[], InForce::Nothing);
+            } else if let Some(statement) = Statement::parse(line) {
+                self.statement(&statement);
+            }
+        }
+        if self.place != Place::Top || self.skip > 0 {
+            self.complain(What::Unclosed, None, &[], InForce::Written);
+        }
+        while self.place != Place::Top {
+            self.close();
+        }
+    }
+
+    fn statement(&mut self, s: &Statement<'a>) {
+        let brace_due = core::mem::take(&mut self.brace_due);
+        if self.skip > 0 {
+            return self.braces(match s.first {
+                Token::Open => s.net + 1,
+                Token::Close => s.net - 1,
+                _ => s.net,
+            });
+        }
+        if s.binary {
+            return self.complain(What::Binary, None, &[], InForce::Nothing);
+        }
+        if s.non_ascii {
+            self.complain(What::NonAscii, None, &[], InForce::Written);
+        }
+        match s.first {
+            Token::Close => {
+                if s.extra || s.value.is_some() {
+                    self.complain(What::ExtraText, None, &[], InForce::Written);
+                }
+                self.close();
+                self.braces(s.net);
+            }
+            Token::Open if brace_due => {
+                if s.extra || s.value.is_some() {
+                    self.complain(What::ExtraText, None, &[], InForce::Written);
+                }
+                self.braces(s.net);
+            }
+            Token::Open => {
+                self.complain(What::StrayOpen, None, &[], InForce::Nothing);
+                self.braces(s.net + 1);
+            }
+            Token::Word(name) => self.keyword(name, s),
+            // A quoted keyword is none.
+            Token::Quote | Token::Quoted(_) => self.complain(What::UnknownKeyword, None, s.value.unwrap_or(&[]), InForce::Nothing),
+        }
+    }
+
+    fn keyword(&mut self, name: &'a [u8], s: &Statement<'a>) {
+        let key = match keyword::find(name, self.place) {
+            Meaning::Known(key) => key,
+            other => {
+                let key = if let Meaning::Elsewhere(key) = other { Some(key) } else { None };
+                if s.opens {
+                    self.complain(What::UnknownBlock, key, name, InForce::Nothing);
+                    self.braces(s.net);
+                } else {
+                    let what = if key.is_some() { What::WrongPlace } else { What::UnknownKeyword };
+                    self.complain(what, key, name, InForce::Nothing);
+                }
+                return;
+            }
+        };
+        let depth = self.place.depth();
+        if self.seen[depth] & key.bit() != 0 && !key.repeats() {
+            self.complain(What::Duplicate, Some(key), name, InForce::Written);
+        }
+        let kind = key.row().kind;
+        if matches!(kind, Kind::Block) {
+            self.seen[depth] |= key.bit();
+            self.open(key);
+            if !s.opens {
+                self.complain(What::MissingOpen, Some(key), name, InForce::Written);
+                self.brace_due = true;
+                return;
+            }
+            if s.extra {
+                self.complain(What::ExtraText, Some(key), name, InForce::Written);
+            }
+            return self.braces(s.net - 1);
+        }
+        let Some(raw) = s.value else {
+            let in_force = self.in_force(key);
+            self.complain(What::MissingValue, Some(key), name, in_force);
+            return if s.opens {
+                self.braces(s.net)
+            };
+        };
+        if s.unclosed {
+            self.complain(What::MissingQuote, Some(key), name, InForce::Written);
+        }
+        if s.extra {
+            self.complain(What::ExtraText, Some(key), name, InForce::Written);
+        }
+        if matches!(kind, Kind::Ignored) {
+            return self.complain(What::Deprecated, Some(key), name, InForce::Nothing);
+        }
+        let result = match self.keep(raw) {
+            Ok(text) => value::parse(key, text),
+            Err(what) => Err(what),
+        };
+        match result {
+            Ok((value, note)) => {
+                if !self.push(key, value) {
+                    return self.complain(What::Full, Some(key), name, InForce::Nothing);
+                }
+                self.seen[depth] |= key.bit();
+                if let Some(what) = note {
+                    let in_force = if what == What::Capped { InForce::Value(value) } else { InForce::Written };
+                    self.complain(what, Some(key), name, in_force);
+                }
+            }
+            Err(what) => {
+                let listed =
+                    self.place.bit() & (Place::Blacklist.bit() | Place::Exceptions.bit()) != 0 || self.place.parent() != Place::Top;
+                self.fatal |= self.file == 0
+                    && match what {
+                        What::BadPattern(_) => listed && self.place != Place::Device,
+                        What::BadKey => true,
+                        _ => false,
+                    };
+                let in_force = self.in_force(key);
+                self.complain(what, Some(key), name, in_force);
+            }
+        }
+    }
+
+    /// Opens (positive) or closes (negative) as many blocks as a text that is otherwise ignored does; what it opens is skipped.
+    fn braces(&mut self, net: i32) {
+        if net >= 0 {
+            self.skip = self.skip.saturating_add(net.unsigned_abs());
+            return;
+        }
+        let closed = net.unsigned_abs();
+        let skipped = self.skip.min(closed);
+        self.skip -= skipped;
+        for _ in skipped..closed {
+            self.close();
+        }
+    }
+
+    fn open(&mut self, key: Key) {
+        let place = self.place.child(key);
+        self.running = false;
+        self.opened = self.line;
+        let depth = place.depth();
+        if depth == 2 && !self.begin(place) {
+            // No room for it: its content must not end up in the block around it.
+            self.complain(What::Full, Some(key), key.row().name.as_bytes(), InForce::Nothing);
+            self.skip = 1;
+            return;
+        }
+        self.place = place;
+        self.seen[depth] = 0;
+    }
+
+    /// `}`.
+    fn close(&mut self) {
+        if self.place == Place::Top {
+            return self.complain(What::UnmatchedClose, None, &[], InForce::Nothing);
+        }
+        if self.place.depth() == 2 {
+            self.complete();
+        }
+        self.running = false;
+        self.place = self.place.parent();
+    }
+
+    /// Starts a section at the current line.
+    fn begin(&mut self, place: Place) -> bool {
+        let Some(slot) = self.sections.get_mut(self.section_count) else { return false };
+        *slot = Section { place, file: self.file, line: self.line, first: self.entry_count as u32, ..Section::EMPTY };
+        self.section_count += 1;
+        self.running = true;
+        true
+    }
+
+    fn push(&mut self, key: Key, value: Value<'a>) -> bool {
+        if self.entry_count >= self.entries.len() || (!self.running && !self.begin(self.place)) {
+            return false;
+        }
+        self.entries[self.entry_count] = Entry { key, line: self.line, value };
+        self.entry_count += 1;
+        self.sections[self.section_count - 1].count += 1;
+        true
+    }
+
+    /// A value's text for good: the file's own bytes, or a copy without the doubling of quotation marks.
+    fn keep(&mut self, raw: &'a [u8]) -> Result<&'a str, What> {
+        let raw = core::str::from_utf8(raw).map_err(|_| What::Binary)?;
+        if !raw.contains('"') {
+            return Ok(raw);
+        }
+        let mut len = 0;
+        // Inside quotation marks they only come in pairs.
+        let mut parts = raw.split("\"\"").peekable();
+        while let Some(part) = parts.next() {
+            let mark: &[u8] = if parts.peek().is_some() { b"\"" } else { b"" };
+            for bytes in [part.as_bytes(), mark] {
+                self.text.get_mut(len..len + bytes.len()).ok_or(What::Full)?.copy_from_slice(bytes);
+                len += bytes.len();
+            }
+        }
+        let (copy, rest) = core::mem::take(&mut self.text).split_at_mut(len);
+        self.text = rest;
+        core::str::from_utf8(copy).map_err(|_| What::Binary)
+    }
+
+    /// The end of an inner block: is it complete, and has there been one for the same thing?
+    fn complete(&mut self) {
+        let Some(this) = self.section_count.checked_sub(1) else { return };
+        let section = self.sections[this];
+        let complete = match section.place {
+            Place::Device => self.text_of(this, Key::Vendor).is_some() && self.text_of(this, Key::Product).is_some(),
+            Place::Multipath => self.text_of(this, Key::MapWwid).is_some(),
+            Place::Protocol => self.own(this, Key::Type).is_some(),
+            _ => section.count > 0,
+        };
+        if !complete {
+            self.section_count = this;
+            self.entry_count = section.first as usize;
+            return self.complain_at(self.opened, What::Incomplete, None, &[], InForce::Nothing);
+        }
+        if matches!(section.place, Place::BlacklistDevice | Place::ExceptionsDevice) {
+            return;
+        }
+        let identity = self.identity(this);
+        let found = slot(self.slots, hash(&identity), |other| {
+            other & ALIAS == 0 && self.sections[other as usize].place == section.place && self.identity(other as usize) == identity
+        });
+        let earlier = found.and_then(|i| self.slots[i].checked_sub(1));
+        match (found, earlier) {
+            (Some(i), Some(earlier)) => {
+                self.slots[i] = this as u32 + 1;
+                let earlier_section = &mut self.sections[earlier as usize];
+                earlier_section.superseded = true;
+                let same_file = earlier_section.file == section.file;
+                self.sections[this].link = Link::Section(earlier);
+                let what = if section.place == Place::Device { What::DuplicateDevice } else { What::DuplicateMultipath };
+                if same_file && section.place != Place::Protocol {
+                    self.complain_at(section.line, what, None, &[], InForce::Written);
+                }
+            }
+            (Some(i), None) if self.slots_used < self.slots.len() / 2 => {
+                self.slots[i] = this as u32 + 1;
+                self.slots_used += 1;
+            }
+            _ => {
+                self.section_count = this;
+                self.entry_count = section.first as usize;
+                self.complain_at(section.line, What::Full, None, &[], InForce::Nothing);
+            }
+        }
+    }
+
+    /// What makes two sections of one kind the same.
+    fn identity(&self, section: usize) -> [Option<&'a str>; 3] {
+        match self.sections[section].place {
+            Place::Device => [Key::Vendor, Key::Product, Key::Revision].map(|key| self.text_of(section, key)),
+            Place::Multipath => [self.text_of(section, Key::MapWwid), None, None],
+            _ => {
+                let code = self.own(section, Key::Type).and_then(Value::number);
+                [keyword::PROTOCOLS.iter().find(|(_, c)| Some(*c) == code).map(|(word, _)| *word), None, None]
+            }
+        }
+    }
+    /// The value that counts in one section: the last.
+    fn own(&self, section: usize, key: Key) -> Option<Value<'a>> {
+        own(self.entries, &self.sections[section], key).map(|entry| entry.value)
+    }
+    fn text_of(&self, section: usize, key: Key) -> Option<&'a str> {
+        self.own(section, key).and_then(Value::text)
+    }
+
+    /// Of all maps that want one alias, the one with the smallest WWID gets it, as with the peer.
+    fn give_aliases(&mut self) {
+        for this in 0..self.section_count {
+            let section = self.sections[this];
+            if section.place != Place::Multipath || section.superseded {
+                continue;
+            }
+            let Some(entry) = chain(self.sections, self.entries, this, Key::Alias) else { continue };
+            let Some(alias) = entry.value.text() else { continue };
+            let wwid = |section: usize| self.text_of(section, Key::MapWwid).unwrap_or("");
+            let found = slot(self.slots, hash(&[Some(alias)]), |other| {
+                other & ALIAS != 0 && {
+                    let held = chain(self.sections, self.entries, (other & !ALIAS) as usize, Key::Alias);
+                    held.and_then(|entry| entry.value.text()) == Some(alias)
+                }
+            });
+            let Some(i) = found else { continue };
+            let loser = match self.slots[i].checked_sub(1) {
+                None => {
+                    self.slots[i] = (this as u32 | ALIAS) + 1;
+                    continue;
+                }
+                Some(holder) if wwid(this) < wwid((holder & !ALIAS) as usize) => {
+                    self.slots[i] = (this as u32 | ALIAS) + 1;
+                    (holder & !ALIAS) as usize
+                }
+                Some(_) => this,
+            };
+            self.sections[loser].alias_lost = true;
+            let Section { file, line, place, .. } = self.sections[loser];
+            (self.file, self.place) = (file, place);
+            self.complain_at(line, What::DuplicateAlias, Some(Key::Alias), alias.as_bytes(), InForce::Nothing);
+        }
+    }
+
+    /// What the keyword's value is without the line at hand.
+    fn in_force(&self, key: Key) -> InForce<'a> {
+        if self.kept >= self.complaints.len() || key.repeats() {
+            return InForce::Nothing;
+        }
+        let whole_block = matches!(self.place, Place::Defaults | Place::Overrides);
+        for section in self.sections.iter().take(self.section_count).rev() {
+            let current = core::ptr::eq(section, &self.sections[self.section_count - 1]) && self.running;
+            if section.place == self.place
+                && (current || whole_block)
+                && let Some(entry) = own(self.entries, section, key)
+            {
+                return InForce::Value(entry.value);
+            }
+            if !whole_block {
+                break;
+            }
+        }
+        match value::parse(key, key.row().default) {
+            Ok((value, _)) if self.place == Place::Defaults && !key.row().default.is_empty() => InForce::Value(value),
+            _ => InForce::Unset,
+        }
+    }
+
+    fn complain(&mut self, what: What, key: Option<Key>, keyword: &'a [u8], in_force: InForce<'a>) {
+        self.complain_at(self.line, what, key, keyword, in_force);
+    }
+    fn complain_at(&mut self, line: u32, what: What, key: Option<Key>, keyword: &'a [u8], in_force: InForce<'a>) {
+        if !what.is_remark() {
+            self.errors = self.errors.saturating_add(1);
+        }
+        match self.complaints.get_mut(self.kept) {
+            None => self.lost = self.lost.saturating_add(1),
+            Some(slot) => {
+                *slot = Complaint { file: self.file, line, place: self.place, key, keyword, what, in_force };
+                self.kept += 1;
+            }
+        }
+    }
+
+    fn finish(self) -> Parsed<'a> {
+        let (complaints, kept): (&'a [Complaint<'a>], usize) = (self.complaints, self.kept);
+        let (entries, entry_count): (&'a [Entry<'a>], usize) = (self.entries, self.entry_count);
+        Parsed {
+            sections: self.sections.get_mut(..self.section_count).unwrap_or_default(),
+            entries: entries.get(..entry_count).unwrap_or_default(),
+            slots: self.slots,
+            report: Report { kept: complaints.get(..kept).unwrap_or_default(), lost: self.lost, errors: self.errors, fatal: self.fatal },
+        }
+    }
+}
+
+/// The value that counts in one section: the last one given.
+pub fn own<'e, 'a>(entries: &'e [Entry<'a>], section: &Section, key: Key) -> Option<&'e Entry<'a>> {
+    run(entries, section).iter().rev().find(|entry| entry.key == key)
+}
+
+/// The values of one section.
+pub fn run<'e, 'a>(entries: &'e [Entry<'a>], section: &Section) -> &'e [Entry<'a>] {
+    let first = section.first as usize;
+    entries.get(first..first + section.count as usize).unwrap_or_default()
+}
+
+/// The value that counts in a section and those it took over from.
+pub fn chain<'e, 'a>(sections: &[Section], entries: &'e [Entry<'a>], from: usize, key: Key) -> Option<&'e Entry<'a>> {
+    let mut at = Some(from);
+    while let Some(section) = at.and_then(|i| sections.get(i)) {
+        match own(entries, section, key) {
+            Some(entry) if !value::is_unset(key, entry.value) => return Some(entry),
+            _ => at = if let Link::Section(earlier) = section.link { Some(earlier as usize) } else { None },
+        }
+    }
+    None
+}
