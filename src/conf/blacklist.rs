@@ -246,7 +246,9 @@ mod tests {
                 "property" => {
                     let udev = database(&input["udev_properties"]);
                     let opinion = judge_properties(listed(&exceptions), listed(&blacklist), properties(udev.as_bytes()));
-                    if !matches!(opinion, Opinion::None) {
+                    // The whole filter has the built-in exception, which the vectors' list pairs leave out.
+                    let excepted = properties(udev.as_bytes()).any(|name| ere::is_match(PROPERTY.as_bytes(), name));
+                    if !matches!(opinion, Opinion::None) || excepted {
                         assert_eq!(word(&opinion), result, "{vector}");
                         continue;
                     }
