@@ -17,6 +17,8 @@ impl Errno {
     pub const BUSY: Errno = Errno(16);
     pub const EXIST: Errno = Errno(17);
     pub const NODEV: Errno = Errno(19);
+    pub const NOTDIR: Errno = Errno(20);
+    pub const ISDIR: Errno = Errno(21);
     pub const INVAL: Errno = Errno(22);
     pub const NOTTY: Errno = Errno(25);
     pub const NOSPC: Errno = Errno(28);
@@ -43,6 +45,8 @@ impl Errno {
             16 => "EBUSY",
             17 => "EEXIST",
             19 => "ENODEV",
+            20 => "ENOTDIR",
+            21 => "EISDIR",
             22 => "EINVAL",
             25 => "ENOTTY",
             28 => "ENOSPC",

@@ -1,1 +1,282 @@
-//! To be filled.
+//! sysfs, proc and udev's database as values: which disks there are, what is known of each, and the attributes that are tuned.
+//!
+//! Roots are held directories and every access is relative to one of them, so the same code runs on a fixture tree, and nothing looks
+//! up a path on a root disk that may be dead. Text comes from devices and from whoever could make a file there: it is bounded, cleaned
+//! and never a path. Never decides whether a disk is a path.
+//!
+//! Rules: drivers/scsi/scsi_sysfs.c, block/genhd.c, drivers/nvme/host/sysfs.c, scsi_transport_*.c.
+//!
+//! System calls: openat, read, pread64, getdents64, readlinkat, newfstatat, write (attributes; opened for writing before the seal or not
+//! at all), close.
+
+use crate::fault::Errno;
+use crate::files;
+use crate::model::{AccessState, Bus, DevName, DevNo, PathFacts, Sectors, SysState, Text};
+use crate::raw::errno;
+use core::fmt::Write as _;
+use heapless::string::StringView;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+
+mod holders;
+mod identity;
+mod transport;
+mod tune;
+
+pub use holders::{Partition, partitions};
+pub use transport::Lineage;
+pub use tune::{Knob, write_attribute};
+
+/// The directories everything starts from.
+#[derive(Debug)]
+pub struct Roots {
+    pub sys: OwnedFd,
+    pub dev: OwnedFd,
+    pub proc: OwnedFd,
+    /// `None`: no /run, hence no udev.
+    pub run: Option<OwnedFd>,
+}
+
+/// Which root could not be opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Root {
+    Sys,
+    Dev,
+    Proc,
+}
+
+impl Roots {
+    /// At start, by full path: `/sys`, `/dev`, `/proc`, `/run`, or those of a fixture.
+    pub fn open(sys: &str, dev: &str, proc: &str, run: &str) -> Result<Roots, (Root, Errno)> {
+        Ok(Roots {
+            sys: files::open_dir(sys).map_err(|e| (Root::Sys, e))?,
+            dev: files::open_dir(dev).map_err(|e| (Root::Dev, e))?,
+            proc: files::open_dir(proc).map_err(|e| (Root::Proc, e))?,
+            run: files::open_dir(run).ok(),
+        })
+    }
+}
+
+/// A path below a root; what does not fit is no path of the kernel's.
+type Path = Text<200>;
+
+fn join(parts: &[&str]) -> Result<Path, Errno> {
+    let mut path = Path::new();
+    for part in parts {
+        path.push_str(part).map_err(|_| Errno::NAMETOOLONG)?;
+    }
+    Ok(path)
+}
+
+/// A name as the kernel gives devices: one path component, printable, not hidden.
+fn plain(name: &str) -> Result<&str, Errno> {
+    let bad = name.is_empty() || name.starts_with('.') || name.bytes().any(|b| b == b'/' || !b.is_ascii_graphic());
+    if bad { Err(Errno::INVAL) } else { Ok(name) }
+}
+
+fn block(name: &str, rest: &str) -> Result<Path, Errno> {
+    join(&["block/", plain(name)?, rest])
+}
+
+/// Attributes below one directory, read into a buffer of the caller's.
+struct Attributes<'a> {
+    dir: BorrowedFd<'a>,
+    scratch: &'a mut [u8],
+}
+
+impl Attributes<'_> {
+    /// An attribute's bytes; `None` when the kernel has none: absent, or present but not for this device (`EINVAL`, as `access_state`
+    /// answers without a handler). Any other error is an error: a page that could not be read must not pass for a page that is not there.
+    fn bytes(&mut self, path: &str) -> Result<Option<&[u8]>, Errno> {
+        match files::read_front(self.dir, path, self.scratch) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::ISDIR) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+    /// Text without the newline; empty when absent or not UTF-8.
+    fn text(&mut self, path: &str) -> Result<&str, Errno> {
+        let bytes = self.bytes(path)?.unwrap_or(&[]);
+        Ok(core::str::from_utf8(bytes).map_or("", str::trim_ascii_end))
+    }
+    /// A decimal number that fits; `None` for anything else.
+    fn number(&mut self, path: &str) -> Result<Option<u64>, Errno> {
+        Ok(parse_number(self.text(path)?))
+    }
+    fn flag(&mut self, path: &str) -> Result<bool, Errno> {
+        Ok(self.number(path)?.is_some_and(|n| n != 0))
+    }
+    /// Cleaned text into `into`; left empty when it does not fit: half a name is another name.
+    fn clean(&mut self, path: &str, into: &mut StringView) -> Result<(), Errno> {
+        let bytes = self.bytes(path)?.unwrap_or(&[]);
+        clean(bytes, into);
+        Ok(())
+    }
+}
+
+fn parse_number(text: &str) -> Option<u64> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+/// Printable ASCII up to a NUL or newline, blanks at the end cut, anything else `_`. Empty when it does not fit.
+fn clean(bytes: &[u8], into: &mut StringView) {
+    into.clear();
+    let end = bytes.iter().position(|&b| b == 0 || b == b'\n').unwrap_or(bytes.len());
+    let bytes = bytes.get(..end).unwrap_or(bytes).trim_ascii_end();
+    for &byte in bytes {
+        let c = if (0x20..0x7f).contains(&byte) { char::from(byte) } else { '_' };
+        if into.push(c).is_err() {
+            return into.clear();
+        }
+    }
+}
+
+/// Where a link points.
+fn link<'b>(dir: BorrowedFd<'_>, path: &str, into: &'b mut [u8]) -> Result<&'b str, Errno> {
+    let room = into.len();
+    let used = rustix::fs::readlinkat_raw(dir, path, &mut *into).map_err(errno)?;
+    if used == room {
+        return Err(Errno::NAMETOOLONG);
+    }
+    into.get(..used).and_then(|bytes| core::str::from_utf8(bytes).ok()).ok_or(Errno::INVAL)
+}
+
+/// The last component of a path.
+fn last(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Calls `visit` with the name of every disk in /sys/block until it answers false.
+pub fn disks(roots: &Roots, visit: &mut dyn FnMut(&str) -> bool) -> Result<(), Errno> {
+    let dir = files::open_dir_at(&roots.sys, "block")?;
+    files::names(&dir, &mut |name| plain(name).is_err() || visit(name)).map(|_| ())
+}
+
+/// How many disks there are: the tables are sized by it.
+pub fn count_disks(roots: &Roots) -> Result<usize, Errno> {
+    let mut count = 0;
+    disks(roots, &mut |_| {
+        count += 1;
+        true
+    })?;
+    Ok(count)
+}
+
+/// Reads all that is known of the disk `name`. `scratch`: a page; larger for devices whose VPD page 0x83 is larger. `ENOENT` and
+/// `ENODEV`: there is no such disk (any more). After an error `facts` means nothing.
+///
+/// Plain memory reads in the kernel, but for allocations of a page per attribute: not while a map has no usable path.
+pub fn read_facts(roots: &Roots, name: &str, scratch: &mut [u8], facts: &mut PathFacts) -> Result<(), Errno> {
+    *facts = PathFacts::default();
+    facts.name = DevName::try_from(plain(name)?).map_err(|_| Errno::NAMETOOLONG)?;
+    // Held: if the name goes to another disk meanwhile, these reads end with ENODEV and do not mix the two.
+    let disk = files::open_dir_at(&roots.sys, &block(name, "")?)?;
+    let mut room = [0u8; 1024];
+    let mut at = Attributes { dir: disk.as_fd(), scratch };
+    facts.devno = DevNo::parse(at.text("dev")?).ok_or(Errno::NODEV)?;
+    facts.diskseq = at.number("diskseq")?.unwrap_or(0);
+    facts.size = Sectors(at.number("size")?.unwrap_or(0));
+    facts.block_size = at.number("queue/logical_block_size")?.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    facts.read_only = at.flag("ro")?;
+    facts.removable = at.flag("removable")?;
+    facts.hidden = at.flag("hidden")?;
+    facts.bus = bus(disk.as_fd(), &mut room);
+    // Relative to /sys/block: the disk's way through the machine.
+    let way = link(roots.sys.as_fd(), &block(name, "")?, &mut room).unwrap_or("");
+    let lineage = Lineage::parse(way);
+    facts.usb = lineage.usb;
+    let _ = facts.adapter.push_str(lineage.adapter);
+    match facts.bus {
+        Bus::Scsi => {
+            identity::scsi(&mut at, facts)?;
+            transport::scsi(roots, &lineage, at.scratch, facts)?;
+        }
+        Bus::Nvme => identity::nvme(&mut at, facts)?,
+        Bus::Dasd => identity::dasd(&mut at, facts)?,
+        Bus::Other => {}
+    }
+    holders::find(roots, disk.as_fd(), scratch, facts)?;
+    // Everything above was absent rather than wrong if the disk went meanwhile: look once more.
+    let mut at = Attributes { dir: disk.as_fd(), scratch };
+    if DevNo::parse(at.text("dev")?) != Some(facts.devno) {
+        return Err(Errno::NODEV);
+    }
+    Ok(())
+}
+
+/// The subsystem of the device a disk stands on.
+fn bus(disk: BorrowedFd<'_>, room: &mut [u8]) -> Bus {
+    match link(disk, "device/subsystem", room).map(last) {
+        Ok("scsi") => Bus::Scsi,
+        Ok("nvme" | "nvme-subsystem") => Bus::Nvme,
+        Ok("ccw") => Bus::Dasd,
+        _ => Bus::Other,
+    }
+}
+
+/// Opens the attribute that tells the state of a disk's device, to be read again with [`read_state`] before each command.
+pub fn open_state(roots: &Roots, name: &str) -> Result<OwnedFd, Errno> {
+    match files::open_read(&roots.sys, &block(name, "/device/state")?) {
+        // A DASD is on or off.
+        Err(Errno::NOENT) => files::open_read(&roots.sys, &block(name, "/device/online")?),
+        result => result,
+    }
+}
+
+/// Reads an open state attribute: one system call, no allocation in the kernel after the first. A device that is gone says so.
+pub fn read_state(state: BorrowedFd<'_>) -> SysState {
+    let mut room = [0u8; 64];
+    match files::reread(state, &mut room) {
+        Ok(bytes) => parse_state(bytes),
+        Err(Errno::NODEV | Errno::NXIO | Errno::NOENT) => SysState::Deleted,
+        Err(_) => SysState::Unknown,
+    }
+}
+
+/// The words of scsi_sysfs.c (sdev_states), of nvme's controllers, and `online` of channel devices.
+pub fn parse_state(bytes: &[u8]) -> SysState {
+    match bytes.trim_ascii_end() {
+        b"running" | b"live" | b"1" => SysState::Running,
+        b"offline" | b"dead" | b"0" => SysState::Offline,
+        b"transport-offline" => SysState::TransportOffline,
+        b"blocked" | b"created-blocked" | b"resetting" | b"connecting" => SysState::Blocked,
+        b"created" | b"new" => SysState::Created,
+        b"quiesce" => SysState::Quiesce,
+        b"cancel" | b"deleted" | b"deleting" | b"deleting (no IO)" => SysState::Deleted,
+        _ => SysState::Unknown,
+    }
+}
+
+/// The words of scsi_sysfs.c (sdev_access_states).
+pub fn parse_access(text: &str) -> Option<AccessState> {
+    Some(match text {
+        "active/optimized" => AccessState::Optimized,
+        "active/non-optimized" => AccessState::NonOptimized,
+        "standby" => AccessState::Standby,
+        "unavailable" => AccessState::Unavailable,
+        "lba-dependent" => AccessState::LbaDependent,
+        "offline" => AccessState::Offline,
+        "transitioning" => AccessState::Transitioning,
+        _ => return None,
+    })
+}
+
+/// The raw text of a disk's entry in udev's database; `None` when udev does not run or has not seen it.
+pub fn read_udev<'b>(roots: &Roots, devno: DevNo, into: &'b mut [u8]) -> Result<Option<&'b [u8]>, Errno> {
+    let Some(run) = &roots.run else { return Ok(None) };
+    let mut path = Path::new();
+    write!(path, "udev/data/b{devno}").map_err(|_| Errno::NAMETOOLONG)?;
+    match files::read(run, &path, into) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Does the NVMe driver join paths itself? Then its disks are none of ours.
+pub fn native_nvme(roots: &Roots) -> bool {
+    let mut room = [0u8; 8];
+    matches!(files::read_front(&roots.sys, "module/nvme_core/parameters/multipath", &mut room), Ok([b'Y' | b'y' | b'1', ..]))
+}

@@ -32,7 +32,7 @@ const SHELL: [&str; 15] = [
 
 /// (room, path prefixes under src, words that may not occur)
 fn rules() -> Vec<(&'static str, Vec<String>, Vec<&'static str>)> {
-    let shell = SHELL.iter().map(|s| format!("{s}.rs")).collect::<Vec<_>>();
+    let shell = SHELL.iter().flat_map(|s| [format!("{s}.rs"), format!("{s}/")]).collect::<Vec<_>>();
     let owned = |list: &[&str]| list.iter().map(|s| s.to_string()).collect::<Vec<_>>();
     vec![
         (

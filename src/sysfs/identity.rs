@@ -1,0 +1,139 @@
+//! Who a disk is: the pages the kernel keeps of a SCSI device, a NVMe namespace's wwid, a DASD's uid.
+//!
+//! The WWID is that of VPD page 0x83 (wire::vpd), else that of page 0x80 in scsi_id's spelling. The kernel's own `wwid` attribute is not
+//! used: it chooses among designators by other rules, and a WWID that differs from udev's would be another disk's.
+
+use super::{Attributes, clean, parse_access, parse_state};
+use crate::fault::Errno;
+use crate::model::{Hctl, PathFacts, Protocol, Text, Wwid, WwidOrigin};
+use crate::wire::inquiry::Inquiry;
+use crate::wire::vpd;
+
+pub(super) fn scsi(at: &mut Attributes<'_>, facts: &mut PathFacts) -> Result<(), Errno> {
+    at.clean("device/vendor", facts.vendor.as_mut_view())?;
+    at.clean("device/model", facts.product.as_mut_view())?;
+    at.clean("device/rev", facts.revision.as_mut_view())?;
+    facts.sys_state = at.bytes("device/state")?.map(parse_state).unwrap_or_default();
+    at.clean("device/dh_state", facts.handler.as_mut_view())?;
+    if facts.handler == "detached" {
+        facts.handler.clear();
+    }
+    facts.access = parse_access(at.text("device/access_state")?);
+    facts.preferred = at.flag("device/preferred_path")?;
+    facts.timeout_secs = at.number("device/timeout")?.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    if let Some(inquiry) = at.bytes("device/inquiry")?.and_then(|data| Inquiry::parse(data).ok()) {
+        facts.tpgs = inquiry.tpgs();
+    }
+    if let Some(page) = at.bytes("device/vpd_pg80")? {
+        let mut room = [0u8; 64];
+        let len = vpd::serial_into(page, &mut room).unwrap_or(0);
+        clean(room.get(..len).unwrap_or(&[]), facts.serial.as_mut_view());
+    }
+    if let Some(page) = at.bytes("device/vpd_pg83")? {
+        (facts.target_port_group, facts.relative_port) = vpd::target_port(page);
+        if let Ok(wwid) = vpd::wwid(page) {
+            facts.wwid = wwid;
+            facts.wwid_origin = WwidOrigin::Vpd83;
+        }
+    }
+    if facts.wwid.is_empty()
+        && let Some(wwid) = serial_wwid(&facts.vendor, &facts.product, &facts.serial)
+    {
+        facts.wwid = wwid;
+        facts.wwid_origin = WwidOrigin::Vpd80;
+    }
+    Ok(())
+}
+
+/// scsi_id's name of a device that has a serial number but no page 0x83: `S`, vendor in 8 columns, product in 16, the serial number, with
+/// every run of blanks one `_` and what udev does not take `_` too.
+fn serial_wwid(vendor: &str, product: &str, serial: &str) -> Option<Wwid> {
+    if serial.is_empty() {
+        return None;
+    }
+    let mut wwid = Wwid::new();
+    wwid.push('S').ok()?;
+    let mut blank = false;
+    let fields = [(vendor, 8usize), (product, 16), (serial, 0)];
+    for (field, width) in fields {
+        let padding = width.saturating_sub(field.len());
+        for byte in field.bytes().chain(core::iter::repeat_n(b' ', padding)) {
+            if byte == b' ' {
+                blank = true;
+                continue;
+            }
+            if core::mem::take(&mut blank) && wwid.len() > 1 {
+                wwid.push('_').ok()?;
+            }
+            let plain = byte.is_ascii_alphanumeric() || b"#+-.:=@_".contains(&byte);
+            wwid.push(if plain { char::from(byte) } else { '_' }).ok()?;
+        }
+    }
+    Some(wwid)
+}
+
+pub(super) fn nvme(at: &mut Attributes<'_>, facts: &mut PathFacts) -> Result<(), Errno> {
+    let _ = facts.vendor.push_str("NVME");
+    at.clean("device/model", facts.product.as_mut_view())?;
+    at.clean("device/firmware_rev", facts.revision.as_mut_view())?;
+    at.clean("device/serial", facts.serial.as_mut_view())?;
+    at.clean("wwid", facts.wwid.as_mut_view())?;
+    if !facts.wwid.is_empty() {
+        facts.wwid_origin = WwidOrigin::NvmeSysfs;
+    }
+    facts.sys_state = at.bytes("device/state")?.map(parse_state).unwrap_or_default();
+    facts.protocol = match at.text("device/transport")? {
+        "pcie" => Protocol::NvmePcie,
+        "rdma" => Protocol::NvmeRdma,
+        "fc" => Protocol::NvmeFc,
+        "tcp" => Protocol::NvmeTcp,
+        "loop" => Protocol::NvmeLoop,
+        "apple-nvme" => Protocol::NvmeApple,
+        _ => Protocol::NvmeUnspec,
+    };
+    at.clean("device/subsysnqn", facts.target_node.as_mut_view())?;
+    // `traddr=192.168.1.2,trsvcid=4420,...`, or a PCI address alone.
+    let address = at.text("device/address")?;
+    let port = address.split(',').find_map(|field| field.strip_prefix("traddr=")).unwrap_or(address);
+    clean(port.as_bytes(), facts.target_port.as_mut_view());
+    // The peer's h:c:t:l of a namespace: controller, controller id, namespace, 0.
+    let host = facts.name.strip_prefix("nvme").and_then(|rest| rest.split(['n', 'c']).next()).and_then(crate::model::parse_decimal);
+    let small = |n: Option<u64>| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    let (channel, target) = (small(at.number("device/cntlid")?), small(at.number("nsid")?));
+    facts.hctl = host.map(|host| Hctl { host, channel, target, lun: 0 });
+    Ok(())
+}
+
+pub(super) fn dasd(at: &mut Attributes<'_>, facts: &mut PathFacts) -> Result<(), Errno> {
+    facts.protocol = Protocol::Ccw;
+    let _ = facts.vendor.push_str("IBM");
+    let kind = at.text("device/devtype")?;
+    let fba = kind.starts_with("3370") || kind.starts_with("9336");
+    let _ = facts.product.push_str(if fba { "S/390 DASD FBA" } else { "S/390 DASD ECKD" });
+    facts.sys_state = at.bytes("device/online")?.map(parse_state).unwrap_or_default();
+    // vendor.serial.subsystem.unit, as udev's ID_UID: a fifth field (z/VM's minidisk token) is cut there. Two minidisks of one volume
+    // therefore look alike; no claim is made on such an identity without a name for it (engine::claim, Weak).
+    let mut uid = Text::<128>::new();
+    at.clean("device/uid", uid.as_mut_view())?;
+    let end = uid.match_indices('.').nth(3).map_or(uid.len(), |(at, _)| at);
+    if let Some(uid) = uid.get(..end).filter(|uid| !uid.is_empty())
+        && facts.wwid.push_str(uid).is_ok()
+    {
+        facts.wwid_origin = WwidOrigin::DasdUid;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_number_as_scsi_id_writes_it() {
+        assert_eq!(serial_wwid("LIO-ORG", "disk one", "42 a").unwrap(), "SLIO-ORG_disk_one_42_a");
+        assert_eq!(serial_wwid("12345678", "1234567890123456", "x/y").unwrap(), "S123456781234567890123456x_y");
+        assert_eq!(serial_wwid("", "", " 7").unwrap(), "S7");
+        assert_eq!(serial_wwid("a", "b", ""), None);
+        assert_eq!(serial_wwid("a", "b", &"x".repeat(122)), None, "not cut");
+    }
+}

@@ -1,0 +1,255 @@
+//! sysfs as values, on fixture trees: every transport, every holder, and content that no kernel should give.
+
+#[path = "common/tree.rs"]
+mod tree;
+
+use corepath::fault::Errno;
+use corepath::model::*;
+use corepath::raw::AsFd;
+use corepath::sysfs::*;
+use tree::Tree;
+
+const FC: &str = include_str!("fixtures/fc.tree");
+const TRANSPORTS: &str = include_str!("fixtures/transports.tree");
+const HOSTILE: &str = include_str!("fixtures/hostile.tree");
+
+fn roots(tree: &Tree) -> Roots {
+    Roots::open(&tree.path("sys"), &tree.path("dev"), &tree.path("proc"), &tree.path("run")).unwrap()
+}
+
+fn facts(tree: &Tree, name: &str) -> PathFacts {
+    let mut facts = PathFacts::default();
+    read_facts(&roots(tree), name, &mut [0; 4096], &mut facts).unwrap();
+    facts
+}
+
+#[test]
+fn fibre_channel() {
+    let tree = Tree::new(&[FC]);
+    let facts = facts(&tree, "sda");
+    assert_eq!((facts.devno, facts.size, facts.block_size, facts.diskseq), (DevNo::new(8, 0), Sectors(4194304), 512, 17));
+    assert_eq!((facts.bus, facts.protocol), (Bus::Scsi, Protocol::ScsiFcp));
+    assert_eq!((facts.vendor.as_str(), facts.product.as_str(), facts.revision.as_str()), ("DGC", "VRAID", "0533"));
+    assert_eq!(facts.serial, "CKM01");
+    assert_eq!(facts.wwid, "36006016012345678 9abcdef011223344".replace(' ', "").as_str());
+    assert_eq!(facts.wwid_origin, WwidOrigin::Vpd83);
+    assert_eq!((facts.target_port_group, facts.relative_port, facts.tpgs), (Some(5), Some(2), Tpgs::Both));
+    assert_eq!(facts.hctl, Hctl::parse("2:0:0:7"));
+    assert_eq!((facts.target_node.as_str(), facts.target_port.as_str()), ("0x50060160bce0", "0x50060168bce0"));
+    assert_eq!((facts.host_node.as_str(), facts.host_port.as_str()), ("0x20000024ff", "0x21000024ff"));
+    assert_eq!(facts.adapter, "0000:05:00.1");
+    assert_eq!((facts.sys_state, facts.handler.as_str()), (SysState::Running, "alua"));
+    assert_eq!((facts.access, facts.preferred, facts.timeout_secs), (Some(AccessState::NonOptimized), true, 30));
+    assert!(!facts.read_only && !facts.removable && !facts.hidden && !facts.usb);
+    let Holder::Map { devno, uuid } = &facts.holder else { panic!("{:?}", facts.holder) };
+    assert_eq!((*devno, uuid.as_str()), (DevNo::new(253, 3), "mpath-3600601601234567890abcdef"));
+
+    let roots = roots(&tree);
+    let mut room = [0u8; 100];
+    assert_eq!(read_udev(&roots, DevNo::new(8, 0), &mut room), Ok(Some(&b"S:disk/by-id/x\nE:ID_SERIAL=36006\n"[..])));
+    assert_eq!(read_udev(&roots, DevNo::new(8, 1), &mut room), Ok(None));
+    assert_eq!(read_udev(&roots, DevNo::new(8, 0), &mut room[..10]), Err(Errno::OVERFLOW));
+    let mut seen = Vec::new();
+    partitions(&roots, "sda", &mut |name, p| seen.push((name.to_string(), p.number, p.devno, p.start.0, p.size.0))).unwrap();
+    assert_eq!(seen, [("sda1".into(), 1, DevNo::new(8, 1), 2048, 4192256)]);
+    assert_eq!(count_disks(&roots), Ok(2));
+}
+
+#[test]
+fn a_held_state_is_read_again() {
+    let tree = Tree::new(&[FC, TRANSPORTS]);
+    let roots = roots(&tree);
+    let state = open_state(&roots, "sda").unwrap();
+    let now = || read_state(state.as_fd());
+    assert_eq!(now(), SysState::Running);
+    let file = tree.root.join("sys/block/sda/device/state");
+    for (word, value) in [
+        ("offline", SysState::Offline),
+        ("transport-offline", SysState::TransportOffline),
+        ("blocked", SysState::Blocked),
+        ("created-blocked", SysState::Blocked),
+        ("quiesce", SysState::Quiesce),
+        ("cancel", SysState::Deleted),
+        ("created", SysState::Created),
+        ("something new", SysState::Unknown),
+        ("", SysState::Unknown),
+    ] {
+        std::fs::write(&file, format!("{word}\n")).unwrap();
+        assert_eq!(now(), value, "{word}");
+    }
+    let dasd = open_state(&roots, "dasda").unwrap();
+    assert_eq!(read_state(dasd.as_fd()), SysState::Running);
+    assert_eq!(open_state(&roots, "loop0").unwrap_err(), Errno::NOENT);
+}
+
+#[test]
+fn transports() {
+    let tree = Tree::new(&[TRANSPORTS]);
+    let iscsi = facts(&tree, "sdb");
+    assert_eq!((iscsi.protocol, iscsi.adapter.as_str(), iscsi.sys_state), (Protocol::ScsiIscsi, "", SysState::Blocked));
+    assert_eq!((iscsi.target_node.as_str(), iscsi.target_port.as_str()), ("iqn.2003-01.org.linux-iscsi:array1", "192.168.1.2:3260"));
+    assert_eq!(iscsi.handler, "", "detached is none");
+    assert_eq!((iscsi.wwid.as_str(), iscsi.wwid_origin), ("SLIO-ORG_disk_1_sn_1", WwidOrigin::Vpd80));
+    let sas = facts(&tree, "sdc");
+    assert_eq!((sas.protocol, sas.target_node.as_str(), sas.adapter.as_str()), (Protocol::ScsiSas, "0x5000c50012345678", "0000:02:00.0"));
+    assert_eq!((sas.wwid.as_str(), sas.wwid_origin, sas.sys_state), ("", WwidOrigin::Nowhere, SysState::Unknown));
+    let srp = facts(&tree, "sdd");
+    assert_eq!((srp.protocol, srp.target_node.as_str()), (Protocol::ScsiSrp, "fe80:0000:0000:0000"));
+    let usb = facts(&tree, "sde");
+    assert_eq!((usb.protocol, usb.usb, usb.removable), (Protocol::ScsiUsb, true, true));
+    assert_eq!(facts(&tree, "sdf").protocol, Protocol::ScsiAta);
+    assert_eq!(facts(&tree, "sdg").protocol, Protocol::ScsiSpi);
+    assert_eq!(facts(&tree, "sdh").protocol, Protocol::ScsiUnspec);
+    let zfcp = facts(&tree, "sdi");
+    assert_eq!((zfcp.protocol, zfcp.adapter.as_str()), (Protocol::ScsiFcp, "0.0.1900"));
+    assert_eq!(zfcp.hctl.unwrap().lun, 1077035009);
+    let nvme = facts(&tree, "nvme3n2");
+    assert_eq!((nvme.bus, nvme.protocol, nvme.sys_state), (Bus::Nvme, Protocol::NvmeTcp, SysState::Running));
+    assert_eq!((nvme.wwid.as_str(), nvme.wwid_origin), ("uuid.0f01fb42-9f7f-4856-b0b3-51e60b8de349", WwidOrigin::NvmeSysfs));
+    assert_eq!((nvme.vendor.as_str(), nvme.product.as_str(), nvme.serial.as_str()), ("NVME", "Linux", "0123456789abcdef"));
+    assert_eq!((nvme.target_node.as_str(), nvme.target_port.as_str()), ("nqn.2014-08.org.example:array", "192.168.1.9"));
+    assert_eq!(nvme.hctl, Some(Hctl { host: 3, channel: 5, target: 2, lun: 0 }));
+    assert!(!native_nvme(&roots(&tree)));
+    let dasd = facts(&tree, "dasda");
+    assert_eq!((dasd.bus, dasd.protocol, dasd.product.as_str()), (Bus::Dasd, Protocol::Ccw, "S/390 DASD ECKD"));
+    assert_eq!((dasd.wwid.as_str(), dasd.wwid_origin), ("IBM.750000000ABCD1.2a00.1a", WwidOrigin::DasdUid));
+    assert_eq!(facts(&tree, "loop0").bus, Bus::Other);
+    tree.add("sys/module/nvme_core/parameters/multipath = Y");
+    assert!(native_nvme(&roots(&tree)));
+}
+
+/// Who has the disk: anyone else is told before our own map.
+#[test]
+fn holders() {
+    let held = |more: &str| facts(&Tree::new(&[FC, more]), "sda").holder;
+    let mounted = |place: &str| Holder::Mounted(Text::try_from(place).unwrap());
+    assert_eq!(held("proc/self/mountinfo = 22 1 8:1 / /boot\\x5c040x rw - ext4 /dev/other rw"), mounted("/boot\\040x"));
+    assert_eq!(held("proc/self/mountinfo = 20 1 0:5 / /a rw - tmpfs none rw\\n22 1 8:0 / /whole rw - xfs /dev/x rw"), mounted("/whole"));
+    assert!(matches!(held("proc/self/mountinfo = 22 1 8:2 / /other rw - ext4 /dev/sda2 rw"), Holder::Map { .. }), "not ours");
+    let block = "@h = sys/devices/pci0000:00/0000:00:03.0/0000:05:00.1/host2/rport-2:0-1/target2:0:0/2:0:0:7/block/sda\n";
+    let held_by = |lines: &str| held(&format!("{block}{lines}"));
+    assert_eq!(held_by("@h/sda1/holders/md0 /"), Holder::Device(DevName::try_from("md0").unwrap()));
+    assert_eq!(held_by("@h/holders/bcache0 /"), Holder::Device(DevName::try_from("bcache0").unwrap()));
+    let lvm = "sys/block/dm-1/dev = 253:1\nsys/block/dm-1/dm/uuid = LVM-abc\n@h/sda1/holders/dm-1 /";
+    assert_eq!(held_by(lvm), Holder::Map { devno: DevNo::new(253, 1), uuid: Text::try_from("LVM-abc").unwrap() });
+    let part = "sys/block/dm-1/dev = 253:1\nsys/block/dm-1/dm/uuid = part1-mpath-x\n@h/sda1/holders/dm-1 /";
+    let Holder::Map { uuid, .. } = held_by(part) else { panic!("a map") };
+    assert_eq!(uuid, "mpath-3600601601234567890abcdef", "both expected: the disk's own holder stays");
+}
+
+/// Swap and file systems that give a number of their own are found by the node that /dev has for their source.
+#[test]
+fn swap_by_number() {
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+    let tree = Tree::new(&[FC, "dev/disk/by-label/swap -> ../../sda1"]);
+    let node =
+        |name: &str, minor| mknodat(CWD, tree.path(name).as_str(), FileType::BlockDevice, Mode::from_raw_mode(0o600), makedev(8, minor));
+    if node("dev/sda1", 1) == Err(rustix::io::Errno::PERM) {
+        eprintln!("not run: no right to make device nodes here; the machines under tests/vm swap on a partition");
+        return;
+    }
+    node("dev/sdb", 16).unwrap();
+    let swap = Holder::Mounted(Text::try_from("swap").unwrap());
+    let with = |line: &str| {
+        tree.add(&format!("proc/swaps = Filename Type Size Used Priority\\n{line}"));
+        facts(&tree, "sda").holder
+    };
+    assert_eq!(with("/dev/sda1 partition 1048572 0 -2"), swap);
+    assert_eq!(with("/dev/disk/by-label/swap partition 1048572 0 -2"), swap);
+    for other in ["/dev/sdb partition 1 0 -2", "/swapfile file 1 0 -2", "/dev/../dev/sda1 partition 1 0 -2", "/dev/ partition"] {
+        assert!(matches!(with(other), Holder::Map { .. }), "{other}");
+    }
+    tree.add("proc/self/mountinfo = 22 1 0:41 /sub /data rw - btrfs /dev/sda1 rw");
+    assert_eq!(facts(&tree, "sda").holder, Holder::Mounted(Text::try_from("/data").unwrap()));
+}
+
+#[test]
+fn hostile() {
+    let tree = Tree::new(&[HOSTILE]);
+    std::fs::create_dir(tree.root.join("sys/block/with blank")).unwrap();
+    let facts = facts(&tree, "sdz");
+    assert_eq!((facts.vendor.as_str(), facts.product.as_str()), ("A", "_[31m/../__%n"));
+    assert_eq!(facts.revision, "", "what does not fit is not cut");
+    assert_eq!((facts.sys_state, facts.handler.as_str(), facts.access), (SysState::Unknown, "", None));
+    assert_eq!((facts.timeout_secs, facts.size, facts.block_size, facts.read_only), (0, Sectors(0), 0, false));
+    assert_eq!((facts.wwid.as_str(), facts.wwid_origin), ("", WwidOrigin::Nowhere), "a page cut short names nobody");
+    assert_eq!((facts.target_node.as_str(), facts.host_node.as_str()), ("", ""));
+    assert_eq!(facts.holder, Holder::Device(DevName::try_from("dm-9").unwrap()), "a holder without a number holds all the same");
+    let roots = roots(&tree);
+    assert_eq!(read_udev(&roots, facts.devno, &mut [0; 4096]), Err(Errno::OVERFLOW));
+    let mut names = Vec::new();
+    disks(&roots, &mut |name| {
+        names.push(name.to_string());
+        true
+    })
+    .unwrap();
+    names.sort();
+    assert_eq!(names, ["a-name-that-is-longer-than-any-the-kernel-gives", "sdz"]);
+    let read = |name: &str| read_facts(&roots, name, &mut [0; 4096], &mut PathFacts::default());
+    assert_eq!(read("a-name-that-is-longer-than-any-the-kernel-gives"), Err(Errno::NAMETOOLONG));
+    assert_eq!(read("sdy"), Err(Errno::NOENT));
+    for bad in ["", ".", "..", "../block/sdz", "sdz/", "a b", "a\nb", ".hidden"] {
+        assert_eq!(read(bad), Err(Errno::INVAL), "{bad:?}");
+    }
+    // A buffer too small for anything gives facts without text, and does no harm.
+    let mut small = PathFacts::default();
+    assert_eq!(read_facts(&roots, "sdz", &mut [0; 0], &mut small), Err(Errno::NODEV));
+    assert!(Roots::open("/nonexistent-corepath", "/", "/", "/").is_err_and(|e| e == (Root::Sys, Errno::NOENT)));
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_is_an_error() {
+    // Not "it has no identity": a path whose page could not be read must not lose its WWID.
+    let tree = Tree::new(&[FC]);
+    let page = tree.root.join("sys/block/sda/device/vpd_pg83");
+    std::fs::remove_file(&page).unwrap();
+    std::os::unix::fs::symlink("vpd_pg83", &page).unwrap();
+    let result = read_facts(&roots(&tree), "sda", &mut [0; 4096], &mut PathFacts::default());
+    assert_eq!(result, Err(Errno(40)), "ELOOP");
+}
+
+#[test]
+fn knobs() {
+    let tree = Tree::new(&[FC, TRANSPORTS]);
+    for file in ["sys/block/sda/device/rescan", "sys/block/sda/device/delete"] {
+        std::fs::write(tree.root.join(file), "").unwrap();
+    }
+    let roots = roots(&tree);
+    let write = |name: &str, knob, value| write_attribute(&roots, name, knob, value);
+    for (name, knob, value, file, text) in [
+        ("sda", Knob::FastIoFail, 5, "sys/class/fc_remote_ports/rport-2:0-1/fast_io_fail_tmo", "5"),
+        ("sda", Knob::DevLoss, 600, "sys/class/fc_remote_ports/rport-2:0-1/dev_loss_tmo", "600"),
+        ("sda", Knob::EhDeadline, -1, "sys/class/scsi_host/host2/eh_deadline", "off"),
+        ("sda", Knob::MaxRetries, -1, "sys/class/scsi_disk/2:0:0:7/max_retries", "-1"),
+        ("sda", Knob::MaxSectorsKb, 1024, "sys/block/sda/queue/max_sectors_kb", "1024"),
+        ("sda", Knob::Rescan, 1, "sys/block/sda/device/rescan", "1"),
+        ("sda", Knob::Delete, 1, "sys/block/sda/device/delete", "1"),
+        ("sdb", Knob::RecoveryTmo, 5, "sys/class/iscsi_session/session1/recovery_tmo", "5"),
+        ("sdc", Knob::DevLoss, 30, "sys/class/sas_end_device/end_device-4:1/I_T_nexus_loss_timeout", "30"),
+        ("sdd", Knob::DevLoss, -1, "sys/class/srp_remote_ports/port-5:1/dev_loss_tmo", "off"),
+    ] {
+        assert_eq!(write(name, knob, value), Ok(()), "{name} {knob:?}");
+        let found = tree.read(file);
+        assert!(found.starts_with(text), "{file}: {found}");
+    }
+    for (name, knob) in [
+        ("sda", Knob::RecoveryTmo),
+        ("sdb", Knob::FastIoFail),
+        ("sdb", Knob::DevLoss),
+        ("sdc", Knob::FastIoFail),
+        ("loop0", Knob::EhDeadline),
+        ("nvme3n2", Knob::Delete),
+    ] {
+        assert_eq!(write(name, knob, 5), Err(Errno::NOENT), "{name} {knob:?}: not for this transport");
+    }
+    assert_eq!(write("../sda", Knob::Delete, 1), Err(Errno::INVAL));
+}
+
+#[test]
+fn lineage() {
+    let way = "../devices/pci0000:00/0000:00:1c.0/0000:05:00.0/host1/vport-1:0-0/host12/rport-12:0-3/target12:0:3/12:0:3:1/block/sdq";
+    let l = Lineage::parse(way);
+    assert_eq!((l.host, l.adapter, l.rport, l.device), ("host12", "0000:05:00.0", "rport-12:0-3", "12:0:3:1"), "a virtual port's own host");
+    assert_eq!(Lineage::parse(""), Lineage::default());
+    assert_eq!(Lineage::parse("////host/hostx/usb/sessions/0000:0000:00.0"), Lineage::default());
+}
