@@ -4,3 +4,4 @@
 
 mod lab;
 mod scenarios_lab;
+mod scenarios_pressure;

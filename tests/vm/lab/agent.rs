@@ -1,4 +1,4 @@
-//! The host's end of the guest's agent (tools/guest.rs): run commands, collect their output, send files.
+//! The host's end of the guest's agent (tools/guest): run commands, collect their output, send files.
 //!
 //! Frames, host to guest: `run ID LENGTH`, then a shell script; `put MODE PATH_LENGTH LENGTH`, then a path and the file's bytes;
 //! `signal ID NUMBER`. Guest to host: `hello MS`, `out ID LENGTH`, then bytes; `exit ID CODE START END`; `stored CODE`.

@@ -17,16 +17,20 @@ pub fn corepath() -> PathBuf {
     }
 }
 
-/// The guest's helper (tools/guest.rs), linked statically against the machine's C library so that it runs in an image
+/// The guest's helper (tools/guest), linked statically against the machine's C library so that it runs in an image
 /// that has none. Built once for each text of its source and each compiler.
 pub fn guest_helper() -> Vec<u8> {
-    let source = host::lab_dir().join("tools/guest.rs");
-    let text = fs::read(&source).unwrap_or_else(|e| panic!("cannot read {}: {e}", source.display()));
+    let source = host::lab_dir().join("tools/guest");
+    let entries = fs::read_dir(&source).unwrap_or_else(|e| panic!("cannot read {}: {e}", source.display()));
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    files.sort_unstable();
+    let text = |file: &PathBuf| fs::read(file).unwrap_or_else(|e| panic!("cannot read {}: {e}", file.display()));
+    let mut parts: Vec<Vec<u8>> = files.iter().map(text).collect();
     let rustc = std::env::var_os("RUSTC").map_or_else(|| PathBuf::from("rustc"), PathBuf::from);
-    let version = host::must(Command::new(&rustc).arg("-vV"));
+    parts.push(host::must(Command::new(&rustc).arg("-vV")));
     let dir = host::cache().join("tools");
     host::make_dir(&dir);
-    let out = dir.join(format!("guest-{}", host::digest([text.as_slice(), version.as_slice()])));
+    let out = dir.join(format!("guest-{}", host::digest(parts.iter().map(Vec::as_slice))));
     let _lock = host::Lock::wait("tools");
     if !out.exists() {
         let part = host::part(&out);
@@ -35,7 +39,7 @@ pub fn guest_helper() -> Vec<u8> {
                 .args(["--edition", "2024", "--crate-name", "guest", "-D", "warnings", "-O"])
                 .args(["-C", "target-feature=+crt-static", "-C", "panic=abort", "-C", "strip=symbols", "-o"])
                 .arg(&part)
-                .arg(&source),
+                .arg(source.join("main.rs")),
         );
         fs::rename(&part, &out).unwrap_or_else(|e| panic!("cannot make {}: {e}", out.display()));
     }

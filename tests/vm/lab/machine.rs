@@ -475,6 +475,19 @@ impl Guest {
         0
     }
 
+    /// Makes a multipath map with bare ioctls: one group, service-time, these disks (`sda`), features such as
+    /// `1 queue_if_no_path`. Gives its node. What corepath makes is compared with this.
+    #[track_caller]
+    pub fn bare_map(&self, name: &str, disks: &[String], features: &str) -> String {
+        self.ok("modprobe -a dm_multipath dm_service_time");
+        let first = disks.first().expect("a map has a path");
+        let sectors = self.ok(&format!("cat /sys/block/{first}/size"));
+        let paths: Vec<String> = disks.iter().map(|disk| self.ok(&format!("echo $(cat /sys/block/{disk}/dev) 1"))).collect();
+        let table = format!("0 {sectors} multipath {features} 0 1 1 service-time 0 {} 1 {}", disks.len(), paths.join(" "));
+        self.ok(&format!("lab dm create {name} --table '{table}'"));
+        format!("/dev/mapper/{name}")
+    }
+
     /// Unplugs path `NAME.N` (device_del) and waits until QEMU says that it is gone.
     #[track_caller]
     pub fn unplug(&self, device: &str) {
@@ -560,6 +573,11 @@ impl Guest {
     pub fn wait_off(&self, limit: Duration) {
         let over = wait_ended(&self.ended, limit);
         assert!(over, "the machine did not switch off within {} s", limit.as_secs_f32());
+    }
+
+    /// True when QEMU has ended.
+    pub fn is_off(&self) -> bool {
+        lock(&self.ended.0).status.is_some()
     }
 
     /// Switches off without a word to the guest.

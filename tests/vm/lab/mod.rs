@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod machine;
 pub mod nbd;
 pub mod peer;
+pub mod pressure;
 pub mod qmp;
 
 pub use array::Array;
