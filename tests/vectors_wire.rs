@@ -96,3 +96,32 @@ fn uevent_environment() {
     }
     assert_eq!(seen, 9);
 }
+
+#[test]
+fn cli_commands() {
+    use corepath::wire::ipc::{Command, Refused, Scratch};
+    let mut seen = 0;
+    for v in load("cli_parse") {
+        let (line, expected) = (v["input"].as_str().unwrap(), &v["expected"]);
+        let mut scratch = Scratch::default();
+        let ours = Command::parse(line.as_bytes(), &mut scratch);
+        match (expected["rc"].as_str().unwrap(), expected["known_command"].as_bool()) {
+            ("ESRCH", _) => assert_eq!(ours, Err(Refused::UnknownLast), "{line}"),
+            ("ENOENT", _) => assert_eq!(ours, Err(Refused::Unknown), "{line}"),
+            ("EINVAL", _) => assert_eq!(ours, Err(Refused::MissingParameter), "{line}"),
+            ("ENOMEM", _) => assert_eq!(ours, Err(Refused::Empty), "{line}"),
+            ("ok", Some(false)) => assert_eq!(ours, Err(Refused::NoSuchCommand), "{line}"),
+            ("ok", Some(true)) => {
+                let text = format!("{:?}", ours.unwrap_or_else(|e| panic!("{line}: {e:?}")));
+                for parameter in expected["params"].as_array().unwrap() {
+                    // The list of paths belongs to persistent reservations, which are out of scope.
+                    let parameter = format!("{:?}", parameter.as_str().unwrap());
+                    assert!(text.contains(&parameter) || line.contains("pathlist"), "{line}: {text}");
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 47);
+}

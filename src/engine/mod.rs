@@ -8,6 +8,7 @@ mod action;
 pub mod balance;
 pub mod checker;
 pub mod claim;
+pub mod coalesce;
 pub mod detect;
 mod event;
 pub mod group;

@@ -8,6 +8,7 @@ pub mod cursor;
 pub mod dm;
 pub mod emc;
 pub mod inquiry;
+pub mod ipc;
 pub mod links;
 pub mod mode;
 pub mod nvme;

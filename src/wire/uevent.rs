@@ -4,7 +4,7 @@
 //! check is the shell's; a datagram in libudev's format is refused here. lib/kobject_uevent.c.
 
 use crate::fault::Malformed;
-use crate::model::{DevNo, parse_decimal};
+use crate::model::{DevNo, Hctl, parse_decimal};
 
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,6 +114,15 @@ impl<'a> Uevent<'a> {
         self.devpath.rsplit('/').next().unwrap_or("")
     }
 
+    /// The SCSI device whose unit attention the kernel tells of (`SDEV_UA`, SUBSYSTEM=scsi): a look at it now is worth more than one
+    /// at its turn. Capacity, access state, inquiry data or the list of LUNs changed.
+    pub fn unit_attention(&self) -> Option<Hctl> {
+        if self.subsystem != "scsi" || self.properties.get("SDEV_UA").is_none() {
+            return None;
+        }
+        Hctl::parse(self.name())
+    }
+
     /// A whole disk (not a partition)?
     pub fn is_disk(&self) -> bool {
         self.subsystem == "block" && self.properties.get("DEVTYPE") == Some("disk")
@@ -146,6 +155,15 @@ mod tests {
         assert_eq!(e.properties.devno(), Some(DevNo::new(8, 16)));
         assert_eq!(e.properties.long("SEQNUM"), Some(4294967297));
         assert_eq!(e.properties.number("SEQNUM"), None, "does not fit, does not wrap");
+    }
+
+    #[test]
+    fn unit_attentions() {
+        let datagram = b"change@/devices/h/2:0:0:1\0ACTION=change\0DEVPATH=/devices/h/2:0:0:1\0SUBSYSTEM=scsi\0\
+            SDEV_UA=ASYMMETRIC_ACCESS_STATE_CHANGED\0SEQNUM=1\0";
+        let e = Uevent::parse(datagram).unwrap();
+        assert_eq!(e.unit_attention(), Some(Hctl { host: 2, channel: 0, target: 0, lun: 1 }));
+        assert_eq!(Uevent::parse(ADD).unwrap().unit_attention(), None);
     }
 
     #[test]
