@@ -60,7 +60,7 @@ pub fn listen(address: Address<'_>) -> Result<OwnedFd, Errno> {
     let mut bound = rustix::net::bind(&socket, &name).map_err(fault);
     if bound == Err(EADDRINUSE)
         && let Address::Path(path) = address
-        && connect(address).is_err()
+        && !answers(address)
     {
         let _ = rustix::fs::unlink(path);
         bound = rustix::net::bind(&socket, &name).map_err(fault);
@@ -112,6 +112,14 @@ pub fn connect(address: Address<'_>) -> Result<OwnedFd, Errno> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(fault)?;
     rustix::net::connect(&socket, &address.emit()?).map_err(fault)?;
     Ok(socket)
+}
+
+/// Does anybody listen there? Without waiting: a listener that hangs with a full queue (`EAGAIN`) is one too.
+pub fn answers(address: Address<'_>) -> bool {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let Ok(socket) = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None) else { return false };
+    let Ok(name) = address.emit() else { return false };
+    matches!(rustix::net::connect(&socket, &name), Ok(()) | Err(rustix::io::Errno::AGAIN))
 }
 
 /// Sends without ever waiting and without SIGPIPE; how much was taken.
@@ -206,7 +214,18 @@ mod tests {
         drop(listen(Address::Path(path)).unwrap());
         let live = listen(Address::Path(path)).unwrap();
         assert_eq!(listen(Address::Path(path)).map(|_| ()), Err(Errno(98)));
+        // Hung, with its queue full: still alive.
+        let mut queue = std::vec::Vec::new();
+        while queue.len() < 200 && answers(Address::Path(path)) {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let waiting = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+            let _ = rustix::net::connect(&waiting, &SocketAddrUnix::new(path).unwrap());
+            queue.push(waiting);
+        }
+        assert_eq!(queue.len(), 200);
+        assert_eq!(listen(Address::Path(path)).map(|_| ()), Err(Errno(98)));
         drop(live);
+        assert!(!answers(Address::Path(path)));
         std::fs::remove_file(path).unwrap();
     }
 

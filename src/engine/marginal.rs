@@ -41,26 +41,6 @@ pub fn treatment(verdict: Verdict, groups: MarginalPathgroups) -> Treatment {
     }
 }
 
-/// The settings with the old `delay_watch_checks` and `delay_wait_checks` taken over: one failure is enough, forgotten after `watch`
-/// good checks, held back for `wait` longest check intervals. Only where no `san_path_err` option is set.
-pub fn take_over_delay(shaky: Shaky, watch: Option<u32>, wait: Option<u32>, longest_interval: Duration) -> Shaky {
-    let set = |v: Option<u32>| v.is_some_and(|n| n > 0);
-    if set(shaky.san_path_err_threshold) || set(shaky.san_path_err_forget_rate) || set(shaky.san_path_err_recovery_time) {
-        return shaky;
-    }
-    let mut mapped = shaky;
-    if set(watch) {
-        mapped.san_path_err_threshold = Some(1);
-        mapped.san_path_err_forget_rate = watch;
-    }
-    if set(wait) {
-        let secs = u32::try_from(longest_interval.as_secs()).unwrap_or(u32::MAX);
-        mapped.san_path_err_threshold = Some(1);
-        mapped.san_path_err_recovery_time = wait.map(|w| w.saturating_mul(secs));
-    }
-    mapped
-}
-
 /// All three of `san_path_err_*`.
 #[derive(Clone, Copy)]
 struct Counting {
@@ -496,17 +476,6 @@ mod tests {
         assert_eq!(treatment(Verdict::Shaky, On), Treatment::Marginal);
         assert_eq!(treatment(Verdict::Shaky, Fpin), Treatment::Normal);
         assert_eq!(treatment(Verdict::Normal, On), Treatment::Normal);
-    }
-
-    #[test]
-    fn old_delay_options() {
-        let t = |w, d| take_over_delay(Shaky::default(), w, d, Duration::from_secs(20));
-        assert_eq!(t(None, None), Shaky::default());
-        assert_eq!(t(Some(12), Some(6)), counts(1, 12, 120));
-        assert_eq!(t(Some(0), Some(6)).san_path_err_forget_rate, None);
-        let own = counts(5, 5, 5);
-        assert_eq!(take_over_delay(own, Some(12), Some(6), Duration::from_secs(20)), own);
-        assert_eq!(t(None, Some(u32::MAX)).san_path_err_recovery_time, Some(u32::MAX));
     }
 
     #[test]

@@ -329,12 +329,14 @@ fn handlers_differ(want: &str, have: &str, attached: &str, kernel: &Kernel) -> b
 
 fn selectors_agree(want: &str, have: &str) -> bool {
     let (mut w, mut h) = (want.split_ascii_whitespace(), have.split_ascii_whitespace());
-    if w.next() != h.next() {
+    let name = w.next();
+    if name != h.next() {
         return false;
     }
     // historical-service-time prints the arguments in force where the table gave none.
+    let defaults = name == Some(Selector::HistoricalServiceTime.word());
     match (w.next(), h.next()) {
-        (None | Some("0"), _) => true,
+        (Some("0"), _) if defaults => true,
         (a, b) => a == b && w.eq(h),
     }
 }

@@ -208,4 +208,5 @@ fn what_the_kernel_rewrites_is_no_difference() {
     assert!(selectors_agree("service-time  0", "service-time 0"));
     assert!(!selectors_agree("historical-service-time 2 100 5", "historical-service-time 2 512 2"));
     assert!(!selectors_agree("service-time 0", "queue-length 0"));
+    assert!(!selectors_agree("round-robin 0", "round-robin 1 5"));
 }
