@@ -23,10 +23,12 @@ pub mod wire;
 // The shell: one kind of system call each, no policy.
 pub mod arena;
 pub mod console;
+pub mod diskread;
 pub mod dmioctl;
 pub mod files;
 pub mod klog;
 pub mod lockdown;
+pub mod loopdev;
 pub mod netlink;
 pub mod raw;
 pub mod sgio;

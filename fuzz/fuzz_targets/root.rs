@@ -2,9 +2,9 @@
 #![no_main]
 
 use corepath::model::{DevNo, Sectors, Text};
-use corepath::wire::links;
 use corepath::wire::partition::{Name, Partition, Unique};
 use corepath::wire::root::{Candidate, Root};
+use corepath::wire::{dm, links};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut encoded = Text::<512>::new();
@@ -13,10 +13,10 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         assert!(!encoded.contains('/') && !encoded.contains('\0'));
     }
     let Ok(text) = core::str::from_utf8(data) else { return };
-    if let Some((number, parent)) = links::parse_partition_uuid(text) {
+    if let Some((number, parent)) = dm::partition_of(text) {
         let mut again = Text::<256>::new();
         if links::partition_uuid(parent, number, &mut again).is_ok() {
-            assert_eq!(links::parse_partition_uuid(&again), Some((number, parent)));
+            assert_eq!(dm::partition_of(&again), Some((number, parent)));
         }
     }
     let mut name = Text::<127>::new();

@@ -5,7 +5,7 @@
 //! `encode_devnode_name`.
 
 use crate::fault::Full;
-use crate::model::{DevNo, parse_decimal};
+use crate::model::DevNo;
 use crate::wire::partition::guid::{hex, write_hex};
 use core::fmt::{self, Write};
 use heapless::string::StringView;
@@ -45,12 +45,6 @@ pub fn partition_uuid(parent: &str, number: u32, out: &mut StringView) -> Result
 /// Appends the uuid that stands for a parent which is no dm device, as the peer invents it.
 pub fn devnode_uuid(parent: DevNo, out: &mut StringView) -> Result<(), Full> {
     fill(out, |out| write!(out, "devnode_{parent}_Wh5pYvM"))
-}
-
-/// `part3-mpath-3600…` -> 3 and `mpath-3600…`.
-pub fn parse_partition_uuid(uuid: &str) -> Option<(u32, &str)> {
-    let (number, parent) = uuid.strip_prefix("part")?.split_once('-')?;
-    Some((parse_decimal(number).filter(|n| *n > 0)?, parent))
 }
 
 /// Characters that udev and libdm leave as they are.
@@ -129,13 +123,10 @@ mod tests {
     fn partition_uuids_come_back() {
         let mut out = Text::<128>::new();
         partition_uuid("mpath-3600", 12, &mut out).unwrap();
-        assert_eq!(parse_partition_uuid(&out), Some((12, "mpath-3600")));
+        assert_eq!(crate::wire::dm::partition_of(&out), Some((12, "mpath-3600")));
         out.clear();
         devnode_uuid(DevNo::new(8, 0), &mut out).unwrap();
         assert_eq!(out, "devnode_8:0_Wh5pYvM");
-        for bad in ["part-mpath-3600", "part0-x", "part1", "mpath-3600", "part99999999999-x", "part+1-x"] {
-            assert_eq!(parse_partition_uuid(bad), None, "{bad}");
-        }
     }
 
     #[test]
