@@ -209,7 +209,14 @@ impl History {
         }
     }
 
-    /// A sampling read ended; one that got no answer within the caller's time has failed. Also when none was sent after all.
+    /// The read that was due could not be sent (no worker was free): it speaks neither for nor against the path.
+    pub fn not_sent(&mut self) {
+        if let Phase::Sampling { under_way, .. } = &mut self.phase {
+            *under_way = false;
+        }
+    }
+
+    /// A sampling read ended; one that got no answer within the caller's time has failed.
     pub fn read(&mut self, now: Instant, good: bool, settings: &Shaky) -> Verdict {
         if let Phase::Sampling { reads, errors, under_way, .. } = &mut self.phase
             && core::mem::take(under_way)
@@ -441,6 +448,9 @@ mod tests {
         flap(&mut h, 10, false, &SAMPLES);
         flap(&mut h, 20, false, &SAMPLES);
         assert!(h.read_due(at(21)));
+        h.not_sent();
+        assert!(!h.read_due(at(21)), "not at once again");
+        assert!(h.read_due(at(22)));
         assert_eq!(h.poll(at(1000), &SAMPLES), Verdict::Shaky, "its read is still awaited");
         assert_eq!(h.read(at(1000), false, &SAMPLES), Verdict::Shaky);
         assert_eq!(h.until(), Some(at(1300)));
