@@ -5,6 +5,7 @@
 //! TABLE_STATUS and VPD 0x83 said.
 
 mod action;
+pub mod activate;
 pub mod balance;
 pub mod checker;
 pub mod claim;

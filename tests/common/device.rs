@@ -48,3 +48,28 @@ impl Device {
         })
     }
 }
+
+/// Seeded randomness (xorshift).
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+    pub fn roll(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+    pub fn bytes(&mut self) -> Vec<u8> {
+        let n = self.roll() as usize % 300;
+        (0..n).map(|_| self.roll() as u8).collect()
+    }
+    pub fn status(&mut self) -> u8 {
+        [0, 0, 2, 8, 0x18, 0x28, self.roll() as u8][self.roll() as usize % 7]
+    }
+    pub fn host(&mut self) -> u16 {
+        [0, 0, 0, 1, 2, 3, self.roll() as u16 & 0x1f][self.roll() as usize % 7]
+    }
+}
