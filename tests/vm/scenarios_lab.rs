@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lab::{self, Array, Vm, agent, nbd, peer};
+use crate::lab::{self, Array, Vm, agent, disk, image, nbd, peer};
 use crate::scenario;
 
 const MIB: u64 = 1 << 20;
@@ -165,6 +165,10 @@ scenario! {
         assert_eq!(list.lines().filter(|line| line.contains("dm-")).count(), 2, "{list}");
         assert_eq!(list.lines().filter(|line| line.contains("ready running")).count(), 8, "{list}");
         assert_eq!(guest.ok("ls -l /dev/mapper | grep -c dm-"), "2");
+        let daemon = peer::start_multipathd(&guest);
+        assert_eq!(guest.ok("multipathd show paths raw format %d | wc -l"), "8");
+        daemon.signal(15);
+        daemon.wait(Duration::from_secs(10));
         guest.ok("multipath -F");
     }
 }
@@ -201,5 +205,29 @@ scenario! {
         hung.wait(Duration::from_secs(10)).ok();
         assert!(array.number("count op=READ_10") >= 4);
         assert_eq!(array.number("trespasses 0"), 0);
+    }
+}
+
+scenario! {
+    /// A partitioned disk with a root file system behind two paths: its partitions are there, it can be mounted and becomes
+    /// the root, from where the agent speaks again.
+    fn roots_on_disks(kernel) {
+        let vm = Vm::new(kernel);
+        let (tree, image) = (vm.scratch().join("tree"), vm.scratch().join("root.img"));
+        let init = "#!/bin/sh\nmount -t devtmpfs dev /dev\nmount -t sysfs sys /sys\nmount -t proc proc /proc\n\
+                    echo '@root up=1' >/dev/console\n/run/lab agent\n";
+        disk::root_tree(&tree, &image::busybox_program(kernel), init);
+        let parts = [disk::Part { mib: 8, ext4: None }, disk::Part { mib: 40, ext4: Some(("root", &tree)) }];
+        disk::partitioned(&image, 64, "gpt", &parts);
+        let script = "#!/bin/sh\nexport PATH=/usr/bin\nmount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev\n\
+                      modprobe -a virtio_pci virtio_console virtio_scsi sd_mod ext4\n\
+                      mount -t tmpfs run /run; cp /usr/bin/lab /run/lab\n\
+                      while [ ! -b /dev/sda2 ] || [ ! -b /dev/sdb2 ]; do sleep 0.1; done\n\
+                      mount -t ext4 -o ro /dev/sda2 /mnt && mount --move /run /mnt/run && umount /dev /sys /proc\n\
+                      exec switch_root /mnt /sbin/init\n";
+        let guest = vm.lun_image("root", &image, 2).init(script).boot();
+        guest.console_line("@root", Duration::from_secs(30));
+        guest.agent_up(1);
+        assert!(guest.ok("cat /proc/mounts").lines().any(|line| line.starts_with("/dev/sda2 / ext4 ro")));
     }
 }

@@ -12,6 +12,7 @@ want depmod kmod
 want xz xz-utils
 want zstd zstd
 want mke2fs e2fsprogs
+want sfdisk fdisk
 want cc gcc
 # libc.a, for the statically linked helper that runs in the guest; qemu's firmware comes by "recommends" only
 find /usr/lib -name libc.a 2>/dev/null | grep -q . || need="$need libc6-dev"

@@ -53,7 +53,7 @@ pub fn base(kernel: &Kernel, extra: &[String]) -> PathBuf {
 
 /// A layer with the files of these packages, without what only people read.
 pub fn packages(debs: &Debs) -> PathBuf {
-    cached(&format!("debs-{}", debs.id), || {
+    cached(&format!("debs-{}", host::digest([debs.id.as_bytes(), include_str!("image.rs").as_bytes()])), || {
         let mut cpio = Cpio::new();
         for root in &debs.roots {
             let place = |path: &str| {
@@ -61,8 +61,8 @@ pub fn packages(debs: &Debs) -> PathBuf {
                 let dropped = path.strip_prefix("usr/share/").is_some_and(|rest| {
                     unread.iter().any(|dir| rest.strip_prefix(dir).is_some_and(|r| r.is_empty() || r.starts_with('/')))
                 });
-                // Character set converters (glibc) and boot files are of no use either.
-                let heavy = path.ends_with("/gconv") || path == "boot";
+                // Character set converters (glibc), names of PCI and USB vendors, and boot files are of no use either.
+                let heavy = path.ends_with("/gconv") || path.ends_with("udev/hwdb.d") || path == "boot";
                 (!dropped && !heavy).then(|| path.to_string())
             };
             cpio.tree(root, &place).unwrap_or_else(|e| panic!("{e}"));
@@ -116,6 +116,11 @@ struct Busybox {
     applets: BTreeSet<String>,
 }
 
+/// The static busybox of a kernel's suite, for images of other disks.
+pub fn busybox_program(kernel: &Kernel) -> Vec<u8> {
+    busybox(kernel).program
+}
+
 fn busybox(kernel: &Kernel) -> Busybox {
     let debs = kernel.suite.debs(&["busybox-static"]);
     let path = debs
@@ -145,6 +150,5 @@ fn modules_into(cpio: &mut Cpio, kernel: &Kernel, files: &[String]) {
         let _ = fs::copy(kernel.modules_dir().join(name), dir.join(name));
     }
     host::must(Command::new(host::program("depmod")).arg("-b").arg(&scratch.dir).arg(&kernel.release));
-    let place = |path: &str| (!path.ends_with(".bin")).then(|| path.to_string());
-    cpio.tree(&scratch.dir, &place).unwrap_or_else(|e| panic!("{e}"));
+    cpio.tree(&scratch.dir, &|path| Some(path.to_string())).unwrap_or_else(|e| panic!("{e}"));
 }

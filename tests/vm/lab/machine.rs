@@ -188,6 +188,12 @@ impl Vm {
         self
     }
 
+    /// A LUN whose bytes are an image that exists already (see [`super::disk`]).
+    pub fn lun_image(mut self, name: &str, image: &Path, paths: usize) -> Vm {
+        self.add(name, Backing::File(image.to_path_buf()), paths, paths);
+        self
+    }
+
     /// A LUN whose paths are block servers (see [`super::nbd`]), one socket per path.
     pub fn lun_nbd(mut self, name: &str, sockets: &[PathBuf]) -> Vm {
         self.add(name, Backing::Nbd(sockets.to_vec()), sockets.len(), sockets.len());

@@ -9,6 +9,7 @@ pub mod apt;
 pub mod array;
 pub mod build;
 pub mod cpio;
+pub mod disk;
 pub mod host;
 pub mod image;
 pub mod kernel;

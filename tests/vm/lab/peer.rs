@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::agent::Job;
 use super::machine::{Guest, Vm};
 
 /// udev alone, with the rules of Debian: the second kind of system that corepath must work on.
@@ -36,4 +37,13 @@ pub fn start_udev(guest: &Guest) {
 #[track_caller]
 pub fn settle(guest: &Guest) {
     guest.spawn("udevadm settle --timeout=60").wait(Duration::from_secs(70)).ok();
+}
+
+/// Starts multipathd in the foreground, as a background job, and waits until it answers.
+#[track_caller]
+pub fn start_multipathd(guest: &Guest) -> Job {
+    guest.ok("modprobe -a dm_multipath dm_service_time dm_round_robin dm_queue_length scsi_dh_alua scsi_dh_emc scsi_dh_rdac; true");
+    let job = guest.spawn("exec multipathd -d -s");
+    guest.until("[ \"$(multipathd show daemon | cut -d' ' -f3)\" = idle ]", Duration::from_secs(60));
+    job
 }
