@@ -3,5 +3,6 @@
 #![allow(unreachable_pub)] // The lab is written as a library; here it is part of one test program.
 
 mod lab;
+mod scenarios_array;
 mod scenarios_lab;
 mod scenarios_pressure;

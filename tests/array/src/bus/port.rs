@@ -4,7 +4,7 @@
 //! which the array said "held", so that a release that comes in between never misses it.
 
 use super::Hub;
-use super::request::{Slot, Task, lun_bytes, pop};
+use super::request::{Slot, Task, event_address, pop};
 use super::ring::{Memory, Ring};
 use crate::array::{EventKind, Held, Outcome};
 use crate::fault::Link;
@@ -194,7 +194,7 @@ impl State {
                 EventKind::Changed(asc, ascq) => (scsi::VIRTIO_SCSI_T_PARAM_CHANGE, u32::from(asc) | u32::from(ascq) << 8),
             };
             let mut b = event.to_le_bytes().to_vec();
-            b.extend_from_slice(&lun_bytes(lun));
+            b.extend_from_slice(&event_address(lun));
             b.extend_from_slice(&reason.to_le_bytes());
             slot.complete_raw(&b);
         }
@@ -274,8 +274,14 @@ impl VhostUserBackend for Backend {
         new_event_consumer_and_notifier(EventFlag::CLOEXEC | EventFlag::NONBLOCK).ok()
     }
 
+    /// The driver was reset. For the array that is a new login: power-on attentions, as every fabric gives them.
+    /// scsi_dh_alua of 6.12 even depends on it: it asks for the groups' states when it sees 29/00, not when it attaches.
     fn stop_vring(&self, queue: u32) -> io::Result<()> {
-        self.bus()?.drop_all(&self.hub, Some(queue as usize));
+        let queue = queue as usize;
+        self.bus()?.drop_all(&self.hub, Some(queue));
+        if queue > EVENT {
+            self.hub.array().power_on(self.port);
+        }
         Ok(())
     }
 

@@ -105,7 +105,7 @@ impl Guest {
     }
 
     fn command(&mut self, tag: u64, cdb: &[u8], out: &[u8], room: usize, cuts: &[usize]) -> u64 {
-        let mut head = lun_bytes(0).to_vec();
+        let mut head = event_address(0).to_vec();
         head.extend_from_slice(&tag.to_le_bytes());
         head.extend_from_slice(&[0; 3]);
         head.extend_from_slice(cdb);
@@ -218,7 +218,7 @@ fn an_abort_ends_one_command_and_a_hung_port_answers_no_abort() {
     let second = g.command(0x22, INQUIRY, &[], 96, &[]);
     g.kick(REQUESTS);
     let mut tmf = vec![0u8; 8]; // type TMF, subtype ABORT TASK
-    tmf.extend_from_slice(&lun_bytes(0));
+    tmf.extend_from_slice(&event_address(0));
     tmf.extend_from_slice(&0x22u64.to_le_bytes());
     g.hub.control("hang a0").unwrap();
     let told = g.post(CONTROL, &tmf, &[], 1);
@@ -229,7 +229,7 @@ fn an_abort_ends_one_command_and_a_hung_port_answers_no_abort() {
     assert_eq!((g.used(CONTROL), g.read(told, 1)), (1, vec![0]));
     assert_eq!((g.used(REQUESTS), g.answer(second).3), (1, response::ABORTED));
     let mut reset = vec![0, 0, 0, 0, 5, 0, 0, 0];
-    reset.extend_from_slice(&lun_bytes(0));
+    reset.extend_from_slice(&event_address(0));
     reset.extend_from_slice(&[0; 8]);
     g.post(CONTROL, &reset, &[], 1);
     g.kick(CONTROL);
@@ -249,11 +249,11 @@ fn events_wait_for_a_buffer() {
     let at = g.post(EVENT, &[], &[], 16);
     g.kick(EVENT);
     assert_eq!(g.used(EVENT), 1);
-    assert_eq!(g.read(at, 16), [1, 0, 0, 0, 1, 0, 0x40, 3, 0, 0, 0, 0, 1, 0, 0, 0]);
+    assert_eq!(g.read(at, 16), [1, 0, 0, 0, 1, 0, 0, 3, 0, 0, 0, 0, 1, 0, 0, 0]);
     let at = g.post(EVENT, &[], &[], 16);
     g.kick(EVENT);
     g.hub.control("lun 0 resize 2M event").unwrap();
-    assert_eq!(g.read(at, 16), [3, 0, 0, 0, 1, 0, 0x40, 0, 0, 0, 0, 0, 0x2a, 9, 0, 0]);
+    assert_eq!(g.read(at, 16), [3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0x2a, 9, 0, 0]);
 }
 
 #[test]

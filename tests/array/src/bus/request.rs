@@ -33,9 +33,12 @@ fn lun_of(b: &[u8; 8]) -> Option<u16> {
     (b[0] == 1 && b[1] == 0).then(|| (u16::from(b[2]) << 8 | u16::from(b[3])) & 0x3fff)
 }
 
-pub fn lun_bytes(lun: u16) -> [u8; 8] {
+/// A LUN in an event: peripheral addressing below 256, as in REPORT LUNS. Linux takes the two bytes as they are and
+/// would look for LUN 4001h if LUN 1 came in flat space.
+pub fn event_address(lun: u16) -> [u8; 8] {
     let [hi, lo] = lun.to_be_bytes();
-    [1, 0, 0x40 | hi, lo, 0, 0, 0, 0]
+    let hi = if lun < 256 { 0 } else { 0x40 | hi };
+    [1, 0, hi, lo, 0, 0, 0, 0]
 }
 
 /// The next chain of the ring, None when it is empty or not in order.
@@ -153,8 +156,10 @@ mod tests {
 
     #[test]
     fn guest_addresses_are_read_back() {
-        for n in [0, 1, 255, 256, 0x3fff] {
-            assert_eq!(lun_of(&lun_bytes(n)), Some(n));
+        for n in [0u16, 1, 255, 256, 0x3fff] {
+            let [hi, lo] = n.to_be_bytes();
+            assert_eq!(lun_of(&[1, 0, 0x40 | hi, lo, 0, 0, 0, 0]), Some(n));
+            assert_eq!(lun_of(&event_address(n)), Some(n));
         }
         assert_eq!(lun_of(&[1, 0, 0, 7, 0, 0, 0, 0]), Some(7));
         assert_eq!(lun_of(&[1, 1, 0x40, 0, 0, 0, 0, 0]), None); // another target
