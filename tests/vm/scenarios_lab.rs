@@ -30,7 +30,7 @@ scenario! {
 scenario! {
     /// Exit codes, both outputs, background jobs, signals, files: what `run` and `spawn` promise.
     fn agent_tells_the_truth(kernel) {
-        let guest = Vm::new(kernel).boot();
+        let mut guest = Vm::new(kernel).boot();
         assert_eq!(guest.run("echo one; echo two >&2; exit 3").fails(3), "one\ntwo");
         assert_eq!(guest.run("kill -9 $$").code, 137);
 
@@ -54,6 +54,10 @@ scenario! {
         guest.ok("echo '@seen by=console' >/dev/console");
         let line = guest.console_line("@seen", Duration::from_secs(5));
         assert_eq!(agent::marker(&line, "@seen", "by").as_deref(), Some("console"));
+
+        // What a hung guest is asked: it needs no process of the guest.
+        guest.sysrq('m');
+        guest.console_line("Mem-Info", Duration::from_secs(10));
     }
 }
 
@@ -229,5 +233,16 @@ scenario! {
         guest.console_line("@root", Duration::from_secs(30));
         guest.agent_up(1);
         assert!(guest.ok("cat /proc/mounts").lines().any(|line| line.starts_with("/dev/sda2 / ext4 ro")));
+    }
+}
+
+#[cfg(feature = "bin")]
+scenario! {
+    /// The binary under test runs in a guest that has no C library and no loader.
+    fn corepath_runs(kernel) {
+        let guest = Vm::new(kernel).corepath().boot();
+        let host = lab::host::must(std::process::Command::new(lab::build::corepath()).arg("version"));
+        assert_eq!(guest.ok("corepath version"), String::from_utf8_lossy(&host).trim_end());
+        assert!(guest.ok("corepath help").contains("boot"));
     }
 }

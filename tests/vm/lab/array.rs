@@ -118,6 +118,7 @@ fn program() -> &'static Path {
             let copied = fs::copy(&built, &part).and_then(|_| fs::rename(&part, &copy));
             copied.unwrap_or_else(|e| panic!("cannot make {}: {e}", copy.display()));
         }
+        host::used(&copy);
         copy
     })
 }

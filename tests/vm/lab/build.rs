@@ -43,5 +43,6 @@ pub fn guest_helper() -> Vec<u8> {
         );
         fs::rename(&part, &out).unwrap_or_else(|e| panic!("cannot make {}: {e}", out.display()));
     }
+    host::used(&out);
     fs::read(&out).unwrap_or_else(|e| panic!("cannot read {}: {e}", out.display()))
 }

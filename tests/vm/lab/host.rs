@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The folder of this crate's `tests/vm`.
 pub fn lab_dir() -> PathBuf {
@@ -139,7 +139,13 @@ impl Slot {
         if alone {
             return Slot { _locks: (0..jobs).map(|n| Lock::wait(&format!("slot{n}"))).collect() };
         }
+        let begin = Instant::now();
+        let mut said = false;
         loop {
+            if !said && begin.elapsed() > Duration::from_secs(20) {
+                said = true;
+                eprintln!("vm: another machine is running, waiting for it to end");
+            }
             for n in 0..jobs {
                 if let Some(lock) = Lock::take(&format!("slot{n}")) {
                     return Slot { _locks: vec![lock] };
@@ -209,6 +215,20 @@ pub fn part(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
     name.push(format!(".part{}", std::process::id()));
     PathBuf::from(name)
+}
+
+/// Marks a cached file as in use, and removes those of its folder that nobody used for two weeks: each change of the
+/// lab or of what it builds leaves one behind.
+pub fn used(path: &Path) {
+    let touch = |path: &Path| File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
+    let _ = touch(path);
+    let old = SystemTime::now() - Duration::from_secs(14 * 86_400);
+    for entry in path.parent().and_then(|dir| fs::read_dir(dir).ok()).into_iter().flatten().flatten() {
+        let modified = entry.metadata().and_then(|data| data.modified());
+        if modified.is_ok_and(|time| time < old) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Writes a file so that others see the old one or the whole new one, never a part.

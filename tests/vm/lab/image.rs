@@ -90,6 +90,7 @@ fn cached(name: &str, make: impl FnOnce() -> Vec<u8>) -> PathBuf {
     if !path.exists() {
         host::write_whole(&path, &make());
     }
+    host::used(&path);
     path
 }
 

@@ -543,10 +543,15 @@ impl Guest {
         (lun, path)
     }
 
-    /// Sends a magic SysRq key by the serial console's break: it needs nothing of the guest's user space.
+    /// Sends a magic SysRq key by the serial console's break: it needs nothing of the guest's user space. What it prints
+    /// is on the console: the level is raised for it, and lowered again.
     pub fn sysrq(&mut self, key: char) {
-        let _ = self.qmp.command("chardev-send-break", object([("id", "console".into())]));
-        let _ = self.console_in.write_all(&[key as u8]);
+        for key in ['8', key, '1'] {
+            let _ = self.qmp.command("chardev-send-break", object([("id", "console".into())]));
+            let _ = self.console_in.write_all(&[key as u8]);
+            // The UART holds sixteen bytes; a break must not overtake the key before it.
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Waits for a line of the console that contains `text`.
