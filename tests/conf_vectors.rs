@@ -332,3 +332,97 @@ fn configurations() {
     }
     assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
 }
+
+/// Cells of the keyword matrix that differ: keyword, value as written (`*`: any), what is printed (`None`: nothing), and messages.
+type Cell = (&'static str, &'static str, Option<&'static str>, &'static [&'static str]);
+const INVALID: &[&str] = &["invalid-value"];
+const OTHER_CELLS: &[Cell] = &[
+    // Names of checkers are checked.
+    ("checker", "*", Some("\"tur\""), INVALID),
+    // 0 is unset, and unset is max.
+    ("max_fds", "-1", Some("\"max\""), &["capped"]),
+    ("max_fds", "0", Some("\"max\""), &[]),
+    // Numbers are read whole or not at all.
+    ("mode", "+5", None, INVALID),
+    ("mode", "0x10", None, INVALID),
+    ("mode", "0x123:aptpl", None, INVALID),
+    ("mode", "4294967295", None, INVALID),
+    ("mode", "5x", None, INVALID),
+    ("uid", "+5", None, INVALID),
+    ("uid", "-1", None, INVALID),
+    ("uid", "0123456789abcdef", None, INVALID),
+    ("uid", "0x10", None, INVALID),
+    ("uid", "0x123:aptpl", None, INVALID),
+    ("uid", "4294967295", None, INVALID),
+    ("uid", "5x", None, INVALID),
+    ("uid", "99999999999999", None, INVALID),
+    ("dev_loss_tmo", "-1", None, &["capped"]),
+    ("dev_loss_tmo", "0123456789abcdef", None, INVALID),
+    ("dev_loss_tmo", "0x10", None, INVALID),
+    ("dev_loss_tmo", "0x123:aptpl", None, INVALID),
+    ("dev_loss_tmo", "5x", None, INVALID),
+    ("dev_loss_tmo", "99999999999999", Some("\"infinity\""), &["capped"]),
+    // Ids are printed as they are read: in decimal.
+    ("uid", "\" 5\"", Some("5"), &[]),
+    ("uid", "\"5 \"", Some("5"), &[]),
+    ("uid", "0", Some("0"), &[]),
+    ("uid", "010", Some("10"), &[]),
+    ("uid", "1", Some("1"), &[]),
+    ("uid", "2147483648", Some("2147483648"), &[]),
+    ("uid", "5", Some("5"), &[]),
+    ("uid", "root", Some("0"), &[]),
+    // The peer's program here was built without it.
+    ("marginal_pathgroups", "fpin", Some("\"fpin\""), &[]),
+];
+
+fn dumped(settings: &Settings<'_>) -> String {
+    let mut out = String::new();
+    corepath::apps::config::dump(&mut out, settings, None, false).unwrap();
+    out
+}
+
+#[test]
+fn keyword_values() {
+    let file = vectors("config.json");
+    let mut wrong = Vec::new();
+    let mut cells = 0;
+    for keyword in file["keyword_values"].as_array().unwrap() {
+        let name = keyword["keyword"].as_str().unwrap();
+        for (text, expected) in keyword["values"].as_object().unwrap() {
+            cells += 1;
+            let devices = keyword["section"] == "devices";
+            let input = if devices {
+                format!("devices {{\ndevice {{\nvendor foo\nproduct bar\n{name} {text}\n}}\n}}\n")
+            } else {
+                format!("defaults {{\n{name} {text}\n}}\n")
+            };
+            let (settings, report) = load(&[("main", input.as_bytes())]);
+            let dump = dumped(&settings);
+            let block = if devices { dump.split("vendor \"foo\"").nth(1).unwrap() } else { dump.split("\n}").next().unwrap() };
+            let shown = if name == "checker" { "path_checker" } else { name };
+            let value = block.lines().take_while(|l| !l.contains('}')).find_map(|l| l.trim_start().strip_prefix(shown)?.strip_prefix(' '));
+            let mut ours = vec![value.map(String::from)];
+            ours.extend(report.kept.iter().map(|c| Some(class(c.what).to_string())));
+            let theirs: Vec<Option<String>> = match expected.as_array() {
+                None => vec![],
+                Some(list) => list.iter().map(|v| v.as_str().map(String::from)).collect(),
+            };
+            if (expected == "LOAD-ERROR") != report.fatal {
+                wrong.push(format!("{name} {text}: fatal {}", report.fatal));
+            }
+            if report.fatal {
+                continue;
+            }
+            let listed = OTHER_CELLS.iter().find(|(n, t, ..)| *n == name && (*t == text || *t == "*")).map(|(_, _, value, messages)| {
+                let mut list = vec![value.map(String::from)];
+                list.extend(messages.iter().map(|m| Some(m.to_string())));
+                list
+            });
+            if ours != *listed.as_ref().unwrap_or(&theirs) || listed.as_ref() == Some(&theirs) {
+                wrong.push(format!("{name} {text}: {ours:?}, the peer's {theirs:?}"));
+            }
+        }
+    }
+    assert_eq!(cells, 36 * 51);
+    assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
+}

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod columns;
+pub mod config;
 pub mod help;
 pub mod json;
 pub mod topology;

@@ -112,7 +112,7 @@ impl<'a> Settings<'a> {
     }
     fn product_blacklist(&self, facts: &PathFacts) -> Option<Origin> {
         let plain = |pattern: &str, text: &str| ere::is_match(pattern.as_bytes(), text.as_bytes());
-        for (i, section) in self.sections.iter().enumerate().filter(|(_, s)| s.place == Place::Device && !s.superseded) {
+        for (i, section) in self.live(Place::Device) {
             let Some((pattern, origin)) = self.product_pattern(i) else { continue };
             if plain(pattern, &facts.product) && self.text_of(section, Key::Vendor).is_some_and(|vendor| plain(vendor, &facts.vendor)) {
                 return Some(origin);

@@ -3,9 +3,9 @@
 //! Bounded: the first complaints are kept, the rest are counted ([`Report`]), so a binary file of 100 MB is one screen of text.
 
 use super::ere;
-use super::keyword::{Key, Kind, OLD, Place};
+use super::keyword::{KEYWORDS, Key, Kind, OLD, Place};
 use super::lex::LINE_MAX;
-use super::value::{self, Value, decimal};
+use super::value::{self, LONGEST, Value, decimal};
 use core::fmt::{Result as Printed, Write};
 
 /// What is wrong.
@@ -136,7 +136,7 @@ pub fn emit(out: &mut dyn Write, file: &str, complaint: &Complaint<'_>) -> Print
             out.write_str(complaint.place.word())?;
             if let Some(key) = key {
                 out.write_str(" but of ")?;
-                places(out, key)?;
+                places(out, key.row().name)?;
             }
         }
         What::UnknownBlock => {
@@ -154,7 +154,14 @@ pub fn emit(out: &mut dyn Write, file: &str, complaint: &Complaint<'_>) -> Print
         What::BadCount => expected(out, "the count is not that of the words", key)?,
         What::BadPair => out.write_str("words that are not prefix:ATTRIBUTE are ignored")?,
         What::Slash => out.write_str("a / cannot be part of it")?,
-        What::TooLong => expected(out, "too long", key)?,
+        What::TooLong => match key.map(|key| key.row().kind) {
+            Some(Kind::Pairs | Kind::Pattern | Kind::Inverting) => {
+                out.write_str("longer than ")?;
+                decimal(out, LONGEST as u64)?;
+                out.write_str(" bytes")?;
+            }
+            _ => expected(out, "too long", key)?,
+        },
         What::BadPattern(error) => {
             out.write_str("bad regular expression: ")?;
             out.write_str(pattern_error(error))?;
@@ -251,10 +258,16 @@ pub fn describe(out: &mut dyn Write, key: Key) -> Printed {
 }
 
 /// The sections that know a keyword.
-pub fn places(out: &mut dyn Write, key: Key) -> Printed {
+pub fn places(out: &mut dyn Write, name: &str) -> Printed {
+    let known = KEYWORDS.iter().filter(|row| row.name == name).fold(0, |bits, row| bits | row.places);
+    list(out, known)
+}
+
+/// Names of places, by their bits.
+pub fn list(out: &mut dyn Write, bits: u16) -> Printed {
     let mut before = "";
     for place in Place::ALL {
-        if key.row().places & place.bit() != 0 {
+        if bits & place.bit() != 0 {
             out.write_str(before)?;
             out.write_str(place.word())?;
             before = ", ";

@@ -46,7 +46,7 @@ pub struct Pick<'a> {
 }
 
 impl<'a> Pick<'a> {
-    fn empty() -> Pick<'a> {
+    pub(super) fn empty() -> Pick<'a> {
         Pick { values: [None; Key::COUNT] }
     }
     pub fn get(&self, key: Key) -> Option<Located<'a>> {
@@ -148,7 +148,7 @@ impl<'a> Settings<'a> {
         let entries: &'a [Entry<'a>] = run(self.entries, section);
         entries.iter().rev().map(|e| Given { key: e.key, value: e.value, origin: Self::origin(section, e) })
     }
-    fn take_row(pick: &mut Pick<'a>, row: usize) {
+    pub(super) fn take_row(pick: &mut Pick<'a>, row: usize) {
         let Some(array) = ROWS.get(row) else { return };
         let origin = Origin::Table(row as u16);
         pick.take(array.entries().rev().map(|e| Given { key: e.key, value: e.value, origin }), &mut 0);
@@ -209,16 +209,32 @@ impl<'a> Settings<'a> {
         }
         None
     }
-    fn device_matches(&self, section: &Section, facts: &PathFacts) -> bool {
-        [(Key::Vendor, &*facts.vendor), (Key::Product, &*facts.product), (Key::Revision, &*facts.revision)]
-            .iter()
-            .all(|(key, text)| self.text_of(section, *key).is_none_or(|pattern| ere::is_match(pattern.as_bytes(), text.as_bytes())))
+    /// `device`: vendor, product, revision.
+    pub(super) fn device_matches(&self, section: &Section, device: [&str; 3]) -> bool {
+        [Key::Vendor, Key::Product, Key::Revision]
+            .into_iter()
+            .zip(device)
+            .all(|(key, text)| self.text_of(section, key).is_none_or(|pattern| ere::is_match(pattern.as_bytes(), text.as_bytes())))
+    }
+    /// The sections of one kind that are in force, with their numbers.
+    pub(super) fn live(&self, place: Place) -> impl DoubleEndedIterator<Item = (usize, &'a Section)> + use<'a> {
+        self.sections.iter().enumerate().filter(move |(_, section)| section.place == place && !section.superseded)
+    }
+    /// What device entries keep out by product_blacklist: vendor, product, origin.
+    pub(super) fn kept_out(&self) -> impl Iterator<Item = (&'a str, &'a str, Origin)> + '_ {
+        let rows = ROWS.iter().enumerate().filter(|(i, _)| self.row_counts(*i));
+        let built_in =
+            rows.filter_map(|(i, row)| Some((row.text(Key::Vendor)?, row.text(Key::ProductBlacklist)?, Origin::Table(i as u16))));
+        built_in.chain(self.live(Place::Device).filter_map(|(i, section)| {
+            let (product, origin) = self.product_pattern(i)?;
+            Some((self.text_of(section, Key::Vendor)?, product, origin))
+        }))
     }
     /// All device entries that match, last one first. True when there was one.
     fn take_devices(&self, pick: &mut Pick<'a>, facts: &PathFacts) -> bool {
         let mut known = false;
-        for (i, section) in self.sections.iter().enumerate().rev() {
-            if section.place == Place::Device && !section.superseded && self.device_matches(section, facts) {
+        for (i, section) in self.live(Place::Device).rev() {
+            if self.device_matches(section, [&facts.vendor, &facts.product, &facts.revision]) {
                 known = true;
                 self.take_chain(pick, i);
             }
@@ -278,13 +294,12 @@ impl<'a> Settings<'a> {
 
     /// Device entries in force, built-in and configured.
     pub fn devices(&self) -> usize {
-        let configured = self.sections.iter().filter(|section| section.place == Place::Device && !section.superseded).count();
-        configured + (0..ROWS.len()).filter(|&row| self.row_counts(row)).count()
+        self.live(Place::Device).count() + (0..ROWS.len()).filter(|&row| self.row_counts(row)).count()
     }
 
     /// The aliases that multipaths sections give, with their WWIDs.
     pub fn aliases(&self) -> impl Iterator<Item = (&'a str, &'a str)> + '_ {
-        let maps = self.sections.iter().enumerate().filter(|(_, s)| s.place == Place::Multipath && !s.superseded && !s.alias_lost);
+        let maps = self.live(Place::Multipath).filter(|(_, section)| !section.alias_lost);
         maps.filter_map(|(i, section)| {
             let alias = chain(self.sections, self.entries, i, Key::Alias)?.value.text()?;
             Some((self.text_of(section, Key::MapWwid)?, alias))

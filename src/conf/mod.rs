@@ -15,6 +15,7 @@ pub mod keyword;
 pub mod lex;
 pub mod names;
 pub mod parse;
+pub mod print;
 pub mod settings;
 pub mod table;
 #[cfg(test)]

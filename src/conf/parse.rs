@@ -171,14 +171,14 @@ impl<'t> Statement<'t> {
             Some(Token::Close) => (s.extra, s.net) = (true, -1),
             Some(Token::Word(text) | Token::Quoted(text)) => s.value = Some(text),
             Some(Token::Quote) => {
-                let mut next = tokens.next();
-                if let Some(Token::Quoted(text)) = next {
+                s.value = Some(b"");
+                if let Some(Token::Quoted(text)) = tokens.clone().next() {
                     s.value = Some(text);
-                    next = tokens.next();
-                } else {
-                    s.value = Some(b"");
+                    tokens.next();
                 }
-                debug_assert!(matches!(next, None | Some(Token::Quote)));
+                if let Some(Token::Quote) = tokens.clone().next() {
+                    tokens.next();
+                }
             }
         }
         for token in tokens.by_ref() {

@@ -30,6 +30,8 @@ impl<'a> Value<'a> {
     }
 }
 
+/// Bytes of a pattern or list, quotation marks counted twice.
+pub const LONGEST: usize = 900;
 /// The delimiter's own word for "none".
 pub const NO_DELIMITER: &str = "/UNSET/";
 
@@ -68,6 +70,10 @@ pub fn parse(key: Key, text: &str) -> Result<(Value<'_>, Option<What>), What> {
             true => taken(Value::Text(text)),
             false => Err(What::BadCount),
         },
+        // A line that holds it, with its keyword and indentation, must not be too long when it is printed.
+        Kind::Pairs | Kind::Pattern | Kind::Inverting if text.len() + text.bytes().filter(|&b| b == b'"').count() > LONGEST => {
+            Err(What::TooLong)
+        }
         Kind::Pairs => {
             let odd = text.split_ascii_whitespace().any(|w| w.split_once(':').is_none_or(|(a, b)| a.is_empty() || b.is_empty()));
             Ok((Value::Text(text), odd.then_some(What::BadPair)))
