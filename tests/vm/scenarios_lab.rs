@@ -246,3 +246,20 @@ scenario! {
         assert!(guest.ok("corepath help").contains("boot"));
     }
 }
+
+scenario! {
+    /// 64 LUNs x 4 paths, as one process makes them with nothing but ioctls: the yardstick for assembly.
+    fn bare_assembly(kernel) {
+        let guest = Vm::new(kernel).memory(1024).boot();
+        guest.ok("modprobe -a dm_multipath dm_service_time");
+        guest.ok("modprobe scsi_debug add_host=4 max_luns=64 vpd_use_hostno=0 per_host_store=0 dev_size_mb=8");
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 256 ]", Duration::from_secs(60));
+        let said = guest.ok("lab assemble");
+        let value = |key| agent::marker(&said, "@assembled", key).unwrap();
+        assert_eq!((value("maps").as_str(), value("paths").as_str()), ("64", "256"), "{said}");
+        println!("vm: {} {said}", kernel.release);
+        let node = guest.ok("readlink -f /dev/mapper/bare-63");
+        assert!(guest.ok(&format!("cat /sys/block/{}/dm/name", node.trim_start_matches("/dev/"))) == "bare-63");
+        assert_eq!(guest.ok("lab dm table bare-0").split_whitespace().nth(2), Some("multipath"));
+    }
+}

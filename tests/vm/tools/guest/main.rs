@@ -61,13 +61,16 @@ fn main() {
         Some("hog") => load::hog_verb(&options),
         Some("gauge") => load::gauge_verb(&options),
         Some("dm") => bare::dm_verb(&options),
+        Some("assemble") => bare::assemble_verb(&options),
         Some("tur") => bare::tur_verb(&options),
         Some("keep") => bare::keep_verb(&options),
         Some("clock") => {
             println!("{}", now_ms());
             Ok(())
         }
-        _ => Err("usage: lab agent|write|verify|pread|latency|hog|gauge|dm|tur|keep|clock [WORD ...] [--key value ...]".to_string()),
+        _ => {
+            Err("usage: lab agent|write|verify|pread|latency|hog|gauge|dm|assemble|tur|keep|clock [WORD ...] [--key value ...]".to_string())
+        }
     };
     if let Err(e) = result {
         eprintln!("lab: {e}");
