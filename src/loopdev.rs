@@ -16,7 +16,7 @@ use crate::model::parse_decimal;
 use crate::raw::{self, errno};
 use core::fmt::Write;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 
 const LOOP_CLR_FD: u32 = 0x4c01;
 const LOOP_GET_STATUS64: u32 = 0x4c05;
@@ -85,9 +85,9 @@ pub fn free(dev: impl AsFd) -> Result<u32, Errno> {
     u32::try_from(number).map_err(|_| Errno::RANGE)
 }
 
-/// The loop device over all of `file`, if there is one. `dev` is /dev, `block` /sys/block.
-pub fn find(dev: impl AsFd, block: impl AsFd, file: impl AsFd) -> Result<Option<u32>, Errno> {
-    let wanted = rustix::fs::fstat(file.as_fd()).map_err(errno)?;
+/// The loop device over all of the file `path`, if there is one. `dev` is /dev, `block` /sys/block.
+pub fn find(dev: impl AsFd, block: impl AsFd, dir: impl AsFd, path: &str) -> Result<Option<u32>, Errno> {
+    let wanted = rustix::fs::statat(dir, path, AtFlags::empty()).map_err(errno)?;
     let mut found = None;
     files::names(block, &mut |name| {
         if let Some(number) = name.strip_prefix("loop").and_then(parse_decimal)
@@ -106,8 +106,14 @@ pub fn find(dev: impl AsFd, block: impl AsFd, file: impl AsFd) -> Result<Option<
     Ok(found)
 }
 
-/// Binds a free loop device to `file`, whose name the kernel keeps for listings (its last 63 bytes are shown). Gives its number.
-pub fn attach(dev: impl AsFd, file: impl AsFd, name: &str, read_only: bool) -> Result<u32, Errno> {
+/// Binds a free loop device to the file `path` and gives its number. Read-only where that is asked for, or where the file cannot be
+/// written. The kernel keeps the last 63 bytes of the path for listings.
+pub fn attach(dev: impl AsFd, dir: impl AsFd, path: &str, read_only: bool) -> Result<u32, Errno> {
+    let open_file = |mode| rustix::fs::openat(dir.as_fd(), path, mode | OFlags::CLOEXEC, Mode::empty()).map_err(errno);
+    let (file, read_only) = match if read_only { Err(Errno::ROFS) } else { open_file(OFlags::RDWR) } {
+        Err(Errno::ROFS | Errno::ACCES) => (open_file(OFlags::RDONLY)?, true),
+        other => (other?, false),
+    };
     let mut last = Errno::BUSY;
     for _ in 0..TRIES {
         let number = free(dev.as_fd())?;
@@ -115,7 +121,7 @@ pub fn attach(dev: impl AsFd, file: impl AsFd, name: &str, read_only: bool) -> R
         let fd = u32::try_from(file.as_fd().as_raw_fd()).map_err(|_| Errno::INVAL)?;
         let mut config = LoopConfig { fd, block_size: 0, info: EMPTY, reserved: [0; 8] };
         config.info.flags = if read_only { READ_ONLY } else { 0 };
-        let shown = &name.as_bytes()[name.len().saturating_sub(config.info.file_name.len() - 1)..];
+        let shown = &path.as_bytes()[path.len().saturating_sub(config.info.file_name.len() - 1)..];
         config.info.file_name[..shown.len()].copy_from_slice(shown);
         // SAFETY: the kernel reads one LoopConfig.
         match unsafe { raw::ioctl(device.as_fd(), LOOP_CONFIGURE, &raw const config as usize) } {
@@ -148,15 +154,15 @@ mod tests {
         }
         let path = std::env::temp_dir().join(std::format!("corepath-loop-{}", std::process::id()));
         std::fs::write(&path, std::vec![0; 1 << 20]).unwrap();
-        let file = files::open_read(rustix::fs::CWD, path.to_str().unwrap()).unwrap();
-        assert_eq!(find(&dev, &block, &file), Ok(None));
-        let number = attach(&dev, &file, path.to_str().unwrap(), true).unwrap();
-        assert_eq!(find(&dev, &block, &file), Ok(Some(number)));
+        let (here, name) = (rustix::fs::CWD, path.to_str().unwrap());
+        assert_eq!(find(&dev, &block, here, name), Ok(None));
+        let number = attach(&dev, here, name, true).unwrap();
+        assert_eq!(find(&dev, &block, here, name), Ok(Some(number)));
         let shown = std::fs::read_to_string(std::format!("/sys/block/loop{number}/loop/backing_file")).unwrap();
         assert_eq!(shown.trim_end(), path.to_str().unwrap());
         assert_eq!(std::fs::read_to_string(std::format!("/sys/block/loop{number}/ro")).unwrap(), "1\n");
         detach(&dev, number).unwrap();
-        assert_eq!(find(&dev, &block, &file), Ok(None));
+        assert_eq!(find(&dev, &block, here, name), Ok(None));
         assert_eq!(detach(&dev, number), Err(Errno::NXIO), "nothing to let go of");
         std::fs::remove_file(&path).unwrap();
     }

@@ -35,6 +35,23 @@ pub const COMMANDS: &[Row] = &[
         details: "  --json  the peer's JSON document, with strings escaped\n",
     },
     Row { name: "remove", usage: "MAP...", summary: "remove unused maps with their partitions", details: "  --all  every unused map\n" },
+    Row {
+        name: "partitions",
+        usage: "list|add|delete [OPTIONS] DEVICE",
+        summary: "the partition table of a disk, map or image; its partition maps made and removed",
+        details: "  --json             list: one document\n  \
+                  --type T           only this kind: gpt dos bsd solaris unixware dasd mac sun ps3\n  \
+                  --force-gpt        a GPT without its protective MBR\n  \
+                  --block-size N     list: of an image (default 512)\n  \
+                  --delimiter D      between name and number (default p after a digit, else nothing)\n  \
+                  --read-only        add: read-only maps\n",
+    },
+    Row {
+        name: "name",
+        usage: "MAJOR:MINOR|DEVICE|MAP",
+        summary: "the map's name for a device; number and kernel name for a map",
+        details: "",
+    },
     Row { name: "why", usage: "DEV", summary: "why a disk is claimed or refused: the reason code and the rule behind it", details: "" },
     Row {
         name: "config",

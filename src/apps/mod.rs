@@ -3,8 +3,12 @@
 pub mod args;
 pub mod columns;
 pub mod config;
+pub mod devmap_name;
 pub mod help;
 pub mod json;
+pub mod kpartx;
+pub mod partitions;
+pub mod partmaps;
 pub mod topology;
 pub mod view;
 
@@ -93,6 +97,10 @@ fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -
             let _ = writeln!(cx.out, "corepath {}", env!("CARGO_PKG_VERSION"));
             DONE
         }
+        "kpartx" => kpartx::run(&mut cx),
+        "partitions" => partitions::run(&mut cx),
+        "devmap_name" => devmap_name::run(&mut cx),
+        "name" => devmap_name::name(&mut cx),
         _ => cx.fail(format_args!("no command '{command}'; 'corepath help' lists them")),
     }
 }

@@ -5,4 +5,5 @@
 mod lab;
 mod scenarios_array;
 mod scenarios_lab;
+mod scenarios_partitions;
 mod scenarios_pressure;

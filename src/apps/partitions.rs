@@ -1,0 +1,225 @@
+//! `corepath partitions list|add|delete DEVICE`: the table of a disk, map or image with types, ids and names; its maps made and removed.
+
+use super::args::Arg;
+use super::json::Json;
+use super::partmaps::{self, Maps, Parent, Trouble};
+use super::{Cx, DONE, FAILED};
+use crate::diskread::What;
+use crate::model::{Sectors, Text, parse_decimal};
+use crate::wire::links;
+use crate::wire::partition::{Complaint, Found, Kind, Options, Partition, Type, Unique};
+use core::fmt::{self, Write};
+use heapless::Vec;
+
+struct Asked<'a> {
+    json: bool,
+    read_only: bool,
+    delimiter: Option<&'a str>,
+    block_size: Option<u32>,
+    options: Options,
+    device: &'a str,
+}
+
+const USAGE: &str = "partitions list|add|delete [--json] [--read-only] [--delimiter D] [--type T] [--force-gpt] [--block-size N] DEVICE";
+
+fn parse<'a>(cx: &mut Cx<'a>) -> Option<Asked<'a>> {
+    let mut asked = Asked { json: false, read_only: false, delimiter: None, block_size: None, options: Options::default(), device: "" };
+    while let Some(arg) = cx.args.next() {
+        match arg {
+            Arg::Long("json") => asked.json = true,
+            Arg::Short('r') | Arg::Long("read-only") => asked.read_only = true,
+            Arg::Short('p') | Arg::Long("delimiter") => asked.delimiter = Some(cx.args.value()?),
+            Arg::Short('t') | Arg::Long("type") => asked.options.only = Some(Kind::parse(cx.args.value()?)?),
+            Arg::Short('g') | Arg::Long("force-gpt") => asked.options.force_gpt = true,
+            Arg::Long("block-size") => {
+                let size = parse_decimal(cx.args.value()?).filter(|size| matches!(size, 512 | 1024 | 2048 | 4096))?;
+                asked.block_size = Some(size);
+            }
+            Arg::Word(word) if asked.device.is_empty() => asked.device = word,
+            _ => return None,
+        }
+        if cx.args.stray_value() {
+            return None;
+        }
+    }
+    (!asked.device.is_empty()).then_some(asked)
+}
+
+pub fn run(cx: &mut Cx<'_>) -> i32 {
+    let Some(Arg::Word(verb)) = cx.args.next() else { return cx.fail(format_args!("usage: corepath {USAGE}")) };
+    let known = matches!(verb, "list" | "add" | "delete");
+    let Some(asked) = parse(cx).filter(|_| known) else { return cx.fail(format_args!("usage: corepath {USAGE}")) };
+    let result = match verb {
+        "list" => list(cx, &asked),
+        "add" => add(cx, &asked),
+        _ => delete(cx, &asked),
+    };
+    result.unwrap_or_else(|trouble| cx.fail(format_args!("{}: {trouble}", asked.device)))
+}
+
+/// The device as a parent of maps. A map's own name will do for a path.
+fn parent(maps: &mut Maps, device: &str) -> Result<Parent, Trouble> {
+    let mut path = Text::<255>::new();
+    let there = |path: &str| matches!(partmaps::what(path), Ok(What::Block(_)));
+    if !device.contains('/') && !there(device) {
+        path.push_str("/dev/mapper/").map_err(|_| Trouble::TooLong)?;
+    }
+    path.push_str(device).map_err(|_| Trouble::TooLong)?;
+    match partmaps::what(&path)? {
+        What::Block(devno) => maps.parent(&path, devno),
+        What::File | What::Other => Err(Trouble::NoDisk),
+    }
+}
+
+fn complain(cx: &mut Cx<'_>, device: &str, found: &Found<'_>) -> i32 {
+    let mut failed = DONE;
+    for complaint in found.complaints() {
+        if partmaps::refused(complaint) {
+            failed = FAILED;
+        }
+        let _ = write!(cx.err, "corepath: {device}: ");
+        let _ = partmaps::complain(complaint, cx.err);
+        let _ = cx.err.write_str("\n");
+    }
+    if found.lost() > 0 {
+        let _ = writeln!(cx.err, "corepath: {device}: {} complaints more", found.lost());
+    }
+    if found.complete() { failed } else { FAILED }
+}
+
+fn list(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<i32, Trouble> {
+    let mut partitions = Vec::<Partition, 256>::new();
+    let mut complaints = Vec::<Complaint, 32>::new();
+    let mut found = Found::new(&mut partitions, &mut complaints);
+    // An image is read as it is: a listing needs neither a loop device nor root.
+    let image = matches!(partmaps::what(asked.device), Ok(What::File));
+    let (kind, name) = if image {
+        let mut disk = partmaps::open(asked.device)?;
+        disk.set_block_size(asked.block_size.unwrap_or(512));
+        let name = Text::try_from(asked.device.rsplit('/').next().unwrap_or("")).map_err(|_| Trouble::TooLong)?;
+        (partmaps::read_disk(&mut disk, &asked.options, &mut found)?, name)
+    } else {
+        let parent = parent(&mut Maps::open()?, asked.device)?;
+        (partmaps::read(&parent, &asked.options, &mut found)?, parent.name)
+    };
+    let delimiter = links::delimiter(&name, asked.delimiter);
+    let _ = if asked.json { document(cx.out, kind, &name, delimiter, &found) } else { lines(cx.out, kind, &name, delimiter, &found) };
+    Ok(complain(cx, asked.device, &found))
+}
+
+fn type_of(kind: Type, out: &mut dyn Write) -> fmt::Result {
+    match kind {
+        Type::None => Ok(()),
+        Type::Dos(byte) => write!(out, "{byte:02x}"),
+        Type::Gpt(guid) => write!(out, "{guid}"),
+        Type::Bsd(byte) => write!(out, "{byte}"),
+        Type::Tag(tag) => write!(out, "{tag}"),
+    }
+}
+
+/// The value of PARTUUID=.
+fn unique(p: &Partition, out: &mut dyn Write) -> fmt::Result {
+    match p.unique {
+        Unique::None => Ok(()),
+        Unique::Guid(guid) => write!(out, "{guid}"),
+        Unique::Dos(signature) => write!(out, "{signature:08x}-{:02x}", p.number),
+    }
+}
+
+fn lines(out: &mut dyn Write, kind: Option<Kind>, name: &str, delimiter: &str, found: &Found<'_>) -> fmt::Result {
+    let Some(kind) = kind else { return writeln!(out, "{name}: no partition table") };
+    writeln!(out, "{name}: {}", kind.word())?;
+    for p in found.partitions() {
+        write!(out, "{name}{delimiter}{} start={} size={}", p.number, p.start.0, p.length.0)?;
+        if p.container != 0 {
+            write!(out, " in={}", p.container)?;
+        }
+        if p.kind != Type::None {
+            out.write_str(" type=")?;
+            type_of(p.kind, out)?;
+        }
+        if p.unique != Unique::None {
+            out.write_str(" partuuid=")?;
+            unique(p, out)?;
+        }
+        if !p.name.is_empty() {
+            // A name is the disk's text: nothing of it may reach a terminal as a command.
+            out.write_str(" name=\"")?;
+            p.name.chars().try_for_each(|c| out.write_char(if c.is_control() { '?' } else { c }))?;
+            out.write_char('"')?;
+        }
+        out.write_char('\n')?;
+    }
+    Ok(())
+}
+
+/// Inside a disk of at most 2^64 bytes, so it fits.
+fn sectors(sectors: Sectors) -> i64 {
+    i64::try_from(sectors.0).unwrap_or(i64::MAX)
+}
+
+fn document(out: &mut dyn Write, kind: Option<Kind>, name: &str, delimiter: &str, found: &Found<'_>) -> fmt::Result {
+    let mut json = Json::new(out);
+    json.open("", '{')?;
+    json.text("device", name)?;
+    json.text("table", kind.map_or("", Kind::word))?;
+    json.open("partitions", '[')?;
+    for p in found.partitions() {
+        json.open("", '{')?;
+        json.number("number", i64::from(p.number))?;
+        json.with("map", &|out| write!(out, "{name}{delimiter}{}", p.number))?;
+        json.number("start", sectors(p.start))?;
+        json.number("size", sectors(p.length))?;
+        json.number("container", i64::from(p.container))?;
+        json.with("type", &|out| type_of(p.kind, out))?;
+        json.with("partuuid", &|out| unique(p, out))?;
+        json.with("name", &|out| write!(out, "{}", p.name))?;
+        json.close('}')?;
+    }
+    json.close(']')?;
+    json.open("complaints", '[')?;
+    for complaint in found.complaints() {
+        json.with("", &|out| partmaps::complain(complaint, out))?;
+    }
+    json.close(']')?;
+    json.close('}')
+}
+
+fn add(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<i32, Trouble> {
+    let mut maps = Maps::open()?;
+    maps.ready().map_err(Trouble::Dm)?;
+    let parent = parent(&mut maps, asked.device)?;
+    let delimiter = links::delimiter(&parent.name, asked.delimiter);
+    let mut partitions = Vec::<Partition, 256>::new();
+    let mut complaints = Vec::<Complaint, 32>::new();
+    let mut found = Found::new(&mut partitions, &mut complaints);
+    partmaps::read(&parent, &asked.options, &mut found)?;
+    let mut status = complain(cx, asked.device, &found);
+    for p in found.partitions() {
+        match maps.add(&parent, delimiter, p, asked.read_only) {
+            Ok(made) => {
+                let _ = writeln!(cx.out, "{}{delimiter}{} {}", parent.name, p.number, made.devno());
+            }
+            Err(trouble) => status = cx.fail(format_args!("{}{delimiter}{}: {trouble}", parent.name, p.number)),
+        }
+    }
+    Ok(status)
+}
+
+fn delete(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<i32, Trouble> {
+    let mut maps = Maps::open()?;
+    maps.ready().map_err(Trouble::Dm)?;
+    let parent = parent(&mut maps, asked.device)?;
+    let delimiter = links::delimiter(&parent.name, asked.delimiter);
+    let mut status = DONE;
+    for number in partmaps::numbers() {
+        let Some(seen) = maps.find(&parent, delimiter, number, false)? else { continue };
+        match maps.remove(&parent, &seen) {
+            Ok(()) => {
+                let _ = writeln!(cx.out, "{}", seen.name);
+            }
+            Err(trouble) => status = cx.fail(format_args!("{}: {trouble}", seen.name)),
+        }
+    }
+    Ok(status)
+}

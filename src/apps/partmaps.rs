@@ -1,0 +1,396 @@
+//! Partition maps for the commands that make them by hand (`kpartx`, `corepath partitions`): which device is meant, its table, the maps over it.
+//! The daemon does the same through the engine.
+//!
+//! A map of somebody else, told by its uuid, is never touched. A multipath map's table is read through a path that is up, not through
+//! the map: a map without paths would queue the read for ever.
+
+use crate::diskread::{self, Disk, What};
+use crate::dmioctl::{self, Control, Failure, Page};
+use crate::fault::{Errno, Full};
+use crate::files;
+use crate::model::{DevNo, DmPathState, GroupState, MapName, Sectors, Text};
+use crate::raw::{AsFd, OwnedFd};
+use crate::wire::dm::{Content, Cookie, Request, Target, UUID_LEN, mangle, printable};
+use crate::wire::links;
+use crate::wire::partition::{self, Complaint, Found, Kind, MAX_NUMBER, Options, Partition};
+use crate::wire::table::{Status, Table};
+use core::fmt::{self, Write};
+
+/// A dm uuid.
+pub type Uuid = Text<UUID_LEN>;
+
+/// udev's flags (wire::dm::Cookie): we are the primary source and made the node ourselves; nobody waits for udev.
+const FRESH: Cookie = Cookie(0x0060);
+/// The same with multipath's "only reloaded" flag, which kpartx sets too.
+const RELOADED: Cookie = Cookie(0x0160);
+
+/// Why something was not done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// The device cannot be looked at or opened.
+    Open(Errno),
+    /// No block device and no regular file.
+    NoDisk,
+    /// The multipath map has no path that could be read through.
+    NoPath,
+    Read(Errno),
+    Dm(Errno),
+    /// A name, uuid or path that is too long.
+    TooLong,
+    /// The name belongs to a map of somebody else.
+    Foreign,
+    /// The map is there, but is no linear map over this device.
+    NotOurs,
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Trouble {
+        Trouble::Dm(failure.errno())
+    }
+}
+
+impl From<Full> for Trouble {
+    fn from(_: Full) -> Trouble {
+        Trouble::TooLong
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (words, errno) = match *self {
+            Trouble::Open(errno) => ("cannot be opened", Some(errno)),
+            Trouble::NoDisk => ("is neither a block device nor a regular file", None),
+            Trouble::NoPath => ("has no usable path to read its table through", None),
+            Trouble::Read(errno) => ("its table cannot be read", Some(errno)),
+            Trouble::Dm(errno) => ("device-mapper refuses", Some(errno)),
+            Trouble::TooLong => ("its name is too long", None),
+            Trouble::Foreign => ("the name belongs to another map", None),
+            Trouble::NotOurs => ("is no partition map of this device", None),
+        };
+        f.write_str(words)?;
+        if let Some(errno) = errno {
+            f.write_str(": ")?;
+            errno_words(errno, f)?;
+        }
+        Ok(())
+    }
+}
+
+/// `EBUSY`, or `error 123`.
+fn errno_words(errno: Errno, out: &mut dyn Write) -> fmt::Result {
+    match errno.word() {
+        Some(word) => out.write_str(word),
+        None => write!(out, "error {}", errno.0),
+    }
+}
+
+/// The device whose partitions are meant.
+#[derive(Clone, Default, Debug)]
+pub struct Parent {
+    pub devno: DevNo,
+    /// Name of a dm device, else the last part of the path.
+    pub name: MapName,
+    pub uuid: Uuid,
+    /// What is opened to read the table, below /dev or a path.
+    pub read_from: Text<255>,
+    /// A dm device whose table says `no_partitions`.
+    pub no_partitions: bool,
+}
+
+/// A map that is there.
+#[derive(Clone, Default, Debug)]
+pub struct Seen {
+    pub devno: DevNo,
+    pub name: MapName,
+    pub uuid: Uuid,
+    pub read_only: bool,
+    pub suspended: bool,
+    /// Of a map with one linear target: its device, start there, and length.
+    pub linear: Option<(DevNo, Sectors, Sectors)>,
+}
+
+/// What adding came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Made {
+    Created(DevNo),
+    Reloaded(DevNo),
+    /// Was there as wanted.
+    Same(DevNo),
+}
+
+impl Made {
+    pub fn devno(self) -> DevNo {
+        let (Made::Created(devno) | Made::Reloaded(devno) | Made::Same(devno)) = self;
+        devno
+    }
+}
+
+/// The control device and /dev, for one command.
+pub struct Maps {
+    pub dev: OwnedFd,
+    control: Result<Control, Errno>,
+    page: Page,
+}
+
+fn text<const N: usize>(bytes: &[u8]) -> Result<Text<N>, Trouble> {
+    printable(bytes).and_then(|text| Text::try_from(text).ok()).ok_or(Trouble::TooLong)
+}
+
+impl Maps {
+    pub fn open() -> Result<Maps, Trouble> {
+        let dev = files::open_dir("/dev").map_err(Trouble::Open)?;
+        let control = Control::open(dev.as_fd());
+        Ok(Maps { dev, control, page: Page::new() })
+    }
+
+    /// Is device-mapper there? The error says why not.
+    pub fn ready(&self) -> Result<(), Errno> {
+        self.control.as_ref().map(|_| ()).map_err(|errno| *errno)
+    }
+
+    fn submit(&mut self, target: Target<'_>, request: &Request<'_>) -> Result<crate::wire::dm::Reply<'_>, Trouble> {
+        let control = self.control.as_ref().map_err(|errno| Trouble::Dm(*errno))?;
+        Ok(control.submit(target, request, &mut self.page)?)
+    }
+
+    /// The map that `target` names; `None` when there is none.
+    pub fn look(&mut self, target: Target<'_>) -> Result<Option<Seen>, Trouble> {
+        let reply = match self.submit(target, &Request::TableLine) {
+            Err(Trouble::Dm(Errno::NXIO)) => return Ok(None),
+            other => other?,
+        };
+        let info = reply.info();
+        let mut seen = Seen {
+            devno: info.devno,
+            name: text(info.name)?,
+            uuid: text(info.uuid)?,
+            read_only: info.flags.read_only(),
+            suspended: info.flags.suspended(),
+            linear: None,
+        };
+        if let Ok(line) = reply.only_line(Some("linear"))
+            && let Ok((devno, start)) = line.linear()
+        {
+            seen.linear = Some((devno, start, line.length));
+        }
+        Ok(Some(seen))
+    }
+
+    /// The block device `path`, as a dm device if it is one.
+    pub fn parent(&mut self, path: &str, devno: DevNo) -> Result<Parent, Trouble> {
+        let mut parent = Parent { devno, read_from: text(path.as_bytes())?, ..Parent::default() };
+        let seen = match self.look(Target::Device(devno)) {
+            Ok(seen) => seen,
+            // Without device-mapper nothing is a dm device.
+            Err(Trouble::Dm(_)) if self.control.is_err() => None,
+            Err(other) => return Err(other),
+        };
+        match seen {
+            Some(seen) => {
+                parent.name = seen.name;
+                parent.uuid = seen.uuid;
+                self.paths(&mut parent)?;
+            }
+            None => parent.name = text(path.rsplit('/').next().unwrap_or(path).as_bytes())?,
+        }
+        if parent.uuid.is_empty() {
+            links::devnode_uuid(devno, parent.uuid.as_mut_view())?;
+        }
+        Ok(parent)
+    }
+
+    /// For a multipath map: what is in its table, and a path that is up to read through instead of it.
+    fn paths(&mut self, parent: &mut Parent) -> Result<(), Trouble> {
+        let reply = self.submit(Target::Device(parent.devno), &Request::TableLine)?;
+        let Ok(line) = reply.only_line(Some("multipath")) else { return Ok(()) };
+        if let Some(table) = line.text().ok().and_then(|text| Table::parse(text).ok()) {
+            parent.no_partitions = table.features.other.split(' ').any(|word| word == "no_partitions");
+        }
+        let reply = self.submit(Target::Device(parent.devno), &Request::Status)?;
+        let status = reply.only_line(Some("multipath")).ok().and_then(|line| line.text().ok()).and_then(|text| Status::parse(text).ok());
+        let status = status.ok_or(Trouble::NoPath)?;
+        let rank = |group: u8| match status.groups.get(usize::from(group)) {
+            Some(GroupState::Active) => 2,
+            Some(GroupState::Enabled) => 1,
+            _ => 0,
+        };
+        let up = status.paths.iter().filter(|path| path.state == DmPathState::Active);
+        let path = up.max_by_key(|path| rank(path.group)).ok_or(Trouble::NoPath)?;
+        parent.read_from = device_name(path.devno)?;
+        Ok(())
+    }
+
+    /// Makes, or brings up to date, the map of one partition. One that is there under another name is renamed.
+    pub fn add(&mut self, parent: &Parent, delimiter: &str, partition: &Partition, read_only: bool) -> Result<Made, Trouble> {
+        let (name, uuid) = names(parent, delimiter, partition.number)?;
+        let content = Content::Linear { device: parent.devno, start: partition.start };
+        let load = Request::Load { size: partition.length, read_only, content };
+        if let Some(seen) = self.look(Target::Uuid(&uuid))? {
+            if seen.name != name {
+                self.submit(Target::Name(&seen.name), &Request::Rename { to: &name, cookie: FRESH })?;
+                let _ = dmioctl::unlink(self.dev.as_fd(), &seen.name);
+            }
+            let wanted = (parent.devno, partition.start, partition.length);
+            let same = seen.linear == Some(wanted) && seen.read_only == read_only && !seen.suspended;
+            if !same {
+                self.submit(Target::Uuid(&uuid), &load)?;
+                self.submit(Target::Uuid(&uuid), &Request::Resume { cookie: RELOADED })?;
+            }
+            self.link(&name, seen.devno)?;
+            return Ok(if same { Made::Same(seen.devno) } else { Made::Reloaded(seen.devno) });
+        }
+        if self.look(Target::Name(&name))?.is_some() {
+            return Err(Trouble::Foreign);
+        }
+        let devno = self.submit(Target::NONE, &Request::Create { name: &name, uuid: &uuid })?.info().devno;
+        let live = match self.submit(Target::Uuid(&uuid), &load) {
+            Ok(_) => self.submit(Target::Uuid(&uuid), &Request::Resume { cookie: FRESH }).map(|_| ()),
+            Err(trouble) => Err(trouble),
+        };
+        if let Err(trouble) = live {
+            // A map without a table would be in everybody's way.
+            let _ = self.submit(Target::Uuid(&uuid), &Request::Remove { deferred: false, cookie: FRESH });
+            return Err(trouble);
+        }
+        self.link(&name, devno)?;
+        Ok(Made::Created(devno))
+    }
+
+    fn link(&self, name: &str, devno: DevNo) -> Result<(), Trouble> {
+        dmioctl::link(self.dev.as_fd(), name, devno).map_err(Trouble::Open)
+    }
+
+    /// The map of partition `number`, if there is one: by uuid, or with `old` by name if it has none.
+    pub fn find(&mut self, parent: &Parent, delimiter: &str, number: u32, old: bool) -> Result<Option<Seen>, Trouble> {
+        let (name, uuid) = names(parent, delimiter, number)?;
+        if let Some(seen) = self.look(Target::Uuid(&uuid))? {
+            return Ok(Some(seen));
+        }
+        if !old {
+            return Ok(None);
+        }
+        Ok(self.look(Target::Name(&name))?.filter(|seen| seen.uuid.is_empty()))
+    }
+
+    /// Removes a map that [`Maps::find`] gave, if it is a linear map over `parent`.
+    pub fn remove(&mut self, parent: &Parent, seen: &Seen) -> Result<(), Trouble> {
+        // A map whose table was never loaded is the rest of a failed attempt.
+        if seen.linear.is_some_and(|(devno, ..)| devno != parent.devno) {
+            return Err(Trouble::NotOurs);
+        }
+        self.submit(Target::Name(&seen.name), &Request::Remove { deferred: false, cookie: FRESH })?;
+        let _ = dmioctl::unlink(self.dev.as_fd(), &seen.name);
+        Ok(())
+    }
+
+    /// Name of a dm device by number.
+    pub fn name_of(&mut self, devno: DevNo) -> Result<Option<Seen>, Trouble> {
+        self.look(Target::Device(devno))
+    }
+}
+
+/// Name and uuid of the map of partition `number`, in udev's spelling.
+fn names(parent: &Parent, delimiter: &str, number: u32) -> Result<(MapName, Uuid), Trouble> {
+    let (mut plain, mut name, mut uuid) = (MapName::new(), MapName::new(), Uuid::new());
+    links::partition_name(&parent.name, delimiter, number, plain.as_mut_view())?;
+    mangle(&plain, name.as_mut_view()).map_err(|_| Trouble::TooLong)?;
+    links::partition_uuid(&parent.uuid, number, uuid.as_mut_view())?;
+    Ok((name, uuid))
+}
+
+/// Below /dev, the node that the kernel made for a device number.
+pub fn device_name(devno: DevNo) -> Result<Text<255>, Trouble> {
+    let mut path = Text::<64>::new();
+    write!(path, "/sys/dev/block/{devno}/uevent").map_err(|_| Trouble::TooLong)?;
+    let root = files::open_dir("/").map_err(Trouble::Open)?;
+    let mut room = [0; 1024];
+    let uevent = files::read(&root, path.trim_start_matches('/'), &mut room).map_err(Trouble::Open)?;
+    let name = uevent.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"DEVNAME=")).ok_or(Trouble::NoDisk)?;
+    let mut node = Text::new();
+    node.push_str("/dev/").and_then(|()| node.push_str(printable(name).unwrap_or(""))).map_err(|_| Trouble::TooLong)?;
+    Ok(node)
+}
+
+/// Reads the table of `parent` into `found`.
+pub fn read(parent: &Parent, options: &Options, found: &mut Found<'_>) -> Result<Option<Kind>, Trouble> {
+    read_disk(&mut open(&parent.read_from)?, options, found)
+}
+
+/// Opens a device or image by its path.
+pub fn open(path: &str) -> Result<Disk, Trouble> {
+    let root = files::open_dir(".").map_err(Trouble::Open)?;
+    Disk::open(&root, path).map_err(Trouble::Open)
+}
+
+/// Reads the table of an open disk into `found`.
+pub fn read_disk(disk: &mut Disk, options: &Options, found: &mut Found<'_>) -> Result<Option<Kind>, Trouble> {
+    let mut page = Page::new();
+    partition::read(&mut disk.reader(&mut page, None), options, found).map_err(Trouble::Read)
+}
+
+/// What `path` is.
+pub fn what(path: &str) -> Result<What, Trouble> {
+    let root = files::open_dir(".").map_err(Trouble::Open)?;
+    diskread::what(&root, path).map_err(Trouble::Open)
+}
+
+/// Does the complaint mean that a partition of the table is not there for anybody?
+pub fn refused(complaint: &Complaint) -> bool {
+    matches!(
+        complaint,
+        Complaint::Outside { .. }
+            | Complaint::Reversed { .. }
+            | Complaint::Overlap { .. }
+            | Complaint::NotInParent { .. }
+            | Complaint::TooMany { .. }
+    )
+}
+
+/// All numbers that a map may have, highest first: a contained slice goes before its container.
+pub fn numbers() -> impl Iterator<Item = u32> {
+    (1..=MAX_NUMBER).rev()
+}
+
+/// A complaint in words, without a newline.
+pub fn complain(complaint: &Complaint, out: &mut dyn Write) -> fmt::Result {
+    use crate::wire::partition::{GptCopy, GptFault};
+    let copy_word = |copy| match copy {
+        GptCopy::Primary => "primary",
+        GptCopy::Backup => "backup",
+        GptCopy::Alternate => "alternate",
+    };
+    match *complaint {
+        Complaint::Protective { start } => write!(out, "protective MBR starts at block {start}, not 1: not taken for a GPT (-g does)"),
+        Complaint::Gpt { copy, fault } => {
+            write!(out, "{} GPT not believed: ", copy_word(copy))?;
+            match fault {
+                GptFault::NoSignature => out.write_str("no signature"),
+                GptFault::HeaderSize(size) => write!(out, "header of {size} bytes"),
+                GptFault::HeaderCrc => out.write_str("header checksum"),
+                GptFault::MyLba(block) => write!(out, "header of block {block}"),
+                GptFault::Usable => out.write_str("usable blocks outside the disk"),
+                GptFault::EntrySize(size) => write!(out, "entries of {size} bytes"),
+                GptFault::EntryCount(count) => write!(out, "{count} entries do not fit"),
+                GptFault::EntriesCrc => out.write_str("entries checksum"),
+                GptFault::Unreadable(errno) => errno_words(errno, out),
+            }
+        }
+        Complaint::GptBackupUsed(copy) => write!(out, "{} GPT used; repair the primary", copy_word(copy)),
+        Complaint::Outside { number, start, length } => {
+            write!(out, "partition {number} refused: {length} sectors from {start} are not all on the disk")
+        }
+        Complaint::Reversed { number } => write!(out, "partition {number} refused: ends before it starts"),
+        Complaint::Overlap { number, with } => write!(out, "partition {number} refused: overlaps partition {with}"),
+        Complaint::NotInParent { number, parent } => write!(out, "partition {number} refused: reaches out of partition {parent}"),
+        Complaint::TooMany { number } => write!(out, "partition {number} refused: too many partitions"),
+        Complaint::ChainLoop { sector } => write!(out, "chain of logical partitions loops at sector {sector}"),
+        Complaint::ChainBroken { sector } => write!(out, "chain of logical partitions breaks at sector {sector}"),
+        Complaint::ChainTooLong { sector } => write!(out, "chain of logical partitions too long at sector {sector}"),
+        Complaint::Unreadable { sector, errno } => {
+            write!(out, "table incomplete: sector {sector} unreadable: ")?;
+            errno_words(errno, out)
+        }
+        Complaint::Checksum(kind) => write!(out, "{} label not believed: checksum", kind.word()),
+        Complaint::Unsupported(kind) => write!(out, "{} label of an unknown version or block size", kind.word()),
+    }
+}
