@@ -8,6 +8,7 @@ lint() {
     cargo clippy --all-targets --no-default-features -- -D warnings
     cargo clippy -- -D warnings
     (cd tests/array && cargo fmt --check && cargo clippy --all-targets -- -D warnings)
+    (cd tests/vm/probe && cargo fmt --check && cargo clippy -- -D warnings)
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
 }
 

@@ -73,6 +73,8 @@ fn value_text(knob: Knob, value: i64, into: &mut [u8; 24]) -> Option<&[u8]> {
         }
         text.push_decimal(value.unsigned_abs()).ok()?;
     }
+    // As `echo` does: some attributes insist on it (scsi_sysfs.c, store_state_field), none refuses it.
+    text.push_str("\n").ok()?;
     let len = text.len();
     into.get(..len)
 }
@@ -87,9 +89,9 @@ mod tests {
             let mut room = [0; 24];
             std::string::String::from_utf8(value_text(knob, value, &mut room).unwrap().to_vec()).unwrap()
         };
-        assert_eq!(text(Knob::FastIoFail, -1), "off");
-        assert_eq!(text(Knob::DevLoss, 600), "600");
-        assert_eq!(text(Knob::MaxRetries, -1), "-1");
-        assert_eq!(text(Knob::RecoveryTmo, i64::MIN), "-9223372036854775808");
+        assert_eq!(text(Knob::FastIoFail, -1), "off\n");
+        assert_eq!(text(Knob::DevLoss, 600), "600\n");
+        assert_eq!(text(Knob::MaxRetries, -1), "-1\n");
+        assert_eq!(text(Knob::RecoveryTmo, i64::MIN), "-9223372036854775808\n");
     }
 }

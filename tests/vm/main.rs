@@ -7,3 +7,4 @@ mod scenarios_array;
 mod scenarios_lab;
 mod scenarios_partitions;
 mod scenarios_pressure;
+mod scenarios_shell;

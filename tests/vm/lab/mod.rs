@@ -17,6 +17,7 @@ pub mod machine;
 pub mod nbd;
 pub mod peer;
 pub mod pressure;
+pub mod probe;
 pub mod qmp;
 
 pub use array::Array;
