@@ -409,8 +409,6 @@ pub struct PathFacts {
     /// Target node name (FC WWNN, iSCSI target name, SAS address, SRP id); empty when unknown.
     pub target_node: Text<224>,
     pub target_port: Text<64>,
-    /// iSCSI: the address that the session is connected to (iscsi_connection `persistent_address`); empty otherwise.
-    pub portal: Text<48>,
     /// Kernel name of the host's parent (PCI address), for "host adapter".
     pub adapter: Text<32>,
     pub sys_state: SysState,

@@ -11,7 +11,7 @@
 
 use crate::fault::Errno;
 use crate::files;
-use crate::model::{AccessState, Bus, DevName, DevNo, PathFacts, Sectors, SysState, Text};
+use crate::model::{Bus, DevName, DevNo, PathFacts, Sectors, SysState, Text};
 use crate::raw::errno;
 use core::fmt::Write as _;
 use heapless::string::StringView;
@@ -247,20 +247,6 @@ pub fn parse_state(bytes: &[u8]) -> SysState {
         b"cancel" | b"deleted" | b"deleting" | b"deleting (no IO)" => SysState::Deleted,
         _ => SysState::Unknown,
     }
-}
-
-/// The words of scsi_sysfs.c (sdev_access_states).
-pub fn parse_access(text: &str) -> Option<AccessState> {
-    Some(match text {
-        "active/optimized" => AccessState::Optimized,
-        "active/non-optimized" => AccessState::NonOptimized,
-        "standby" => AccessState::Standby,
-        "unavailable" => AccessState::Unavailable,
-        "lba-dependent" => AccessState::LbaDependent,
-        "offline" => AccessState::Offline,
-        "transitioning" => AccessState::Transitioning,
-        _ => return None,
-    })
 }
 
 /// The raw text of a disk's entry in udev's database; `None` when udev does not run or has not seen it.

@@ -80,7 +80,7 @@ fn prioritizers_end() {
             let mut dice = Dice::new(seed);
             let facts = PathFacts::default();
             let args = ["", "preferredsds=a timeout=1000", "io_num=20", "hbtl . 5", "preferredip=1"][seed as usize % 5];
-            let subject = prio::Subject { facts: &facts, args, seed: seed as u32, timeout_secs: 1, matches: &|_, _| true };
+            let subject = prio::Subject { facts: &facts, args, seed: seed as u32, timeout_secs: 1 };
             let (mut machine, mut step) = Prioritizer::start(kind, &subject);
             let mut steps = 0;
             loop {

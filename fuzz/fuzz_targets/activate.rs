@@ -39,7 +39,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         3 => Method::HpSw,
         4 => {
             let facts = PathFacts::default();
-            let subject = prio::Subject { facts: &facts, args: "", seed: 1, timeout_secs: 1, matches: &|_, _| false };
+            let subject = prio::Subject { facts: &facts, args: "", seed: 1, timeout_secs: 1 };
             let (mut machine, mut step) = Prioritizer::start(PrioKind::Alua, &subject);
             while let prio::Step::Send(_) = step {
                 tick();

@@ -83,7 +83,7 @@ pub enum Answer<'a> {
 }
 
 /// What a prioritizer is told of the path; the same for every step of one machine.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     pub facts: &'a PathFacts,
     /// `prio_args`, unless autodetection chose the prioritizer.
@@ -92,8 +92,6 @@ pub struct Subject<'a> {
     pub seed: u32,
     /// Time limit of one command; 0 for the default.
     pub timeout_secs: u16,
-    /// Does an extended regular expression match a text? `false` also for one that is malformed. `weightedpath` only.
-    pub matches: &'a dyn Fn(&str, &str) -> bool,
 }
 
 /// One priority being found out.

@@ -3,11 +3,11 @@
 //! The WWID is that of VPD page 0x83 (wire::vpd), else that of page 0x80 in scsi_id's spelling. The kernel's own `wwid` attribute is not
 //! used: it chooses among designators by other rules, and a WWID that differs from udev's would be another disk's.
 
-use super::{Attributes, clean, parse_access, parse_state};
+use super::{Attributes, clean, parse_state};
 use crate::fault::Errno;
 use crate::model::{Hctl, PathFacts, Protocol, Text, Wwid, WwidOrigin};
 use crate::wire::inquiry::Inquiry;
-use crate::wire::vpd;
+use crate::wire::{alua, nvme, vpd};
 
 pub(super) fn scsi(at: &mut Attributes<'_>, facts: &mut PathFacts) -> Result<(), Errno> {
     at.clean("device/vendor", facts.vendor.as_mut_view())?;
@@ -18,7 +18,7 @@ pub(super) fn scsi(at: &mut Attributes<'_>, facts: &mut PathFacts) -> Result<(),
     if facts.handler == "detached" {
         facts.handler.clear();
     }
-    facts.access = parse_access(at.text("device/access_state")?);
+    facts.access = alua::parse_word(at.text("device/access_state")?);
     facts.preferred = at.flag("device/preferred_path")?;
     facts.timeout_secs = at.number("device/timeout")?.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
     if let Some(inquiry) = at.bytes("device/inquiry")?.and_then(|data| Inquiry::parse(data).ok()) {
@@ -91,6 +91,8 @@ pub(super) fn nvme(at: &mut Attributes<'_>, facts: &mut PathFacts) -> Result<(),
         "apple-nvme" => Protocol::NvmeApple,
         _ => Protocol::NvmeUnspec,
     };
+    // Only where native multipath is on does the kernel know it; elsewhere the prioritizer asks.
+    facts.access = nvme::parse_word(at.text("ana_state")?);
     at.clean("device/subsysnqn", facts.target_node.as_mut_view())?;
     // `traddr=192.168.1.2,trsvcid=4420,...`, or a PCI address alone.
     let address = at.text("device/address")?;

@@ -8,9 +8,8 @@ use crate::wire::sense::Sense;
 
 /// Most parameter bytes one command carries: the expanded RDAC mode page with its header.
 pub const PARAMETERS: usize = 308;
-/// Most reply bytes a command asks for. Buffers that answer [`Transfer::In`] are of this size, and nothing here asks for more:
-/// a REPORT TARGET PORT GROUPS list that needs more than this has over a thousand groups.
-pub const DATA_LEN: u16 = 8192;
+/// Most reply bytes a command asks for: the page that a worker has for the answer.
+pub const DATA_LEN: u16 = 4096;
 /// Seconds a command may take when neither the configuration nor the device's own `timeout` attribute says otherwise.
 pub const TIMEOUT_SECS: u16 = 30;
 
@@ -93,7 +92,7 @@ impl Command {
 
     /// READ(10) of the first block. 4096 bytes of room, so that any block size in use fits.
     pub const fn read_first_block() -> Command {
-        Command::long([0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], 10, Transfer::In(4096))
+        Command::long([0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], 10, Transfer::In(DATA_LEN))
     }
 
     /// READ CAPACITY(10) (SBC-4 5.20).
@@ -307,7 +306,7 @@ mod tests {
     fn data_lengths_agree_with_the_cdb() {
         assert_eq!(Command::vpd(0x83, 4096).cdb(), [0x12, 1, 0x83, 0x10, 0, 0]);
         assert_eq!(Command::set_target_port_group(0x102, 0).parameters(), [0, 0, 0, 0, 0, 0, 1, 2]);
-        assert_eq!(Command::report_target_port_groups(8192, true).cdb(), [0xa3, 0x2a, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0]);
+        assert_eq!(Command::report_target_port_groups(4096, true).cdb(), [0xa3, 0x2a, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0]);
         assert_eq!(Command::mode_select6(0x10, 8).cdb(), [0x15, 0x10, 0, 0, 8, 0]);
         assert_eq!(Command::test_unit_ready().within(0).timeout_secs, TIMEOUT_SECS);
         assert_eq!(Command::test_unit_ready().within(5).timeout_secs, 5);

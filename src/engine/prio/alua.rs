@@ -5,7 +5,7 @@
 use super::{Cause, Prioritizer, Step, Subject};
 use crate::engine::checker::{self, passing};
 use crate::model::{AccessState, Prio, Tpgs};
-use crate::wire::alua::{ALLOCATION, Report};
+use crate::wire::alua::Report;
 use crate::wire::inquiry::Inquiry;
 use crate::wire::scsi::{Command, DATA_LEN, Outcome, Reply};
 use crate::wire::sense::NOT_READY;
@@ -33,7 +33,7 @@ pub fn priority_from(rtpg: &[u8], group: u16, exclusive: bool) -> Option<Prio> {
 
 /// The command whose reply [`priority_from`] reads.
 pub const fn report() -> Command {
-    Command::report_target_port_groups(ALLOCATION, false)
+    Command::report_target_port_groups(DATA_LEN, false)
 }
 
 /// Is `exclusive_pref_bit` among the words of `prio_args`?
@@ -55,7 +55,6 @@ pub(super) fn from_facts(subject: &Subject<'_>) -> Step {
 const ASK_GROUP: u8 = 0;
 const ASK_TPGS: u8 = 1;
 const ASK_STATES: u8 = 2;
-const ASK_ALL_STATES: u8 = 3;
 
 /// Times REPORT TARGET PORT GROUPS is sent while the array says "unit attention" or "not ready".
 const TRIES: u8 = 4;
@@ -67,7 +66,7 @@ pub(super) fn start(machine: &mut Prioritizer, subject: &Subject<'_>) -> Step {
         Some(group) => ask(machine, subject, group),
         None => {
             machine.stage = ASK_GROUP;
-            Step::Send(Command::vpd(vpd::DEVICE_IDENTIFICATION, ALLOCATION).within(subject.timeout_secs))
+            Step::Send(Command::vpd(vpd::DEVICE_IDENTIFICATION, DATA_LEN).within(subject.timeout_secs))
         }
     }
 }
@@ -95,11 +94,11 @@ pub(super) fn next(machine: &mut Prioritizer, subject: &Subject<'_>, reply: &Rep
             None => no_group(subject.facts.tpgs),
         },
         ASK_GROUP if passing(&outcome) && machine.again(TRIES) => {
-            Step::Send(Command::vpd(vpd::DEVICE_IDENTIFICATION, ALLOCATION).within(subject.timeout_secs))
+            Step::Send(Command::vpd(vpd::DEVICE_IDENTIFICATION, DATA_LEN).within(subject.timeout_secs))
         }
         ASK_TPGS if done => no_group(Inquiry::parse(reply.data).map_or(Tpgs::Unknown, |i| i.tpgs())),
-        ASK_STATES | ASK_ALL_STATES if done => states(machine, subject, reply.data),
-        ASK_STATES | ASK_ALL_STATES if unsettled(&outcome) && machine.again(TRIES) => Step::Send(question(stage, subject)),
+        ASK_STATES if done => states(machine, subject, reply.data),
+        ASK_STATES if unsettled(&outcome) && machine.again(TRIES) => Step::Send(report().within(subject.timeout_secs)),
         _ => Step::undefined(reason),
     }
 }
@@ -113,25 +112,14 @@ fn unsettled(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Check(sense) if sense.key == NOT_READY || passing(outcome))
 }
 
-fn question(stage: u8, subject: &Subject<'_>) -> Command {
-    let length = if stage == ASK_STATES { ALLOCATION } else { DATA_LEN };
-    Command::report_target_port_groups(length, false).within(subject.timeout_secs)
-}
-
-fn states(machine: &mut Prioritizer, subject: &Subject<'_>, data: &[u8]) -> Step {
+fn states(machine: &Prioritizer, subject: &Subject<'_>, data: &[u8]) -> Step {
     let group = u16::try_from(machine.group).unwrap_or(u16::MAX);
     if let Some(Prio(prio)) = priority_from(data, group, exclusive(subject.args)) {
         return Step::done(prio, Cause::Plain);
     }
-    let Ok(report) = Report::parse(data) else { return Step::undefined(Cause::Reply(checker::Cause::Malformed)) };
-    // A list longer than what was asked for is read once more, whole or as far as there is room; a length that lies costs one command.
-    if machine.stage == ASK_STATES && report.truncated {
-        machine.stage = ASK_ALL_STATES;
-        machine.tries = 0;
-        let length = u16::try_from(report.declared).map_or(DATA_LEN, |n| n.min(DATA_LEN));
-        return Step::Send(Command::report_target_port_groups(length, false).within(subject.timeout_secs));
-    }
-    Step::undefined(Cause::NotListed)
+    let malformed = Report::parse(data).is_err();
+    // A list that is longer than the page is not read on: see docs/differences.md, Priorities.
+    Step::undefined(if malformed { Cause::Reply(checker::Cause::Malformed) } else { Cause::NotListed })
 }
 
 #[cfg(test)]

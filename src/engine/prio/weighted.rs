@@ -1,8 +1,9 @@
 //! Prioritizers by the administrator's own list: weightedpath (regular expressions) and iet (a preferred portal address).
 
 use super::{Cause, Step, Subject, argument};
+use crate::conf::ere;
 use crate::fault::Full;
-use crate::model::PathFacts;
+use crate::model::{PathFacts, Protocol};
 use crate::wire::cursor::Cursor;
 
 /// Most bytes of the text that `wwn` matches: host node, host port, target node, target port.
@@ -23,7 +24,7 @@ pub(super) fn weighted_path(subject: &Subject<'_>) -> Step {
     let Some(text) = text else { return Step::done(0, Cause::Arguments) };
     while let (Some(expression), Some(number)) = (words.next(), words.next()) {
         let Ok(prio) = number.parse::<i32>() else { return Step::done(0, Cause::Arguments) };
-        if (subject.matches)(expression, text) {
+        if ere::is_match(expression.as_bytes(), text.as_bytes()) {
             return Step::done(prio, Cause::Plain);
         }
     }
@@ -59,7 +60,16 @@ fn wwn(facts: &PathFacts, out: &mut Cursor<'_>) -> Result<(), Full> {
 /// `preferredip=ADDRESS`: 20 for the path whose session is connected to that address, 10 for others.
 pub(super) fn iet(subject: &Subject<'_>) -> Step {
     match argument(subject.args, "preferredip") {
-        Some(address) if !address.is_empty() => Step::done(if subject.facts.portal == address { 20 } else { 10 }, Cause::Plain),
+        Some(address) if !address.is_empty() => Step::done(if portal(subject.facts) == Some(address) { 20 } else { 10 }, Cause::Plain),
         _ => Step::done(0, Cause::Arguments),
     }
+}
+
+/// The address of an iSCSI session's portal (`address:port` in the facts).
+fn portal(facts: &PathFacts) -> Option<&str> {
+    if facts.protocol != Protocol::ScsiIscsi {
+        return None;
+    }
+    let (address, _) = facts.target_port.rsplit_once(':')?;
+    Some(address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address))
 }
