@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::lab::{Array, Guest, Kernel, Vm, agent};
+use crate::lab::qmp::{Json, object};
+use crate::lab::{Array, Guest, Kernel, Vm, agent, peer};
 use crate::scenario;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -270,5 +271,64 @@ scenario! {
         assert!(!reads(&guest, disk));
         array.say("lun 0 map");
         guest.until(&format!("lab pread /dev/{disk} --direct"), LONG);
+    }
+}
+
+scenario! {
+    /// A host adapter is unplugged under I/O and plugged in again: the array takes the new login, with 29/00.
+    fn an_adapter_is_unplugged_and_plugged(kernel) {
+        let array = Array::start("plain", &["a0", "b0"], "--luns 1,size=16M");
+        let guest = Vm::new(kernel).array(&array).boot();
+        let (first, second) = (disks(&guest, 2)[&(0, 1)].clone(), disks(&guest, 2)[&(0, 2)].clone());
+        let reader = guest.spawn(&format!("while lab pread /dev/{second} --direct; do :; done"));
+        guest.ok(&format!("lab write /dev/{first} --size 1m --secs 1 --direct --state /tmp/state"));
+        let qmp = |verb: &str, arguments: Json| guest.qmp.command(verb, arguments).unwrap_or_else(|e| panic!("{e}"));
+        qmp("device_del", object([("id", "b0".into())]));
+        assert!(guest.qmp.event("DEVICE_DELETED", "\"device\": \"b0\"", LONG).is_some());
+        reader.wait(LONG);
+        qmp("chardev-remove", object([("id", "b0.socket".into())]));
+        disks(&guest, 1);
+
+        let path = array.socket("b0");
+        let address = object([("type", "unix".into()), ("data", object([("path", path.to_string_lossy().as_ref().into())]))]);
+        let backend = object([("type", "socket".into()), ("data", object([("addr", address), ("server", false.into())]))]);
+        qmp("chardev-add", object([("id", "again".into()), ("backend", backend)]));
+        let device = [("driver", "vhost-user-scsi-pci".into()), ("id", "b0".into()), ("chardev", "again".into()), ("num_queues", 1.into())];
+        qmp("device_add", object(device));
+        let again = disks(&guest, 2)[&(0, 2)].clone();
+        guest.ok(&format!("lab verify /dev/{again} --state /tmp/state --direct"));
+        assert!(array.say("log port=b0 op=TEST_UNIT_READY").matches("sense=06/29/00").count() >= 2);
+    }
+}
+
+scenario! {
+    /// multipath-tools takes each array for what it is: handler, priorities, checker states, with its own table of arrays.
+    fn the_peer_knows_the_arrays(kernel) {
+        let conf = "defaults {\n find_multipaths no\n user_friendly_names no\n}\n";
+        // Priority of the group of the owner (and default owner), of the other one, and what the checker says of it.
+        let cases = [
+            ("clariion", "1 emc", 4, 1, "ready"),
+            ("alua", "1 alua", 50, 10, "ready"),
+            ("rdac", "1 rdac", 6, 1, "ghost"),
+            ("hpsw", "1 hp_sw", 4, 2, "ghost"),
+        ];
+        for (persona, handler, owner, other, passive) in cases {
+            let array = Array::start(persona, &["a0", "a1", "b0", "b1"], "--luns 1,size=16M");
+            let guest = peer::with_multipath_tools(Vm::new(kernel).array(&array), conf).boot();
+            peer::start_udev(&guest);
+            rescan_with(&guest, "scsi_dh_emc scsi_dh_alua scsi_dh_rdac scsi_dh_hp_sw dm_multipath dm_service_time dm_round_robin");
+            disks(&guest, 4);
+            peer::settle(&guest);
+            guest.ok("multipath -v1");
+            peer::settle(&guest);
+            let list = guest.ok("multipath -ll");
+            assert!(list.contains(&format!("hwhandler='{handler}'")), "{persona}: {list}");
+            let mut prios: Vec<&str> = list.lines().filter_map(|l| l.split("prio=").nth(1)?.split_whitespace().next()).collect();
+            prios.dedup(); // an array that is not in its table has one path per group in 0.9
+            assert_eq!(prios, [owner.to_string(), other.to_string()], "{persona}: {list}");
+            let states = |state: &str| list.lines().filter(|l| l.contains(&format!("{state} running"))).count();
+            let ghosts = if passive == "ghost" { 2 } else { 0 };
+            assert_eq!((states("ready"), states("ghost")), (4 - ghosts, ghosts), "{persona}: {list}");
+        }
     }
 }

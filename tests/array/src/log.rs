@@ -7,8 +7,8 @@ use crate::site::{Site, sp_by_letter};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
-/// Data-out bytes kept per entry: enough for any mode page or STPG list of a test.
-const KEPT: usize = 64;
+/// Data-out bytes kept per entry: the longest is RDAC's page 2C with its table of 256 LUNs.
+const KEPT: usize = 320;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
@@ -55,8 +55,8 @@ pub struct Filter {
     pub ports: Option<Vec<usize>>,
     pub luns: Option<Vec<u16>>,
     pub ops: Option<Vec<u8>>,
-    /// VPD page of an INQUIRY, page code of a MODE SENSE.
-    pub page: Option<u8>,
+    /// VPD page of an INQUIRY, page code of a MODE SENSE; None inside is the standard INQUIRY.
+    pub page: Option<Option<u8>>,
     /// Any of these blocks is touched by a READ or WRITE: first and last.
     pub lba: Option<(u64, u64)>,
 }
@@ -84,9 +84,10 @@ impl Filter {
                 let ops: Option<Vec<u8>> = value.split(',').map(scsi::op_by_name).collect();
                 self.ops = Some(ops.ok_or_else(bad)?);
             }
+            "page" if value == "std" => self.page = Some(None),
             "page" => {
                 let hex = value.strip_prefix("0x").unwrap_or(value);
-                self.page = Some(u8::from_str_radix(hex, 16).map_err(|_| bad())?);
+                self.page = Some(Some(u8::from_str_radix(hex, 16).map_err(|_| bad())?));
             }
             "lba" => {
                 let (a, b) = value.split_once('-').unwrap_or((value, value));
@@ -109,8 +110,8 @@ impl Filter {
         }
         if let Some(page) = self.page {
             let asked = match op {
-                scsi::op::INQUIRY if scsi::byte(cdb, 1) & 1 == 1 => scsi::byte(cdb, 2),
-                scsi::op::MODE_SENSE_6 | scsi::op::MODE_SENSE_10 => scsi::byte(cdb, 2) & 0x3f,
+                scsi::op::INQUIRY => (scsi::byte(cdb, 1) & 1 == 1).then(|| scsi::byte(cdb, 2)),
+                scsi::op::MODE_SENSE_6 | scsi::op::MODE_SENSE_10 => Some(scsi::byte(cdb, 2) & 0x3f),
                 _ => return false,
             };
             if asked != page {

@@ -45,7 +45,7 @@ pub struct Rule {
 
 impl Rule {
     /// `[FILTER...] [every=N] [chance=N] [count=N] [after] ACTION`, ACTION one of `sense=K/A/Q`,
-    /// `status=XX`, `response=N`, `hold`, `delay=MS`, `data=HEX`, `garbage`.
+    /// `status=XX`, `response=N`, `hold`, `delay=MS`, `data=HEX` or `data=@FILE`, `garbage`.
     pub fn parse(site: &Site, words: &[&str]) -> Result<Rule, String> {
         let mut rule = Rule {
             id: 0,
@@ -110,7 +110,7 @@ impl Rule {
             s.push_str(&format!(" op={}", n.join(",")));
         }
         if let Some(p) = self.filter.page {
-            s.push_str(&format!(" page={p:02x}"));
+            s.push_str(&p.map_or(" page=std".to_string(), |p| format!(" page={p:02x}")));
         }
         if let Some((a, b)) = self.filter.lba {
             s.push_str(&format!(" lba={a}-{b}"));
@@ -148,7 +148,10 @@ fn parse_act(key: &str, value: &str) -> Option<Act> {
         "response" => Act::Response(value.parse().ok()?),
         "hold" => Act::Hold,
         "delay" => Act::Delay(value.parse().ok()?),
-        "data" => Act::Data(parse_hex(value)?),
+        "data" => match value.strip_prefix('@') {
+            Some(path) => Act::Data(std::fs::read(path).ok()?),
+            None => Act::Data(parse_hex(value)?),
+        },
         "garbage" => Act::Garbage,
         _ => return None,
     })

@@ -90,4 +90,20 @@ mod tests {
         s.resize(8192).unwrap();
         assert_eq!(s.read(8000, 4).unwrap(), b"tail");
     }
+
+    #[test]
+    fn a_file_is_taken_as_it_is_and_only_ever_extended() {
+        let path = std::env::temp_dir().join(format!("corepath-array-store-{}", std::process::id()));
+        std::fs::write(&path, [5; 1024]).unwrap();
+        let s = Store::open(&path, None).unwrap();
+        assert_eq!((s.size(), s.read(1023, 1).unwrap()), (1024, vec![5]));
+        s.write(0, b"root").unwrap();
+        let smaller = Store::open(&path, Some(512)).unwrap();
+        assert_eq!((smaller.size(), std::fs::metadata(&path).unwrap().len()), (512, 1024));
+        Store::open(&path, Some(4096)).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 4096);
+        assert_eq!(&std::fs::read(&path).unwrap()[..4], b"root");
+        std::fs::remove_file(&path).unwrap();
+        assert!(Store::open(&path, None).is_err(), "a missing image is not invented");
+    }
 }

@@ -82,6 +82,10 @@ fn rules_act_before_or_after_on_what_they_match() {
     b.say("rule add op=INQUIRY page=83 port=b0 do data=0083ffff");
     assert_eq!(b.data(B, 0, &inquiry(0x83)), [0, 0x83, 0xff, 0xff]);
     assert_eq!(b.data(A, 0, &inquiry(0x83)).len(), 32);
+    b.say("rule add op=INQUIRY page=std port=b0 do data=7f");
+    assert_eq!(b.data(B, 0, &[0x12, 0, 0, 0, 96, 0]), [0x7f]);
+    assert_eq!(b.data(B, 0, &inquiry(0x80))[1], 0x80);
+    assert!(b.try_say("rule add do data=@/no/such/file").is_err());
 
     let id = b.say("rule add op=TEST_UNIT_READY port=a0 do hold");
     let id = id.strip_prefix("rule ").unwrap();

@@ -9,6 +9,7 @@ mod ring;
 
 use crate::array::Array;
 use crate::control;
+use crate::fault::Link;
 use port::{Backend, PortBus};
 use std::io::{self, Write};
 use std::path::Path;
@@ -95,8 +96,11 @@ impl Hub {
             }
             let array = self.array();
             let mut due = [array.timers.due(), array.persona.due()].into_iter().flatten().min();
+            // What a hung port keeps is not due: a release wakes us.
+            let hung = |i: usize| matches!(array.faults.link(i), Link::Hung { .. });
+            let awake: Vec<usize> = (0..self.ports.len()).filter(|i| !hung(*i)).collect();
             drop(array);
-            for p in &self.ports {
+            for p in awake.iter().filter_map(|i| self.ports.get(*i)) {
                 due = due.into_iter().chain(p.due()).min();
             }
             let wait = due.map_or(10_000, |d| d.saturating_sub(self.now()));

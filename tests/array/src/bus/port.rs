@@ -67,12 +67,18 @@ impl PortBus {
     /// Goes on with what need not wait any longer: delayed answers, held commands, task management.
     pub(super) fn poke(&self, hub: &Hub, port: usize, now: u64) {
         let mut state = self.lock();
+        let link = hub.array().faults.link(port);
         let late = std::mem::take(&mut state.late);
         for l in late {
-            if l.due <= now {
-                l.slot.complete(&l.reply, l.cmd.room);
-            } else {
-                state.late.push(l);
+            match link {
+                Link::Down(code) => {
+                    // On its way when the cable went: it never arrives.
+                    let reply = Reply::transport(code);
+                    hub.array().log.finish(now, l.seq, &l.cmd, &reply);
+                    l.slot.complete(&reply, l.cmd.room);
+                }
+                Link::Up if l.due <= now => drop(l.slot.complete(&l.reply, l.cmd.room)),
+                Link::Up | Link::Hung { .. } => state.late.push(l),
             }
         }
         let held = std::mem::take(&mut state.held);
@@ -82,7 +88,7 @@ impl PortBus {
                 Some(outcome) => state.settle(p.slot, p.tag, p.cmd, outcome, now),
             }
         }
-        if !matches!(hub.array().faults.link(port), Link::Hung { .. }) {
+        if !matches!(link, Link::Hung { .. }) {
             let tasks = std::mem::take(&mut state.tasks);
             for slot in tasks {
                 state.task(hub, port, slot, now);

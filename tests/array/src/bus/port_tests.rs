@@ -274,3 +274,17 @@ fn a_delay_is_kept_by_the_ticker() {
     assert_eq!(g.answer(at).3, 0);
     assert_eq!(g.rings[REQUESTS].get_ref().get_queue().next_used(), 1);
 }
+
+#[test]
+fn a_delayed_answer_does_not_pass_a_link_that_went_down_or_hangs() {
+    let mut g = guest("plain");
+    g.hub.control("delay 1 op=INQUIRY").unwrap();
+    let at = g.command(1, INQUIRY, &[], 96, &[]);
+    g.kick(REQUESTS);
+    g.hub.control("hang a0").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    g.hub.control("status").unwrap();
+    assert_eq!(g.used(REQUESTS), 0);
+    g.hub.control("down a0").unwrap();
+    assert_eq!((g.used(REQUESTS), g.answer(at).3), (1, response::BAD_TARGET));
+}

@@ -29,8 +29,8 @@ log [since=SEQ] [max=N] [FILTER..] | log next | log clear
 counters [FILTER..] | counters reset | count [FILTER..]
 trespasses [N]
 plain|alua|clariion|rdac|hpsw ...  the personality's own words
-FILTER: port=P,.. sp=A group=N lun=N,.. op=NAME|XX,.. page=XX lba=A-B
-ACTION: sense=K/A/Q status=XX response=N hold delay=MS data=HEX garbage
+FILTER: port=P,.. sp=A group=N lun=N,.. op=NAME|XX,.. page=XX|std lba=A-B
+ACTION: sense=K/A/Q status=XX response=N hold delay=MS data=HEX|@FILE garbage
 PORTS:  * or names, sp=A, group=N, separated by commas";
 
 #[derive(Clone, Debug)]
