@@ -6,7 +6,7 @@
 
 use super::Reason;
 use crate::conf::settings::{FindMultipaths, Verdict};
-use crate::model::{Bus, Holder, Instant, PathFacts, Protocol, UUID_PREFIX};
+use crate::model::{Bus, DevNo, Hctl, Holder, Instant, PathFacts, Protocol, UUID_PREFIX};
 use core::time::Duration;
 
 /// What is known of one disk besides its facts.
@@ -105,13 +105,20 @@ pub struct Nexus(u32, u64);
 
 impl Nexus {
     pub fn of(facts: &PathFacts) -> Nexus {
-        match (facts.bus, facts.hctl) {
+        Nexus::at(facts.bus, facts.hctl, &facts.name, facts.devno)
+    }
+    pub fn at(bus: Bus, hctl: Option<Hctl>, name: &str, devno: DevNo) -> Nexus {
+        match (bus, hctl) {
             // Each iSCSI session and each HBA port is a SCSI host of its own.
             (Bus::Scsi, Some(a)) => Nexus(a.host, (u64::from(a.channel) << 32) | u64::from(a.target)),
             // Without native multipath each NVMe controller has a disk name of its own.
-            (Bus::Nvme, _) if controller(&facts.name).is_some() => Nexus(u32::MAX, controller(&facts.name).unwrap_or(0)),
-            _ => Nexus(u32::MAX - 1, facts.devno.to_kernel()),
+            (Bus::Nvme, _) if controller(name).is_some() => Nexus(u32::MAX, controller(name).unwrap_or(0)),
+            _ => Nexus(u32::MAX - 1, devno.to_kernel()),
         }
+    }
+    /// The two numbers it is made of, for an index.
+    pub fn key(self) -> (u32, u64) {
+        (self.0, self.1)
     }
 }
 

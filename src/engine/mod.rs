@@ -6,28 +6,56 @@
 
 mod action;
 pub mod activate;
+mod answers;
+mod ask;
 pub mod balance;
 pub mod checker;
+mod checks;
 pub mod claim;
 pub mod coalesce;
 pub mod detect;
+mod drive;
 mod event;
 pub mod group;
+mod intake;
+mod map;
+mod mapsteps;
 pub mod marginal;
 pub mod names;
 mod note;
+mod parts;
+mod path;
+mod pathsteps;
+mod ports;
 pub mod prio;
+mod probe;
 pub mod queueing;
+mod registry;
 pub mod schedule;
 pub mod selector;
+mod storage;
+mod survey;
 pub mod tuning;
+mod view;
+mod want;
 
 pub use action::{Action, Attribute, Refusal, Refused};
+pub use drive::{Engine, Options, Sizes, Storage, Unsettled};
 pub use event::{Ask, DmAnswer, Event, LiveMap, PartitionSlot, Ticket};
+pub use map::{MapSlot, PartSlot};
 pub use note::{Cause, Difference, Note, Room, Step, Subject, What};
+pub use path::{PathSlot, PortSlot, ProfileSlot};
+pub use probe::ProbeSlot;
+pub use view::{GroupView, MapView, PathView};
 
 use crate::conf::settings::{Lookup, Stage};
 use crate::model::Instant;
+use core::time::Duration;
+
+/// How long a new map waits for the first verdict on the paths that are known.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+/// Most paths of one port that are asked at once when one of them fails: what its share of the pool can take soon.
+const PORT_BURST: u32 = 64;
 
 /// What `process` and `dispatch` are told besides the event.
 pub struct Context<'a> {

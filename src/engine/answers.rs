@@ -1,0 +1,436 @@
+//! Answers of dm requests: the only place where `have` moves.
+//!
+//! A failure leaves the gap open with a time to try again; where it leaves the truth in doubt, the truth is read first. A resume that
+//! follows a load is never given up.
+
+use super::map::{Job, Known};
+use super::note::{Step, What};
+use super::storage::NONE;
+use super::{Context, DmAnswer, Engine, LiveMap, Ticket};
+use crate::fault::Errno;
+use crate::model::{DmPathState, MapId, PathState};
+use crate::wire::dm::Message;
+use crate::wire::table::{Status, Table};
+
+impl Engine<'_> {
+    /// `Event::Dm`.
+    pub(super) fn dm_answer(&mut self, cx: &Context<'_>, id: MapId, ticket: Ticket, result: Result<DmAnswer<'_>, Errno>) {
+        let m = id.index;
+        let known =
+            self.maps.get(m).is_some_and(|map| map.head.generation == id.generation && map.ticket == ticket && map.job != Job::None);
+        if !known {
+            self.stale_answers = self.stale_answers.saturating_add(1);
+            return;
+        }
+        let job = self.maps[m].job;
+        self.maps[m].job = Job::None;
+        self.maps[m].touched = self.survey.serial;
+        if let Job::Part { part, step } = job {
+            self.part_answer(cx, m, part, step, result);
+            self.map_touch(m);
+            return;
+        }
+        match result {
+            Ok(answer) => self.dm_done(cx, m, job, answer),
+            Err(errno) => self.dm_failed(cx, m, job, errno),
+        }
+        self.map_touch(m);
+    }
+
+    fn dm_done(&mut self, cx: &Context<'_>, m: u32, job: Job, answer: DmAnswer<'_>) {
+        let map = &mut self.maps[m];
+        if job.harmless() {
+            map.soft_attempts = 0;
+            map.soft_retry_at = None;
+        }
+        match job {
+            Job::None | Job::Partitions | Job::Part { .. } => {}
+            Job::Status | Job::Table => match answer {
+                DmAnswer::Live(live) => self.absorb(cx, m, live),
+                // Not the answer to what was asked: ask again.
+                _ => self.map_backoff(cx, m, None, Step::Read),
+            },
+            Job::Create => {
+                map.have.clear();
+                map.have.known = Known::Live;
+                if let DmAnswer::Created(devno) = answer {
+                    map.have.devno = devno;
+                }
+                map.created = true;
+                map.loaded = false;
+                map.names_taken = 0;
+            }
+            Job::Load => {
+                map.have.inactive = true;
+                map.loaded = true;
+                map.map_loads = map.map_loads.saturating_add(1);
+            }
+            Job::Clear => map.have.inactive = false,
+            Job::Resume => self.resumed(cx, m),
+            Job::Suspend => map.have.suspended = true,
+            Job::Rename => {
+                // The name is what the kernel says it is.
+                map.have.status_known = false;
+                map.attempts = 0;
+            }
+            Job::Remove => {
+                if map.settings.deferred_remove && map.have.open_count > 0 {
+                    map.have.known = Known::Unknown;
+                } else {
+                    self.map_gone(cx, m);
+                }
+            }
+            Job::Message(message) => self.told(cx, m, message),
+        }
+    }
+
+    fn resumed(&mut self, cx: &Context<'_>, m: u32) {
+        let map = &mut self.maps[m];
+        let swapped = map.have.inactive;
+        let was_suspended = map.have.suspended;
+        let changing = core::mem::take(&mut map.changing);
+        let created = core::mem::take(&mut map.created);
+        map.have.suspended = false;
+        map.attempts = 0;
+        map.retry_at = None;
+        map.last_error = None;
+        if swapped {
+            map.have.inactive = false;
+            map.have.active = true;
+            map.have.table_known = false;
+            map.have.table_strange = false;
+            map.have.status_known = false;
+            map.loaded = false;
+            map.regroup = false;
+            map.force_reload = false;
+            map.resize_allowed = false;
+            map.switch_to = None;
+            map.replan = true;
+        }
+        let what = match (swapped, created) {
+            (true, true) => What::MapCreated,
+            (true, false) if changing.size => What::MapResized,
+            (true, false) => What::MapReloaded(changing),
+            (false, _) => What::MapResumed,
+        };
+        if swapped || was_suspended {
+            self.note(None, Some(m), what);
+        }
+        self.refresh_usable(cx, m);
+    }
+
+    /// A message took effect.
+    fn told(&mut self, cx: &Context<'_>, m: u32, message: Message) {
+        let (devno, to) = match message {
+            Message::FailPath(devno) => (devno, DmPathState::Failed),
+            Message::ReinstatePath(devno) => (devno, DmPathState::Active),
+            Message::QueueIfNoPath | Message::FailIfNoPath => {
+                let on = message == Message::QueueIfNoPath;
+                self.maps[m].have.features.queue_if_no_path = on;
+                self.note(None, Some(m), if on { What::QueueingOn } else { What::QueueingOff });
+                self.refresh_usable(cx, m);
+                return;
+            }
+            Message::SwitchGroup(group) => {
+                let map = &mut self.maps[m];
+                map.switch_to = None;
+                map.have.status_known = false;
+                map.switch_groups = map.switch_groups.saturating_add(1);
+                self.note(None, Some(m), What::GroupSwitched { group });
+                return;
+            }
+            Message::DisableGroup(_) | Message::EnableGroup(_) | Message::CancelDeferredRemove => {
+                self.maps[m].have.status_known = false;
+                return;
+            }
+        };
+        let mut slot = NONE;
+        for x in &mut self.maps[m].have.members {
+            if x.devno == devno {
+                x.dm = to;
+                slot = x.path;
+            }
+        }
+        if slot != NONE {
+            self.paths[slot].dm = to;
+            self.note(Some(slot), Some(m), What::DmState { to, by_us: true });
+        }
+        if to == DmPathState::Active {
+            // The kernel may have switched groups for it; failback wants to know.
+            self.maps[m].have.status_known = false;
+        }
+        self.refresh_usable(cx, m);
+    }
+
+    fn dm_failed(&mut self, cx: &Context<'_>, m: u32, job: Job, errno: Errno) {
+        let step = job.step();
+        match (job, errno) {
+            // No such device: that is an answer.
+            (Job::Status | Job::Table | Job::Message(_) | Job::Suspend | Job::Clear | Job::Remove | Job::Rename, Errno::NXIO)
+            | (Job::Status | Job::Table, Errno::NODEV) => {
+                let was = self.maps[m].have.known == Known::Live;
+                if was && job != Job::Remove {
+                    self.note(None, Some(m), What::MapVanished);
+                }
+                self.map_gone(cx, m);
+                return;
+            }
+            // Also what the kernel says when a path does not open: read which it was.
+            (Job::Load | Job::Resume, Errno::NXIO) => {
+                self.maps[m].have.known = Known::Unknown;
+                self.members_look(cx, m);
+            }
+            // The map is suspended, or its table is not the one we think.
+            (Job::Message(_), _) => {
+                self.maps[m].have.status_known = false;
+                if errno == Errno::INVAL {
+                    self.maps[m].have.table_known = false;
+                    if matches!(job, Job::Message(Message::SwitchGroup(_))) {
+                        self.maps[m].switch_to = None;
+                    }
+                }
+            }
+            (Job::Load, Errno::ROFS) if !self.maps[m].force_read_only => {
+                self.maps[m].force_read_only = true;
+                self.maps[m].replan = true;
+                self.note(None, Some(m), What::ReadOnly);
+                return;
+            }
+            (Job::Load, Errno::INVAL) => {
+                // Words this kernel does not take: the plainest table next.
+                self.maps[m].plain = 1;
+                self.maps[m].replan = true;
+                self.members_look(cx, m);
+            }
+            (Job::Load, Errno::BUSY) => self.members_look(cx, m),
+            (Job::Create, Errno::BUSY) => {
+                // The uuid is there already, or another device has the name.
+                self.maps[m].have.known = Known::Unknown;
+                let map = &mut self.maps[m];
+                map.names_taken = map.names_taken.saturating_add(1);
+            }
+            (Job::Rename, Errno::BUSY) => {
+                self.maps[m].rename_to.clear();
+                self.note(None, Some(m), What::AliasTaken);
+                return;
+            }
+            (Job::Remove, Errno::BUSY) => {
+                self.remove_busy(cx, m);
+                return;
+            }
+            (Job::Resume | Job::Suspend | Job::Remove | Job::Rename | Job::Create | Job::Clear, _) => {
+                self.maps[m].have.known = Known::Unknown;
+            }
+            _ => {}
+        }
+        self.map_backoff(cx, m, Some(errno), step);
+    }
+
+    /// The kernel's own words on map `m`.
+    pub(super) fn absorb(&mut self, cx: &Context<'_>, m: u32, live: &LiveMap<'_>) {
+        let before = self.maps[m].have.known;
+        if self.maps[m].name.as_str() != live.name {
+            if before == Known::Live && self.maps[m].rename_to.as_str() != live.name && !self.maps[m].name.is_empty() {
+                self.note(None, Some(m), What::MapRenamedByOther);
+                // What was decided elsewhere stays: an existing map keeps its name.
+                self.maps[m].rename_to.clear();
+            } else if before == Known::Live {
+                self.note(None, Some(m), What::MapRenamed);
+            }
+            self.map_rename_index(m, live.name);
+        }
+        self.map_devno_index(m, live.devno);
+        let had_table = self.maps[m].have.active;
+        let had_inactive = self.maps[m].have.inactive;
+        self.maps[m].have.absorb_header(live);
+        if !live.inactive_table {
+            self.maps[m].loaded = false;
+        } else if !had_inactive {
+            // Not by our hand.
+            self.maps[m].loaded = false;
+            self.maps[m].replan = true;
+        }
+        if let Some(table) = live.table {
+            self.absorb_table(cx, m, table, live);
+        }
+        if let Some(status) = live.status {
+            self.absorb_status(cx, m, status);
+        }
+        let map = &mut self.maps[m];
+        if live.size.0 == 0 {
+            map.have.active = false;
+            map.have.table_known = false;
+            map.have.size = live.size;
+            self.unbind_members(m);
+        } else if !had_table && live.table.is_none() {
+            map.have.active = true;
+            map.have.table_known = false;
+            map.have.size = live.size;
+        } else if live.table.is_none() && live.size != map.have.size {
+            // Another table than the one that was read.
+            map.have.table_known = false;
+        }
+        if before == Known::Absent {
+            self.map_came(cx, m);
+        }
+        self.refresh_usable(cx, m);
+    }
+
+    fn absorb_table(&mut self, cx: &Context<'_>, m: u32, table: &Table, live: &LiveMap<'_>) {
+        let old = core::mem::take(&mut self.maps[m].have.members);
+        let map = &mut self.maps[m];
+        map.have.active = true;
+        map.have.table_known = true;
+        map.have.table_strange = false;
+        map.have.size = live.size;
+        map.have.features = table.features.clone();
+        map.have.handler = table.handler.clone();
+        map.have.first_group = table.first_group;
+        map.have.selector = table.groups.first().map(|g| g.selector.clone()).unwrap_or_default();
+        map.have.mixed = table.groups.iter().any(|g| g.selector != map.have.selector);
+        map.have.groups.clear();
+        for _ in &table.groups {
+            let _ = map.have.groups.push(crate::model::GroupState::Undefined);
+        }
+        map.replan = true;
+        for path in &table.paths {
+            let before = old.iter().find(|x| x.devno == path.devno);
+            // A number that stayed in the table is still the device it was, whoever has the number in sysfs now.
+            let slot = before.map(|x| x.path).filter(|&p| p != NONE).or_else(|| self.path_by_devno(path.devno)).unwrap_or(NONE);
+            let member = super::map::Member {
+                devno: path.devno,
+                path: slot,
+                fail_count: before.map_or(0, |x| x.fail_count),
+                repeat: path.repeat,
+                group: path.group,
+                dm: before.map_or(DmPathState::Undefined, |x| x.dm),
+            };
+            let _ = self.maps[m].have.members.push(member);
+            if slot != NONE {
+                self.paths[slot].live_in = m;
+            }
+        }
+        for x in &old {
+            if x.path != NONE && !self.maps[m].have.members.iter().any(|y| y.path == x.path) {
+                self.unbind(cx, m, x.path);
+            }
+        }
+        if live.status.is_none() {
+            self.maps[m].have.status_known = false;
+        }
+        for i in self.member_slots(m) {
+            // Who is not one of ours is asked again: being in a live table of this WWID speaks for it.
+            if self.paths[i].map != m && !self.paths[i].gone {
+                let facts = self.facts_of(i);
+                self.judge(cx, i, &facts);
+            }
+        }
+    }
+
+    /// A path is no longer in the live table of `m`.
+    fn unbind(&mut self, cx: &Context<'_>, m: u32, i: u32) {
+        let p = &mut self.paths[i];
+        if p.live_in != m {
+            return;
+        }
+        p.live_in = NONE;
+        p.dm = DmPathState::Undefined;
+        if !p.gone && p.held != super::path::Held::Nobody {
+            p.look = true;
+        }
+        let target = p.map;
+        self.path_touch(i);
+        self.map_touch(target);
+        let _ = cx;
+        if target != NONE {
+            self.maps[target].replan = true;
+        }
+    }
+
+    pub(super) fn unbind_members(&mut self, m: u32) {
+        let slots = self.member_slots(m);
+        self.maps[m].have.members.clear();
+        self.maps[m].have.groups.clear();
+        for i in slots {
+            if self.paths[i].live_in == m {
+                self.paths[i].live_in = NONE;
+                self.paths[i].dm = DmPathState::Undefined;
+                self.paths[i].look |= !self.paths[i].gone && self.paths[i].held != super::path::Held::Nobody;
+                self.path_touch(i);
+            }
+        }
+        self.maps[m].replan = true;
+    }
+
+    fn absorb_status(&mut self, cx: &Context<'_>, m: u32, status: &Status) {
+        let map = &mut self.maps[m];
+        map.have.status_known = true;
+        map.have.status_at = cx.now;
+        map.have.queue_io = status.queue_io;
+        map.have.current_group = status.current_group;
+        if map.have.groups.len() == status.groups.len() {
+            map.have.groups.clone_from(&status.groups);
+        } else {
+            map.have.table_known = false;
+        }
+        if map.have.members.len() != status.paths.len() {
+            map.have.table_known = false;
+        }
+        for s in &status.paths {
+            let Some(k) = self.maps[m].have.members.iter().position(|x| x.devno == s.devno && x.group == s.group) else {
+                // Another table than the one that was read.
+                self.maps[m].have.table_known = false;
+                continue;
+            };
+            let x = &mut self.maps[m].have.members[k];
+            let (before, slot) = (x.dm, x.path);
+            x.dm = s.state;
+            x.fail_count = s.fail_count;
+            if slot == NONE || before == s.state {
+                continue;
+            }
+            self.paths[slot].dm = s.state;
+            if before != DmPathState::Undefined {
+                self.note(Some(slot), Some(m), What::DmState { to: s.state, by_us: false });
+            }
+            if s.state == DmPathState::Failed && before == DmPathState::Active {
+                self.maps[m].path_faults = self.maps[m].path_faults.saturating_add(1);
+            }
+            // The kernel has tried it; what the checker said before that says nothing any more.
+            if s.state == DmPathState::Failed && matches!(self.paths[slot].state, PathState::Up | PathState::Ghost) {
+                self.paths[slot].stale = before == DmPathState::Active || self.paths[slot].judged;
+                self.check_now(cx, slot);
+            }
+        }
+        let next = self.status_due(cx, m);
+        self.maps[m].next_status = next;
+    }
+
+    /// The map's device is no more.
+    pub(super) fn map_gone(&mut self, cx: &Context<'_>, m: u32) {
+        let was = self.maps[m].have.known == Known::Live;
+        self.unbind_members(m);
+        let node = self.maps[m].have.devno;
+        self.map_devno_drop(m, node);
+        self.maps[m].have.clear();
+        let map = &mut self.maps[m];
+        map.loaded = false;
+        map.created = false;
+        map.regroup = true;
+        map.replan = true;
+        map.switch_to = None;
+        if map.remove {
+            map.remove = false;
+            if was {
+                self.note(None, Some(m), What::MapRemoved);
+            }
+            self.map_dismiss(cx, m);
+        } else {
+            let wait = cx.now + super::FIRST_WAIT;
+            self.maps[m].first_wait = Some(wait);
+        }
+        self.parts_orphaned(m);
+        self.refresh_usable(cx, m);
+        self.map_touch(m);
+    }
+}

@@ -1,0 +1,412 @@
+//! What administrators ask: turned into wants like everything else, answered when the want is fulfilled, refused, or out of time.
+
+use super::map::Known;
+use super::path::Admin;
+use super::storage::{NONE, hash};
+use super::{Action, Ask, Context, Engine, Reason, Refusal, Refused};
+use crate::model::{DevNo, DmPathState, Instant, MapId, PathId};
+use core::time::Duration;
+use heapless::Vec;
+
+/// Requests that may wait at the same time.
+const PENDING: usize = 32;
+/// A request that takes longer is answered `TimedOut`; what it wants stays wanted.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// When a request is fulfilled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Goal {
+    /// Decided: only the answer is still to be given.
+    Known(Result<(), Refusal>),
+    PathFailed(PathId),
+    PathActive(PathId),
+    PathOut(PathId),
+    PathIn(PathId),
+    MapLive(MapId),
+    MapAbsent(MapId),
+    NoRemovals,
+    Switched(MapId),
+    Suspended(MapId),
+    Running(MapId),
+    Reloaded(MapId),
+    Resized(MapId),
+    Stopped,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    token: u32,
+    goal: Goal,
+    until: Instant,
+}
+
+/// Requests not answered yet.
+#[derive(Default)]
+pub(super) struct Asks {
+    waiting: Vec<Pending, PENDING, u8>,
+    /// Requests that found no room: their tokens, so that they too get an answer.
+    turned_away: Vec<u32, PENDING, u8>,
+    /// Removals that failed because the map is open, since `RemoveMaps` was asked.
+    busy: bool,
+}
+
+impl Asks {
+    pub(super) fn at(&self) -> Option<Instant> {
+        self.waiting.iter().map(|p| p.until).min()
+    }
+}
+
+impl Engine<'_> {
+    /// A path by kernel name or `major:minor`.
+    pub(super) fn path_named(&self, name: &str) -> Option<u32> {
+        self.path_by_name(name).or_else(|| DevNo::parse(name).and_then(|d| self.path_by_devno(d)))
+    }
+
+    /// A map by dm name, WWID, or `dm-N`.
+    pub(super) fn map_named(&self, name: &str) -> Option<u32> {
+        let kernel = || {
+            let minor = crate::model::parse_decimal(name.strip_prefix("dm-")?)?;
+            self.maps.iter().find(|(_, m)| m.have.known == Known::Live && m.have.devno.minor == minor).map(|(i, _)| i)
+        };
+        self.map_by_name(name).or_else(|| self.map_by_wwid(name)).or_else(kernel)
+    }
+
+    /// `Event::Ask`.
+    pub(super) fn ask(&mut self, cx: &Context<'_>, token: u32, ask: Ask<'_>) {
+        let goal = if self.stopping { Err(Refusal::ShuttingDown) } else { self.ask_goal(cx, ask) };
+        let goal = goal.unwrap_or_else(|refusal| Goal::Known(Err(refusal)));
+        let pending = Pending { token, goal, until: cx.now + PATIENCE };
+        if self.asks.waiting.push(pending).is_err() {
+            // What was wanted stays wanted; only nobody waits for it.
+            let _ = self.asks.turned_away.push(token);
+        }
+    }
+
+    fn ask_goal(&mut self, cx: &Context<'_>, ask: Ask<'_>) -> Result<Goal, Refusal> {
+        let path = |e: &Self, name: &str| e.path_named(name).ok_or(Refusal::NoSuchPath);
+        let map = |e: &Self, name: &str| e.map_named(name).ok_or(Refusal::NoSuchMap);
+        let done = Goal::Known(Ok(()));
+        match ask {
+            Ask::FailPath(name) => {
+                let i = path(self, name)?;
+                self.paths[i].admin = Admin::Failed;
+                self.path_asked(cx, i);
+                Ok(Goal::PathFailed(self.path_id(i)))
+            }
+            Ask::ReinstatePath(name) => {
+                let i = path(self, name)?;
+                if self.paths[i].admin == Admin::Failed {
+                    self.paths[i].admin = Admin::Nothing;
+                }
+                self.path_asked(cx, i);
+                self.check_now(cx, i);
+                Ok(Goal::PathActive(self.path_id(i)))
+            }
+            Ask::AddPath(name) => {
+                let i = path(self, name)?;
+                self.paths[i].admin = Admin::Asked;
+                self.ask_judge(cx, i)?;
+                Ok(Goal::PathIn(self.path_id(i)))
+            }
+            Ask::RemovePath(name) => {
+                let i = path(self, name)?;
+                self.paths[i].admin = Admin::TakenOut;
+                let facts = self.facts_of(i);
+                self.judge(cx, i, &facts);
+                self.refusal_while_starved(self.paths[i].live_in)?;
+                Ok(Goal::PathOut(self.path_id(i)))
+            }
+            Ask::AddMap(name) => {
+                let i = match self.path_named(name) {
+                    Some(i) => Some(i),
+                    None => self.path_wwids.find(hash(name.as_bytes()), |i| self.paths[i].wwid == name),
+                };
+                let Some(i) = i else {
+                    let m = map(self, name)?;
+                    return Ok(Goal::MapLive(self.map_id(m)));
+                };
+                let wwid = self.paths[i].wwid.clone();
+                self.admit(cx, &wwid);
+                self.ask_judge(cx, i)?;
+                let m = self.map_by_wwid(&wwid).ok_or(Refusal::NoSuchMap)?;
+                Ok(Goal::MapLive(self.map_id(m)))
+            }
+            Ask::RemoveMap(name) => {
+                let m = map(self, name)?;
+                self.refusal_while_starved(m)?;
+                self.maps[m].remove = true;
+                self.ask_map(m);
+                Ok(Goal::MapAbsent(self.map_id(m)))
+            }
+            Ask::RemoveMaps => {
+                self.asks.busy = false;
+                for m in 0..self.maps.capacity() as u32 {
+                    if self.maps.get(m).is_some_and(|x| x.have.known != Known::Absent && !x.starved) {
+                        self.maps[m].remove = true;
+                        self.ask_map(m);
+                    }
+                }
+                Ok(Goal::NoRemovals)
+            }
+            Ask::SwitchGroup { map: name, group } => {
+                let m = map(self, name)?;
+                if group == 0 || usize::from(group) > self.maps[m].have.groups.len() {
+                    return Err(Refusal::NoSuchGroup);
+                }
+                if !self.group_usable(m, group) {
+                    return Err(Refusal::NoUsablePath);
+                }
+                self.maps[m].switch_to = Some(group);
+                self.ask_map(m);
+                Ok(Goal::Switched(self.map_id(m)))
+            }
+            Ask::Suspend(name) => {
+                let m = map(self, name)?;
+                self.refusal_while_starved(m)?;
+                self.maps[m].admin_suspend = true;
+                self.ask_map(m);
+                Ok(Goal::Suspended(self.map_id(m)))
+            }
+            Ask::Resume(name) => {
+                let m = map(self, name)?;
+                self.maps[m].admin_suspend = false;
+                self.ask_map(m);
+                Ok(Goal::Running(self.map_id(m)))
+            }
+            Ask::Reload(name) => {
+                let m = map(self, name)?;
+                self.refusal_while_starved(m)?;
+                let map = &mut self.maps[m];
+                (map.force_reload, map.regroup, map.replan) = (true, true, true);
+                self.ask_map(m);
+                Ok(Goal::Reloaded(self.map_id(m)))
+            }
+            Ask::Resize(name) => {
+                let m = map(self, name)?;
+                self.refusal_while_starved(m)?;
+                let mut at = self.maps[m].paths.head;
+                let first = self.paths.get(at).map(|p| p.size);
+                while at != NONE {
+                    if Some(self.paths[at].size) != first {
+                        return Err(Refusal::SizesDiffer);
+                    }
+                    at = self.path_by_map.next(at);
+                }
+                let map = &mut self.maps[m];
+                (map.resize_allowed, map.replan) = (true, true);
+                self.ask_map(m);
+                Ok(Goal::Resized(self.map_id(m)))
+            }
+            Ask::DisableQueueing(name) | Ask::RestoreQueueing(name) => {
+                let off = matches!(ask, Ask::DisableQueueing(_));
+                match name {
+                    Some(name) => {
+                        let m = map(self, name)?;
+                        self.queueing_asked(cx, m, off);
+                    }
+                    None => {
+                        for m in 0..self.maps.capacity() as u32 {
+                            if self.maps.get(m).is_some() {
+                                self.queueing_asked(cx, m, off);
+                            }
+                        }
+                    }
+                }
+                Ok(done)
+            }
+            Ask::SetMarginal(name) => {
+                let i = path(self, name)?;
+                self.paths[i].marginal_by_admin = true;
+                self.path_regroup(i);
+                Ok(done)
+            }
+            Ask::UnsetMarginal(name) => {
+                if let Some(i) = self.path_named(name) {
+                    self.unmark(i);
+                    return Ok(done);
+                }
+                let m = map(self, name)?;
+                let mut at = self.maps[m].paths.head;
+                while at != NONE {
+                    self.unmark(at);
+                    at = self.path_by_map.next(at);
+                }
+                Ok(done)
+            }
+            Ask::Shutdown => {
+                self.stop(cx);
+                Ok(Goal::Stopped)
+            }
+        }
+    }
+
+    fn unmark(&mut self, i: u32) {
+        self.paths[i].marginal_by_admin = false;
+        self.paths[i].marginal = false;
+        self.path_regroup(i);
+    }
+
+    fn path_regroup(&mut self, i: u32) {
+        let m = self.paths[i].map;
+        if m != NONE {
+            (self.maps[m].regroup, self.maps[m].replan) = (true, true);
+            self.map_touch(m);
+        }
+    }
+
+    fn path_asked(&mut self, cx: &Context<'_>, i: u32) {
+        for m in [self.paths[i].map, self.paths[i].live_in] {
+            self.refresh_usable(cx, m);
+            self.map_touch(m);
+        }
+    }
+
+    fn ask_map(&mut self, m: u32) {
+        let map = &mut self.maps[m];
+        map.attempts = 0;
+        map.retry_at = None;
+        self.map_touch(m);
+    }
+
+    /// Paths of this WWID that were taken out are welcome again.
+    fn admit(&mut self, cx: &Context<'_>, wwid: &str) {
+        let mut at = self.path_wwids.first(hash(wwid.as_bytes()));
+        while at != NONE {
+            let next = self.path_wwids.after(at);
+            if self.paths[at].wwid == wwid && !self.paths[at].gone {
+                self.paths[at].admin = Admin::Asked;
+            }
+            at = next;
+        }
+        self.judge_siblings(cx, wwid, NONE);
+    }
+
+    fn ask_judge(&mut self, cx: &Context<'_>, i: u32) -> Result<(), Refusal> {
+        let facts = self.facts_of(i);
+        self.judge(cx, i, &facts);
+        if self.paths[i].map != NONE {
+            return Ok(());
+        }
+        Err(match self.paths[i].reason {
+            Reason::NoIdentity | Reason::WeakIdentity => Refusal::NoIdentity,
+            Reason::InUse => Refusal::InUse,
+            Reason::NoRoom => Refusal::Full,
+            _ => Refusal::Blacklisted,
+        })
+    }
+
+    /// Structural requests would hang in the kernel now.
+    fn refusal_while_starved(&self, m: u32) -> Result<(), Refusal> {
+        if self.maps.get(m).is_some_and(|map| map.starved) { Err(Refusal::NoUsablePath) } else { Ok(()) }
+    }
+
+    fn queueing_asked(&mut self, cx: &Context<'_>, m: u32, off: bool) {
+        let map = &mut self.maps[m];
+        if off && !map.admin_no_queueing && map.have.table_known {
+            map.queue_before = Some(map.have.features.queue_if_no_path);
+        }
+        map.admin_no_queueing = off;
+        self.refresh_usable(cx, m);
+        self.map_touch(m);
+    }
+
+    /// A map to be removed is open: it stays, and so do its paths.
+    pub(super) fn remove_busy(&mut self, _cx: &Context<'_>, m: u32) {
+        self.maps[m].remove = false;
+        self.asks.busy = true;
+        let id = self.map_id(m);
+        for p in &mut self.asks.waiting {
+            if p.goal == Goal::MapAbsent(id) {
+                p.goal = Goal::Known(Err(Refusal::InUse));
+            }
+        }
+        self.maps[m].replan = true;
+    }
+
+    fn map_at(&self, id: MapId) -> Option<&super::MapSlot> {
+        self.maps.get(id.index).filter(|m| m.head.generation == id.generation)
+    }
+
+    /// `Some` when the goal is reached or out of reach.
+    fn reached(&self, goal: Goal) -> Option<Result<(), Refusal>> {
+        let path = |id: PathId| self.path_at(id).map(|i| &self.paths[i]);
+        let when = |done: bool| done.then_some(Ok(()));
+        let stuck = |m: &super::MapSlot| m.last_error.filter(|_| m.attempts >= super::mapsteps::GIVE_UP).map(|e| Err(Refusal::Kernel(e)));
+        match goal {
+            Goal::Known(result) => Some(result),
+            Goal::PathFailed(id) => {
+                path(id).map_or(Some(Err(Refusal::NoSuchPath)), |p| when(p.live_in == NONE || p.dm == DmPathState::Failed))
+            }
+            Goal::PathActive(id) => path(id).map_or(Some(Err(Refusal::NoSuchPath)), |p| {
+                when(p.live_in == NONE || p.dm == DmPathState::Active || p.judged && !p.usable() && !p.stale)
+            }),
+            Goal::PathOut(id) => path(id).map_or(Some(Ok(())), |p| when(p.live_in == NONE)),
+            Goal::PathIn(id) => path(id).map_or(Some(Err(Refusal::NoSuchPath)), |p| match self.maps.get(p.map) {
+                Some(m) => when(p.live_in == p.map).or_else(|| stuck(m)),
+                None => Some(Err(Refusal::Blacklisted)),
+            }),
+            Goal::MapLive(id) => self
+                .map_at(id)
+                .map_or(Some(Err(Refusal::NoSuchMap)), |m| when(m.have.known == Known::Live && m.have.active).or_else(|| stuck(m))),
+            Goal::MapAbsent(id) => self.map_at(id).map_or(Some(Ok(())), |m| when(m.have.known == Known::Absent).or_else(|| stuck(m))),
+            Goal::NoRemovals => {
+                let left = self.maps.iter().any(|(_, m)| m.remove && m.attempts < super::mapsteps::GIVE_UP);
+                (!left).then_some(if self.asks.busy { Err(Refusal::InUse) } else { Ok(()) })
+            }
+            Goal::Switched(id) => self.map_at(id).map_or(Some(Err(Refusal::NoSuchMap)), |m| when(m.switch_to.is_none())),
+            Goal::Suspended(id) => self.map_at(id).map_or(Some(Err(Refusal::NoSuchMap)), |m| when(m.have.suspended).or_else(|| stuck(m))),
+            Goal::Running(id) => self.map_at(id).map_or(Some(Err(Refusal::NoSuchMap)), |m| when(!m.have.suspended).or_else(|| stuck(m))),
+            Goal::Reloaded(id) => self.map_at(id).map_or(Some(Err(Refusal::NoSuchMap)), |m| when(!m.force_reload).or_else(|| stuck(m))),
+            Goal::Resized(id) => {
+                let size = |m: &super::MapSlot| self.paths.get(m.paths.head).map(|p| p.size);
+                self.map_at(id).map_or(Some(Err(Refusal::NoSuchMap)), |m| when(size(m) == Some(m.have.size)).or_else(|| stuck(m)))
+            }
+            Goal::Stopped => self.stopped().then_some(Ok(())),
+        }
+    }
+
+    pub(super) fn answer_asks(&mut self, cx: &Context<'_>, emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>) {
+        while let Some(&token) = self.asks.turned_away.first() {
+            if emit(Action::Answer { token, result: Err(Refusal::Full) }).is_err() {
+                return;
+            }
+            self.asks.turned_away.swap_remove(0);
+        }
+        let mut k = 0;
+        while let Some(&p) = self.asks.waiting.get(k) {
+            let late = (p.until <= cx.now).then_some(Err(Refusal::TimedOut));
+            match self.reached(p.goal).or(late) {
+                Some(result) => {
+                    if emit(Action::Answer { token: p.token, result }).is_err() {
+                        // Asked again with the next call; the answer is remembered.
+                        self.asks.waiting[k].goal = Goal::Known(result);
+                        self.asks.waiting[k].until = cx.now + Duration::from_secs(1);
+                        k += 1;
+                        continue;
+                    }
+                    self.asks.waiting.swap_remove(k);
+                }
+                None => k += 1,
+            }
+        }
+    }
+
+    /// The engine's work ends: see [`Ask::Shutdown`].
+    fn stop(&mut self, cx: &Context<'_>) {
+        self.stopping = true;
+        for m in 0..self.maps.capacity() as u32 {
+            if self.maps.get(m).is_none() {
+                continue;
+            }
+            self.maps[m].admin_suspend = false;
+            self.maps[m].remove = false;
+            self.map_touch(m);
+        }
+        let _ = cx;
+    }
+
+    /// Is everything put in order that `stop` began?
+    fn stopped(&self) -> bool {
+        self.stopping && self.map_ready.len == 0 && self.map_heavy.len == 0 && self.open_maps == 0
+    }
+}

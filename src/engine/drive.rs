@@ -1,0 +1,675 @@
+//! The engine itself: storage, the queues of what has a turn, and the three calls the world knows: `process`, `dispatch`, `poll_at`.
+//!
+//! `process` only moves state; `dispatch` only names steps. One call does a bounded number of steps, so that none takes long; while
+//! there are more, `poll_at` answers "now".
+
+use super::checker::Answer;
+use super::claim;
+use super::map::{Job, MapSlot, PartSlot};
+use super::mapsteps::Turn as MapTurn;
+use super::note::{Note, Subject, What};
+use super::path::{PathSlot, PortSlot, ProfileSlot};
+use super::pathsteps::Turn as PathTurn;
+use super::probe::ProbeSlot;
+use super::selector::Kernel;
+use super::storage::{Chain, Index, List, NONE, Pool, Timers};
+use super::{Action, Context, Event, Refused};
+use crate::conf::settings::Policy;
+use crate::model::{Instant, PathId};
+use core::time::Duration;
+use heapless::Deque;
+
+/// Steps in one `dispatch` at most, of each kind.
+const STEPS: usize = 64;
+/// Notes that wait to be told.
+const NOTES: usize = 128;
+/// A refused queue is tried again after this time at the latest, should no event come before.
+const STALL: Duration = Duration::from_millis(100);
+
+/// How the engine is to behave; fixed at construction.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Checks go on for ever and clocks run; else everything is done once.
+    pub resident: bool,
+    /// udev runs: it makes the nodes, and uevents carry its flags.
+    pub udev: bool,
+    /// Nothing can be swapped out yet: a map without paths does not hold up the others.
+    pub boot: bool,
+    /// Nothing is written to the kernel; what would be is to be seen in the views.
+    pub dry_run: bool,
+    /// Activation is ours where the kernel has no handler attached.
+    pub own_activation: bool,
+    /// Partition maps are made.
+    pub partitions: bool,
+    /// The kernel's own partitions of path devices are taken away.
+    pub path_partitions: bool,
+    /// Aliases may be chosen anew and bound.
+    pub write_bindings: bool,
+    /// The grouping policy forced by the command line.
+    pub policy: Option<Policy>,
+    /// Reload every map once, different or not.
+    pub force_reload: bool,
+    /// Two paths with one strong identity through different ports are reason enough to claim (see `claim::Rules`).
+    pub evidence: bool,
+    /// The kernel's nvme_core.multipath is on.
+    pub native_nvme: bool,
+    /// Jobs one target port may have in the worker pool at the same time.
+    pub port_jobs: u16,
+    pub kernel: Kernel,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            resident: false,
+            udev: false,
+            boot: false,
+            dry_run: false,
+            own_activation: false,
+            partitions: false,
+            path_partitions: false,
+            write_bindings: false,
+            policy: None,
+            force_reload: false,
+            evidence: true,
+            native_nvme: false,
+            port_jobs: 4,
+            kernel: Kernel::FULL,
+        }
+    }
+}
+
+/// How many things there is room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sizes {
+    pub paths: usize,
+    pub maps: usize,
+    pub partitions: usize,
+    pub ports: usize,
+    /// Array models with their settings.
+    pub profiles: usize,
+    /// Checks under way at the same time.
+    pub probes: usize,
+}
+
+impl Sizes {
+    /// For `paths` paths: a map for every four and some, a port for each (a target may have one LUN only).
+    pub const fn for_paths(paths: usize) -> Sizes {
+        let maps = paths / 4 + 32;
+        Sizes { paths, maps, partitions: maps * 2, ports: paths / 4 + 32, profiles: 64, probes: 64 }
+    }
+
+    /// Words that [`Storage::words`] must have.
+    pub const fn words(&self) -> usize {
+        // Per path: free list, name, devno and wwid indexes (heads and links), lists by map, port, scan order, waiting and ready.
+        let paths = self.paths * (1 + 3 * 2 + 5 * 2);
+        // Per map: free list; wwid, name and devno indexes; order, ready and heavy lists.
+        let maps = self.maps * (1 + 3 * 2 + 3 * 2);
+        let parts = self.partitions * (1 + 2 * 2 + 2);
+        let ports = self.ports * (1 + 2);
+        let profiles = self.profiles * (1 + 2);
+        paths + maps + parts + ports + profiles + self.probes + 2 * self.timers()
+    }
+
+    /// Entries that [`Storage::times`] must have.
+    pub const fn timers(&self) -> usize {
+        self.paths + self.maps + self.ports + 1
+    }
+}
+
+/// The memory the engine works in, given once. Lengths as [`Sizes`] says; all slots in their default state.
+pub struct Storage<'s> {
+    pub paths: &'s mut [PathSlot],
+    pub maps: &'s mut [MapSlot],
+    pub partitions: &'s mut [PartSlot],
+    pub ports: &'s mut [PortSlot],
+    pub profiles: &'s mut [ProfileSlot],
+    pub probes: &'s mut [ProbeSlot],
+    pub words: &'s mut [u32],
+    pub times: &'s mut [Instant],
+}
+
+/// A scan, survey or list: wanted, under way, and what it has counted.
+#[derive(Default)]
+pub(super) struct Sweep {
+    pub(super) want: bool,
+    pub(super) running: bool,
+    /// Those not mentioned are being given up.
+    pub(super) sweeping: bool,
+    /// Number of the last one asked.
+    pub(super) serial: u32,
+    pub(super) deadline: Instant,
+    pub(super) retry_at: Option<Instant>,
+    pub(super) failures: u8,
+}
+
+impl Sweep {
+    /// It failed: once more, after a pause that grows.
+    pub(super) fn again(&mut self, now: Instant) {
+        self.want = true;
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(now + Duration::from_millis(50 << self.failures.min(8)));
+    }
+
+    fn due(&self, now: Instant) -> bool {
+        self.want && !self.running && self.retry_at.is_none_or(|t| t <= now)
+    }
+
+    fn begin(&mut self, now: Instant) {
+        self.want = false;
+        self.running = true;
+        self.sweeping = false;
+        self.serial = self.serial.wrapping_add(1);
+        self.deadline = now + Duration::from_secs(60);
+        self.retry_at = None;
+    }
+
+    /// A time that has passed is none: what was due then is held up by something that wakes it.
+    fn at(&self, now: Instant) -> Option<Instant> {
+        if self.running { Some(self.deadline) } else { self.retry_at.filter(|&t| self.want && t > now) }
+    }
+}
+
+/// What is not done yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Unsettled {
+    /// Disks are being read.
+    pub scan: bool,
+    /// Live maps are being read.
+    pub survey: bool,
+    /// Maps with a request under way or a pause before the next.
+    pub maps: u32,
+    /// Paths without a first verdict.
+    pub paths: u32,
+    /// Turns due now.
+    pub turns: u32,
+}
+
+/// All policy, over slots given at construction.
+pub struct Engine<'s> {
+    pub(super) options: Options,
+    pub(super) now: Instant,
+
+    pub(super) paths: Pool<'s, PathSlot>,
+    pub(super) maps: Pool<'s, MapSlot>,
+    pub(super) parts: Pool<'s, PartSlot>,
+    pub(super) ports: Pool<'s, PortSlot>,
+    pub(super) profiles: Pool<'s, ProfileSlot>,
+    pub(super) probes: Pool<'s, ProbeSlot>,
+
+    pub(super) path_names: Index<'s>,
+    pub(super) path_devnos: Index<'s>,
+    pub(super) path_wwids: Index<'s>,
+    pub(super) map_wwids: Index<'s>,
+    pub(super) map_names: Index<'s>,
+    pub(super) map_devnos: Index<'s>,
+    pub(super) part_keys: Index<'s>,
+    pub(super) part_devnos: Index<'s>,
+    pub(super) port_keys: Index<'s>,
+    pub(super) profile_keys: Index<'s>,
+
+    pub(super) path_by_map: Chain<'s>,
+    pub(super) path_by_port: Chain<'s>,
+    pub(super) path_waiting: Chain<'s>,
+    pub(super) path_order: Chain<'s>,
+    pub(super) path_seen_list: List,
+    pub(super) path_ready_chain: Chain<'s>,
+    pub(super) path_ready: List,
+    pub(super) map_order: Chain<'s>,
+    pub(super) map_seen_list: List,
+    pub(super) map_chain: Chain<'s>,
+    pub(super) map_ready: List,
+    pub(super) map_heavy_chain: Chain<'s>,
+    pub(super) map_heavy: List,
+    pub(super) part_by_map: Chain<'s>,
+
+    pub(super) timers: Timers<'s>,
+    pub(super) notes: Deque<Note, NOTES>,
+    pub(super) lost_notes: u32,
+
+    pub(super) scan: Sweep,
+    pub(super) survey: Sweep,
+    pub(super) list: Sweep,
+    /// A scan and a survey were completed once.
+    pub(super) scanned: bool,
+    pub(super) surveyed: bool,
+    /// Counts up with every replacement of the settings.
+    pub(super) settings_serial: u32,
+    pub(super) last_ticket: u32,
+    /// Maps whose I/O waits for a path.
+    pub(super) starved: u32,
+    /// What was put off may be possible again: everything is looked at once more.
+    pub(super) wake: bool,
+    wake_path: u32,
+    wake_map: u32,
+    pub(super) open_maps: u32,
+    pub(super) open_paths: u32,
+    pub(super) stale_answers: u32,
+    pub(super) stopping: bool,
+    pub(super) asks: super::ask::Asks,
+    /// A queue that was refused rests until then, or until the next event.
+    stalled: [Option<Instant>; 3],
+}
+
+const PATHS: usize = 0;
+const MAPS: usize = 1;
+const HEAVY: usize = 2;
+
+/// Cuts `n` off the front of `rest`; less when there is less, which `Engine::new` has excluded.
+fn cut<'s, T>(rest: &mut &'s mut [T], n: usize) -> &'s mut [T] {
+    let all = core::mem::take(rest);
+    let n = n.min(all.len());
+    let (front, back) = all.split_at_mut(n);
+    *rest = back;
+    front
+}
+
+impl<'s> Engine<'s> {
+    /// `Err` when `storage` has fewer words or times than its slots need.
+    pub fn new(storage: Storage<'s>, options: Options) -> Result<Engine<'s>, crate::fault::Full> {
+        let sizes = Sizes {
+            paths: storage.paths.len(),
+            maps: storage.maps.len(),
+            partitions: storage.partitions.len(),
+            ports: storage.ports.len(),
+            profiles: storage.profiles.len(),
+            probes: storage.probes.len(),
+        };
+        if storage.words.len() < sizes.words() || storage.times.len() < sizes.timers() {
+            return Err(crate::fault::Full);
+        }
+        let (p, m, k) = (sizes.paths, sizes.maps, sizes.partitions);
+        let w = &mut { storage.words };
+        let timers = sizes.timers();
+        Ok(Engine {
+            options,
+            now: Instant::ZERO,
+            paths: Pool::new(storage.paths, cut(w, p)),
+            maps: Pool::new(storage.maps, cut(w, m)),
+            parts: Pool::new(storage.partitions, cut(w, k)),
+            ports: Pool::new(storage.ports, cut(w, sizes.ports)),
+            profiles: Pool::new(storage.profiles, cut(w, sizes.profiles)),
+            probes: Pool::new(storage.probes, cut(w, sizes.probes)),
+            path_names: Index::new(cut(w, p), cut(w, p)),
+            path_devnos: Index::new(cut(w, p), cut(w, p)),
+            path_wwids: Index::new(cut(w, p), cut(w, p)),
+            map_wwids: Index::new(cut(w, m), cut(w, m)),
+            map_names: Index::new(cut(w, m), cut(w, m)),
+            map_devnos: Index::new(cut(w, m), cut(w, m)),
+            part_keys: Index::new(cut(w, k), cut(w, k)),
+            part_devnos: Index::new(cut(w, k), cut(w, k)),
+            port_keys: Index::new(cut(w, sizes.ports), cut(w, sizes.ports)),
+            profile_keys: Index::new(cut(w, sizes.profiles), cut(w, sizes.profiles)),
+            path_by_map: Chain::new(cut(w, p), cut(w, p)),
+            path_by_port: Chain::new(cut(w, p), cut(w, p)),
+            path_waiting: Chain::new(cut(w, p), cut(w, p)),
+            path_order: Chain::new(cut(w, p), cut(w, p)),
+            path_seen_list: List::EMPTY,
+            path_ready_chain: Chain::new(cut(w, p), cut(w, p)),
+            path_ready: List::EMPTY,
+            map_order: Chain::new(cut(w, m), cut(w, m)),
+            map_seen_list: List::EMPTY,
+            map_chain: Chain::new(cut(w, m), cut(w, m)),
+            map_ready: List::EMPTY,
+            map_heavy_chain: Chain::new(cut(w, m), cut(w, m)),
+            map_heavy: List::EMPTY,
+            part_by_map: Chain::new(cut(w, k), cut(w, k)),
+            timers: Timers::new(cut(w, timers), cut(w, timers), storage.times),
+            notes: Deque::new(),
+            lost_notes: 0,
+            scan: Sweep { want: true, ..Sweep::default() },
+            survey: Sweep { want: true, ..Sweep::default() },
+            list: Sweep::default(),
+            scanned: false,
+            surveyed: false,
+            settings_serial: 1,
+            last_ticket: 0,
+            starved: 0,
+            wake: false,
+            wake_path: NONE,
+            wake_map: NONE,
+            open_maps: 0,
+            open_paths: 0,
+            stale_answers: 0,
+            stopping: false,
+            asks: Default::default(),
+            stalled: [None; 3],
+        })
+    }
+
+    /// What happened. Moves state only; what follows from it is named by the next `dispatch`.
+    pub fn process(&mut self, cx: &Context<'_>, event: Event<'_>) {
+        self.advance(cx.now);
+        self.stalled = [None; 3];
+        match event {
+            Event::Tick => {}
+            Event::Facts { facts, udev } => self.facts(cx, facts, udev),
+            Event::Gone { name } => {
+                if let Some(i) = self.path_by_name(name) {
+                    self.path_gone(cx, i);
+                }
+            }
+            Event::ScanDone { complete } => {
+                self.scan.running = false;
+                if complete {
+                    self.scan.failures = 0;
+                    self.scan.sweeping = true;
+                    self.scanned = true;
+                    self.wake = true;
+                } else {
+                    self.scan.again(cx.now);
+                }
+            }
+            Event::Overrun => {
+                self.scan.want = true;
+                self.survey.want = true;
+            }
+            Event::Live(live) => self.live(cx, live),
+            Event::SurveyDone { complete } => self.survey_done(cx, complete),
+            Event::DmEvent => self.list.want = true,
+            Event::Listed { devno, name, event_nr } => self.listed(cx, devno, name, event_nr),
+            Event::ListDone { complete } => self.list_done(cx, complete),
+            Event::Opened { path, ticket, result } => self.opened(cx, path, ticket, result),
+            Event::State { path, ticket, state } => self.state_answer(cx, path, ticket, state),
+            Event::Scsi { path, ticket, reply } => self.probe_answer(cx, path, ticket, Answer::Scsi(reply)),
+            Event::Read { path, ticket, result } => self.probe_answer(cx, path, ticket, Answer::Read(result)),
+            Event::Written { path, ticket, result } => self.written(cx, path, ticket, result),
+            Event::Dm { map, ticket, result } => self.dm_answer(cx, map, ticket, result),
+            Event::Partitions { map, ticket, result } => self.partitions(cx, map, ticket, result),
+            Event::Reconfigured => {
+                self.settings_serial = self.settings_serial.wrapping_add(1).max(1);
+                self.scan.want = true;
+            }
+            Event::Ask { token, ask } => self.ask(cx, token, ask),
+        }
+        self.sweep(cx);
+    }
+
+    fn sweep(&mut self, cx: &Context<'_>) {
+        if self.scan.sweeping {
+            self.sweep_paths(cx);
+        }
+        if self.survey.sweeping {
+            self.sweep_maps(cx);
+        }
+    }
+
+    fn advance(&mut self, now: Instant) {
+        // Monotonic by contract; a caller that breaks it must not turn deadlines around.
+        self.now = self.now.max(now);
+    }
+
+    /// Both the disks and the live maps are known.
+    pub(super) fn ready(&self) -> bool {
+        self.scanned && self.surveyed && !self.scan.running && !self.scan.sweeping && !self.survey.sweeping
+    }
+
+    /// No map's I/O waits for a path.
+    pub(super) fn quiet(&self) -> bool {
+        self.starved == 0 || self.options.boot
+    }
+
+    /// Names the next steps. `emit` may refuse; the gap then stays open.
+    pub fn dispatch(&mut self, cx: &Context<'_>, emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>) {
+        self.advance(cx.now);
+        self.sweep(cx);
+        self.expire(cx);
+        self.look_again();
+        self.tell(emit);
+        self.answer_asks(cx, emit);
+        self.begin_sweeps(cx, emit);
+        self.step_maps(cx, emit, false);
+        self.step_paths(cx, emit);
+        self.step_maps(cx, emit, true);
+        self.answer_asks(cx, emit);
+        self.tell(emit);
+    }
+
+    /// Timers that have passed.
+    fn expire(&mut self, cx: &Context<'_>) {
+        let (paths, maps) = (self.paths.capacity() as u32, self.maps.capacity() as u32);
+        for _ in 0..STEPS {
+            let Some((id, when)) = self.timers.first() else { return };
+            if when > cx.now {
+                return;
+            }
+            self.timers.set(id, None);
+            if id < paths {
+                if self.paths[id].job != super::path::Job::None && self.paths[id].deadline <= cx.now {
+                    self.path_overdue(cx, id);
+                }
+                self.path_touch(id);
+            } else if id < paths + maps {
+                let m = id - paths;
+                if self.maps[m].job != Job::None && self.maps[m].deadline <= cx.now {
+                    self.map_overdue(cx, m);
+                }
+                self.map_touch(m);
+            }
+        }
+    }
+
+    /// After something that held everything up is over: each path and map has a turn, some at a time.
+    fn look_again(&mut self) {
+        if self.wake {
+            self.wake = false;
+            (self.wake_path, self.wake_map) = (0, 0);
+        }
+        for _ in 0..STEPS {
+            if self.wake_path != NONE {
+                let i = self.wake_path;
+                self.wake_path = if (i as usize) + 1 < self.paths.capacity() { i + 1 } else { NONE };
+                if (i as usize) < self.paths.capacity() {
+                    self.path_touch(i);
+                }
+            }
+            if self.wake_map != NONE {
+                let m = self.wake_map;
+                self.wake_map = if (m as usize) + 1 < self.maps.capacity() { m + 1 } else { NONE };
+                if (m as usize) < self.maps.capacity() {
+                    self.map_touch(m);
+                }
+            }
+        }
+    }
+
+    /// Notes, with the names that go with them.
+    fn tell(&mut self, emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>) {
+        while let Some(note) = self.notes.front().copied() {
+            let subject = self.subject(&note);
+            if emit(Action::Note { note, subject }).is_err() {
+                return;
+            }
+            self.notes.pop_front();
+        }
+        if self.lost_notes > 0 {
+            let note = Note { path: None, map: None, what: What::Lost { count: self.lost_notes } };
+            if emit(Action::Note { note, subject: Subject::default() }).is_ok() {
+                self.lost_notes = 0;
+            }
+        }
+    }
+
+    /// Names of a note's path and map: of the slot's present or, when it was freed, last owner.
+    fn subject(&self, note: &Note) -> Subject<'_> {
+        let same = |generation: u32, id: u32| generation == id || generation == id.wrapping_add(1);
+        let mut subject = Subject::default();
+        if let Some(id) = note.path {
+            let p = &self.paths[id.index];
+            if same(p.head.generation, id.generation) {
+                subject.path = &p.name;
+                subject.devno = p.devno;
+                subject.hctl = p.hctl;
+                subject.wwid = &p.wwid;
+            }
+        }
+        if let Some(id) = note.map {
+            let map = &self.maps[id.index];
+            if same(map.head.generation, id.generation) {
+                subject.map = if map.name.is_empty() { &map.wwid } else { &map.name };
+                subject.wwid = &map.wwid;
+            }
+        }
+        subject
+    }
+
+    fn begin_sweeps(&mut self, cx: &Context<'_>, emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>) {
+        if self.stopping {
+            return;
+        }
+        for sweep in [&mut self.scan, &mut self.survey, &mut self.list] {
+            if sweep.running && sweep.deadline <= cx.now {
+                sweep.running = false;
+                sweep.again(cx.now);
+            }
+        }
+        // Reading sysfs and listing devices allocate, or take locks that others hold while they allocate.
+        let quiet = self.quiet();
+        if self.survey.due(cx.now) && (quiet || !self.surveyed) && emit(Action::Survey).is_ok() {
+            self.survey.begin(cx.now);
+            self.list.want = false;
+        }
+        if self.scan.due(cx.now) && (quiet || !self.scanned) && emit(Action::Scan).is_ok() {
+            self.scan.begin(cx.now);
+        }
+        if self.list.due(cx.now) && self.surveyed {
+            if quiet {
+                if emit(Action::List).is_ok() {
+                    self.list.begin(cx.now);
+                }
+            } else {
+                // Status of those that wait is what matters now, and that may be asked.
+                self.list.want = false;
+                self.read_starved(cx);
+            }
+        }
+    }
+
+    fn step_maps(&mut self, cx: &Context<'_>, emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>, heavy: bool) {
+        let queue = if heavy { HEAVY } else { MAPS };
+        if self.stalled[queue].is_some_and(|t| t > cx.now) {
+            return;
+        }
+        self.stalled[queue] = None;
+        for _ in 0..STEPS {
+            let m = if heavy { self.map_heavy_chain.pop_front(&mut self.map_heavy) } else { self.map_chain.pop_front(&mut self.map_ready) };
+            let Some(m) = m else { return };
+            if self.maps.get(m).is_none() {
+                continue;
+            }
+            match self.map_step(cx, m, heavy, emit) {
+                MapTurn::Idle => {}
+                // A step without an answer: there may be another.
+                MapTurn::Sent if self.maps.get(m).is_some_and(|map| map.job == Job::None) => self.map_touch(m),
+                MapTurn::Sent => {}
+                MapTurn::Heavy => self.map_heavy_chain.push_back(&mut self.map_heavy, m),
+                MapTurn::Refused(Refused::Busy) => {}
+                MapTurn::Refused(Refused::Full) => {
+                    if heavy {
+                        self.map_heavy_chain.push_front(&mut self.map_heavy, m);
+                    } else {
+                        self.map_chain.push_front(&mut self.map_ready, m);
+                    }
+                    self.stalled[queue] = Some(cx.now + STALL);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn step_paths(&mut self, cx: &Context<'_>, emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>) {
+        if self.stalled[PATHS].is_some_and(|t| t > cx.now) {
+            return;
+        }
+        self.stalled[PATHS] = None;
+        for _ in 0..STEPS {
+            let Some(i) = self.path_ready_chain.pop_front(&mut self.path_ready) else { return };
+            if self.paths.get(i).is_none() {
+                continue;
+            }
+            let stalled = match self.path_step(cx, i, emit) {
+                PathTurn::Idle | PathTurn::Refused(Refused::Busy) => false,
+                PathTurn::Sent => {
+                    if self.paths.get(i).is_some_and(|p| p.job == super::path::Job::None) {
+                        self.path_touch(i);
+                    }
+                    false
+                }
+                PathTurn::Refused(Refused::Full) | PathTurn::Stalled => true,
+            };
+            if stalled {
+                self.path_ready_chain.push_front(&mut self.path_ready, i);
+                self.stalled[PATHS] = Some(cx.now + STALL);
+                return;
+            }
+        }
+    }
+
+    /// When to call `dispatch` again if nothing happens before: never in the past; `None` for not at all.
+    pub fn poll_at(&self) -> Option<Instant> {
+        let mut at = self.timers.first().map(|(_, t)| t);
+        let mut earlier = |t: Option<Instant>| {
+            if let Some(t) = t {
+                at = Some(at.map_or(t, |a| a.min(t)));
+            }
+        };
+        let ready = [
+            (self.path_ready.len > 0, self.stalled[PATHS]),
+            (self.map_ready.len > 0, self.stalled[MAPS]),
+            (self.map_heavy.len > 0, self.stalled[HEAVY]),
+        ];
+        for (waiting, stalled) in ready {
+            if waiting {
+                earlier(Some(stalled.unwrap_or(self.now)));
+            }
+        }
+        if self.wake || self.wake_map != NONE || self.wake_path != NONE || self.scan.sweeping || self.survey.sweeping {
+            earlier(Some(self.now));
+        }
+        if !self.stopping {
+            earlier(self.scan.at(self.now));
+            earlier(self.survey.at(self.now));
+            earlier(self.list.at(self.now));
+        }
+        earlier(self.asks.at());
+        at.map(|t| t.max(self.now))
+    }
+
+    /// Everything that can be done has been done: maps are as wanted, or their trouble is known and will not go away by itself.
+    pub fn settled(&self) -> bool {
+        self.unsettled() == Unsettled::default()
+    }
+
+    /// What `settled` is waiting for. What is put off while a map's I/O waits for a path is not waited for.
+    pub fn unsettled(&self) -> Unsettled {
+        let quiet = self.quiet();
+        let (scan, survey) = (&self.scan, &self.survey);
+        Unsettled {
+            scan: !self.scanned || scan.sweeping || scan.running || (quiet && scan.want),
+            survey: !self.surveyed || survey.sweeping || survey.running || (quiet && survey.want),
+            maps: self.open_maps,
+            paths: if quiet { self.open_paths } else { 0 },
+            turns: self.map_ready.len
+                + self.map_heavy.len
+                + self.path_ready.len
+                + u32::from(self.wake || self.wake_map != NONE || self.wake_path != NONE),
+        }
+    }
+
+    pub(super) fn claim_rules(&self, cx: &Context<'_>) -> claim::Rules {
+        let globals = cx.settings.globals();
+        claim::Rules {
+            mode: globals.find_multipaths,
+            smart_timeout: globals.find_multipaths_timeout,
+            allow_usb: globals.allow_usb_devices,
+            native_nvme: self.options.native_nvme,
+            evidence: self.options.evidence,
+            only_asking: false,
+        }
+    }
+
+    /// A path that is still the one the id was given for.
+    pub(super) fn path_at(&self, id: PathId) -> Option<u32> {
+        self.paths.get(id.index).filter(|p| p.head.generation == id.generation).map(|_| id.index)
+    }
+}

@@ -1,0 +1,485 @@
+//! The next step of a map: the one request that closes the gap between what is wanted and what the kernel has.
+//!
+//! Order is safety: read before doing when the truth is not known; messages (which always work) before anything structural; a resume
+//! whenever a map of ours is suspended. While a map has no usable path nothing is sent that allocates in the kernel, neither for it
+//! nor, as it may hold swap, for others (kernel-interfaces 4.4, rule 2).
+
+use super::map::{Job, Known, PartTable};
+use super::note::{Difference, Step, What};
+use super::path::Admin;
+use super::storage::NONE;
+use super::want::Plan;
+use super::{Action, Context, Engine, Refused, Ticket};
+use crate::fault::Errno;
+use crate::model::{DmPathState, Instant, MAP_PATHS, MapName, PathState, Text, UUID_PREFIX};
+use crate::wire::dm::{Content, Cookie, Message, Request, Target};
+use core::time::Duration;
+use heapless::Vec;
+
+/// How long an answer may take before the truth is read again. A load or resume waits for hosts in error recovery; a message never.
+const SLOW: Duration = Duration::from_secs(60);
+const QUICK: Duration = Duration::from_secs(10);
+/// Failures after which a map no longer keeps `settled` waiting; it is tried again all the same.
+pub(super) const GIVE_UP: u8 = 4;
+
+/// What came of a map's turn.
+pub(super) enum Turn {
+    /// Nothing to do (now).
+    Idle,
+    Sent,
+    /// The next step is one of those that may sleep long: to be taken in the other queue.
+    Heavy,
+    Refused(Refused),
+}
+
+pub(super) type Uuid = Text<128>;
+
+impl Engine<'_> {
+    /// `mpath-` and the WWID.
+    pub(super) fn map_uuid(&self, m: u32) -> Uuid {
+        let mut uuid = Uuid::new();
+        // 6 and at most 122 bytes.
+        let _ = uuid.push_str(UUID_PREFIX).and_then(|()| uuid.push_str(&self.maps[m].wwid));
+        uuid
+    }
+
+    /// May a request that is not harmless be sent now? Whether it is for the map whose I/O waits or for another: a thread that hangs in
+    /// the kernel for want of memory is lost either way.
+    fn permitted(&self) -> bool {
+        self.ready() && !self.options.dry_run && !self.stopping && self.quiet()
+    }
+
+    /// What `m` needs next; `None` when nothing, or nothing now.
+    fn map_next(&self, cx: &Context<'_>, m: u32, plan: &mut Option<Plan>) -> Option<Job> {
+        let map = &self.maps[m];
+        let have = &map.have;
+        if map.job != Job::None {
+            return None;
+        }
+        // Reads and messages have a pause of their own: a table that does not load must not delay a reinstate.
+        let calm = map.soft_retry_at.is_none_or(|t| t <= cx.now);
+        match have.known {
+            Known::Unknown => return (self.surveyed && calm).then_some(Job::Status),
+            Known::Absent => {}
+            Known::Live => {
+                if have.active && !have.table_strange && !have.table_known {
+                    return calm.then_some(Job::Table);
+                }
+                if have.active && (!have.status_known || map.next_status <= cx.now) {
+                    return calm.then_some(Job::Status);
+                }
+                if have.table_strange {
+                    return None;
+                }
+                if have.active
+                    && let Some(message) = self.map_message(cx, m)
+                {
+                    return (calm && !self.options.dry_run).then_some(Job::Message(message));
+                }
+            }
+        }
+        if map.retry_at.is_some_and(|t| t > cx.now) || !self.permitted() {
+            return None;
+        }
+        // (Without any table a resume is EINVAL: then a table comes first, below.)
+        if have.known == Known::Live && have.suspended && !map.admin_suspend && (have.active || have.inactive) {
+            // A resume would swap in whatever table somebody left.
+            return Some(if have.inactive && !map.loaded && have.active { Job::Clear } else { Job::Resume });
+        }
+        if map.remove {
+            return match have.known {
+                Known::Live => Some(self.part_remove_next(m).unwrap_or(Job::Remove)),
+                _ => None,
+            };
+        }
+        if have.known == Known::Live && map.admin_suspend && !have.suspended {
+            return Some(Job::Suspend);
+        }
+        self.map_structure(cx, m, plan)
+    }
+
+    fn map_structure(&self, cx: &Context<'_>, m: u32, plan: &mut Option<Plan>) -> Option<Job> {
+        let map = &self.maps[m];
+        let have = &map.have;
+        if have.known == Known::Live && have.inactive && map.loaded {
+            return Some(Job::Resume);
+        }
+        if map.paths.len > 0 && (map.replan || have.known == Known::Absent || !have.active || have.inactive) {
+            if have.known == Known::Absent && !self.members_judged(cx, m) {
+                return None;
+            }
+            *plan = self.plan(cx, m);
+        }
+        match (have.known, plan.as_ref()) {
+            (Known::Absent, Some(_)) => return Some(Job::Create),
+            (Known::Absent, None) => return None,
+            (_, Some(p)) if !have.active || self.difference(m, p).any() => return Some(Job::Load),
+            // Somebody else's table that any resume would swap in.
+            _ if have.inactive => return Some(Job::Clear),
+            _ => {}
+        }
+        if self.new_name(m).is_some() {
+            return Some(Job::Rename);
+        }
+        self.part_next(cx, m)
+    }
+
+    /// Have all members had their first verdict (or their time for it)?
+    fn members_judged(&self, cx: &Context<'_>, m: u32) -> bool {
+        let map = &self.maps[m];
+        if map.first_wait.is_none_or(|t| t <= cx.now) {
+            return true;
+        }
+        let mut at = map.paths.head;
+        while at != NONE {
+            if !self.paths[at].judged {
+                return false;
+            }
+            at = self.path_by_map.next(at);
+        }
+        true
+    }
+
+    /// The message that is due. A path that is another disk now comes first, then paths that work again, then those that do not.
+    fn map_message(&self, cx: &Context<'_>, m: u32) -> Option<Message> {
+        let map = &self.maps[m];
+        let have = &map.have;
+        if have.suspended {
+            return None;
+        }
+        let mut reinstate = None;
+        let mut fail = None;
+        for x in &have.members {
+            let Some(p) = self.paths.get(x.path) else { continue };
+            let foreign = p.map != m && !p.wwid.is_empty() && p.wwid != map.wwid;
+            if foreign && x.dm == DmPathState::Active {
+                return Some(Message::FailPath(x.devno));
+            }
+            if p.map != m {
+                // Taken out or refused: it leaves with the next reload; until then the kernel may have it, unless it is gone.
+                if p.gone && x.dm == DmPathState::Active {
+                    fail = fail.or(Some(x.devno));
+                }
+                continue;
+            }
+            match x.dm {
+                DmPathState::Failed if p.usable() && !self.held_back(m, x.path) => reinstate = reinstate.or(Some(x.devno)),
+                DmPathState::Active if self.must_fail(x.path) => fail = fail.or(Some(x.devno)),
+                _ => {}
+            }
+        }
+        if let Some(devno) = reinstate {
+            return Some(Message::ReinstatePath(devno));
+        }
+        if let Some(devno) = fail {
+            return Some(Message::FailPath(devno));
+        }
+        if let Some(queue) = self.want_queueing(cx, m)
+            && queue != have.features.queue_if_no_path
+        {
+            return Some(if queue { Message::QueueIfNoPath } else { Message::FailIfNoPath });
+        }
+        if let Some(group) = map.switch_to.filter(|&g| self.group_usable(m, g)) {
+            return Some(Message::SwitchGroup(group));
+        }
+        if have.deferred && !map.remove && self.count_usable(m) > 0 {
+            return Some(Message::CancelDeferredRemove);
+        }
+        None
+    }
+
+    /// Must the kernel stop using it?
+    fn must_fail(&self, i: u32) -> bool {
+        let p = &self.paths[i];
+        p.gone
+            || p.admin == Admin::Failed
+            || matches!(p.state, PathState::Down | PathState::Shaky | PathState::Timeout | PathState::Removed | PathState::Disconnected)
+    }
+
+    /// One turn of map `m`.
+    pub(super) fn map_step(
+        &mut self,
+        cx: &Context<'_>,
+        m: u32,
+        heavy: bool,
+        emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>,
+    ) -> Turn {
+        let mut plan = None;
+        let Some(job) = self.map_next(cx, m, &mut plan) else {
+            let turn = self.map_rest(cx, m, emit);
+            if self.maps.get(m).is_some() {
+                self.map_account(cx, m);
+                self.map_arm(m);
+            }
+            return turn;
+        };
+        if !heavy && !job.harmless() {
+            return Turn::Heavy;
+        }
+        match self.map_send(cx, m, job, plan.as_ref(), emit) {
+            Ok(()) => {
+                self.map_account(cx, m);
+                self.map_arm(m);
+                Turn::Sent
+            }
+            Err(refused) => {
+                if refused == Refused::Busy {
+                    let later = Some(cx.now + Duration::from_secs(1));
+                    if job.harmless() {
+                        self.maps[m].soft_retry_at = later
+                    } else {
+                        self.maps[m].retry_at = later
+                    }
+                    self.map_account(cx, m);
+                    self.map_arm(m);
+                }
+                Turn::Refused(refused)
+            }
+        }
+    }
+
+    fn map_send(
+        &mut self,
+        cx: &Context<'_>,
+        m: u32,
+        job: Job,
+        plan: Option<&Plan>,
+        emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        let ticket = self.ticket();
+        let id = self.map_id(m);
+        let uuid = self.map_uuid(m);
+        let device = Target::Uuid(&uuid);
+        let mut name = MapName::new();
+        let mut changing = Difference::default();
+        let request = match job {
+            Job::None => return Ok(()),
+            Job::Part { part, step } => return self.part_send(cx, m, part, step, emit),
+            Job::Partitions => return self.part_read(cx, m, emit),
+            Job::Status => Request::Status,
+            Job::Table => Request::TableLine,
+            Job::Create => {
+                name = self.create_name(cx, m);
+                Request::Create { name: &name, uuid: &uuid }
+            }
+            Job::Load => {
+                let Some(plan) = plan else { return Ok(()) };
+                changing = if self.maps[m].have.active { self.difference(m, plan) } else { Difference::default() };
+                Request::Load { size: plan.size, read_only: plan.read_only, content: Content::Multipath(&plan.table) }
+            }
+            Job::Clear => Request::Clear,
+            Job::Resume => Request::Resume { cookie: self.cookie(m) },
+            Job::Suspend => Request::Suspend,
+            Job::Rename => {
+                name = self.new_name(m).unwrap_or_default();
+                Request::Rename { to: &name, cookie: self.cookie(m) }
+            }
+            Job::Remove => Request::Remove { deferred: self.maps[m].settings.deferred_remove, cookie: self.cookie(m) },
+            Job::Message(message) => Request::Message(message),
+        };
+        emit(Action::Dm { map: id, ticket, device, request })?;
+        let map = &mut self.maps[m];
+        map.job = job;
+        map.ticket = ticket;
+        map.deadline = cx.now + if job.harmless() { QUICK } else { SLOW };
+        match job {
+            Job::Create => {
+                self.map_rename_index(m, &name);
+            }
+            Job::Load => {
+                let map = &mut self.maps[m];
+                map.changing = changing;
+                let Some(plan) = plan else { return Ok(()) };
+                self.plan_notes(cx, m, plan);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Says once what a table could not be given.
+    fn plan_notes(&mut self, _cx: &Context<'_>, m: u32, plan: &Plan) {
+        if plan.selector_replaced && !self.maps[m].told_selector {
+            self.maps[m].told_selector = true;
+            self.note(None, Some(m), What::SelectorReplaced);
+        }
+        if plan.handler_missing && !self.maps[m].told_handler {
+            self.maps[m].told_handler = true;
+            self.note(None, Some(m), What::HandlerMissing);
+        }
+    }
+
+    /// Steps without an answer, when no request is due: nodes, and slots that are no longer needed.
+    fn map_rest(&mut self, cx: &Context<'_>, m: u32, emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>) -> Turn {
+        if self.maps[m].job == Job::None && !self.options.udev && !self.options.dry_run && self.starved == 0 {
+            let map = &self.maps[m];
+            let live = map.have.known == Known::Live && map.have.active;
+            let want = if live { map.name.clone() } else { MapName::new() };
+            // Nothing is looked up or made in a file system while somebody waits for a path (above).
+            if map.have.known != Known::Unknown && map.node != want {
+                if !map.node.is_empty() {
+                    if let Err(refused) = emit(Action::Node { name: &map.node, devno: None }) {
+                        return Turn::Refused(refused);
+                    }
+                    self.maps[m].node.clear();
+                }
+                if live {
+                    let devno = self.maps[m].have.devno;
+                    if let Err(refused) = emit(Action::Node { name: &want, devno: Some(devno) }) {
+                        return Turn::Refused(refused);
+                    }
+                    self.maps[m].node = want;
+                }
+                return Turn::Sent;
+            }
+            match self.part_nodes(m, emit) {
+                Ok(true) => return Turn::Sent,
+                Ok(false) => {}
+                Err(refused) => return Turn::Refused(refused),
+            }
+        }
+        if self.maps[m].bind && self.maps[m].have.active && self.options.write_bindings && !self.options.dry_run {
+            let map = &self.maps[m];
+            if let Err(refused) = emit(Action::Bind { wwid: &map.wwid, alias: &map.name }) {
+                return Turn::Refused(refused);
+            }
+            self.maps[m].bind = false;
+            return Turn::Sent;
+        }
+        self.map_free_if_unused(cx, m);
+        Turn::Idle
+    }
+
+    /// A map that nobody wants and that does not live is forgotten.
+    fn map_free_if_unused(&mut self, _cx: &Context<'_>, m: u32) {
+        let map = &self.maps[m];
+        if map.have.known == Known::Absent && map.paths.len == 0 && map.job == Job::None && map.parts.len == 0 && map.node.is_empty() {
+            self.map_forget(m);
+        }
+    }
+
+    /// The name a live map should be given instead of the one it has: only where the configuration names it.
+    pub(super) fn new_name(&self, m: u32) -> Option<MapName> {
+        let map = &self.maps[m];
+        if map.rename_to.is_empty() || map.rename_to == map.name || map.have.known != Known::Live {
+            return None;
+        }
+        Some(map.rename_to.clone())
+    }
+
+    /// udev's flags for the uevent of the next step.
+    pub(super) fn cookie(&self, m: u32) -> Cookie {
+        if !self.options.udev {
+            return Cookie(0);
+        }
+        let map = &self.maps[m];
+        // 0x20 no library fallback, 0x40 primary source; 0x100 unchanged disk (reload), 0x200 no kpartx, 0x400 no paths.
+        let mut flags = 0x0060;
+        if map.have.active && map.changing.any() && !map.changing.size {
+            flags |= 0x0100;
+        }
+        if map.settings.skip_kpartx || self.options.partitions {
+            flags |= 0x0200;
+        }
+        if map.usable == 0 && map.have.active {
+            flags |= 0x0400;
+        }
+        Cookie(flags)
+    }
+
+    /// A request went overdue: what it did is not known, so the truth is read before anything else.
+    pub(super) fn map_overdue(&mut self, cx: &Context<'_>, m: u32) {
+        let step = self.maps[m].job.step();
+        self.note(None, Some(m), What::StepOverdue(step));
+        if let Job::Part { part, .. } = self.maps[m].job {
+            self.parts[part].known = Known::Unknown;
+        }
+        let map = &mut self.maps[m];
+        map.job = Job::None;
+        map.have.known = Known::Unknown;
+        map.have.table_known = false;
+        self.map_backoff(cx, m, None, step);
+    }
+
+    /// A step failed: tried again after a time that doubles to half a minute.
+    pub(super) fn map_backoff(&mut self, cx: &Context<'_>, m: u32, errno: Option<Errno>, step: Step) {
+        if let Some(errno) = errno {
+            // Said the first times and when it is another error; not with every retry for ever.
+            let map = &self.maps[m];
+            if map.last_error != Some(errno) || map.attempts.max(map.soft_attempts) < 3 {
+                self.note(None, Some(m), What::StepFailed { step, errno });
+            }
+            self.maps[m].last_error = Some(errno);
+        }
+        let map = &mut self.maps[m];
+        if matches!(step, Step::Read | Step::Message) {
+            map.soft_attempts = map.soft_attempts.saturating_add(1);
+            let pause = 25u64 << map.soft_attempts.min(5);
+            map.soft_retry_at = Some(cx.now + Duration::from_millis(pause));
+        } else {
+            map.attempts = map.attempts.saturating_add(1);
+            let pause = 50u64 << map.attempts.min(10);
+            map.retry_at = Some(cx.now + Duration::from_millis(pause.min(30_000)));
+        }
+        self.map_touch(m);
+    }
+
+    pub(super) fn map_arm(&mut self, m: u32) {
+        let map = &self.maps[m];
+        let mut at: Option<Instant> = None;
+        // A time that has passed changes nothing by passing again: the step is due already, or something else is in its way.
+        let now = self.now;
+        let mut earlier = |t: Option<Instant>| {
+            if let Some(t) = t.filter(|&t| t > now) {
+                at = Some(at.map_or(t, |a| a.min(t)));
+            }
+        };
+        if map.job != Job::None {
+            earlier(Some(map.deadline));
+        } else {
+            earlier(map.retry_at);
+            earlier(map.soft_retry_at);
+            if map.have.known == Known::Live && map.have.active && self.options.resident {
+                earlier(Some(map.next_status));
+            }
+            if map.have.known == Known::Absent && map.paths.len > 0 {
+                earlier(map.first_wait);
+            }
+        }
+        earlier(self.map_clock(m));
+        let timer = self.map_timer(m);
+        self.timers.set(timer, at);
+    }
+
+    /// Is the map done with everything that a one-shot run waits for? Kept as a count, so that asking costs nothing.
+    pub(super) fn map_account(&mut self, cx: &Context<'_>, m: u32) {
+        let mut plan = None;
+        let map = &self.maps[m];
+        let working = map.job != Job::None || (map.attempts < GIVE_UP && self.map_next_ignoring_time(cx, m, &mut plan));
+        if map.open != working {
+            self.maps[m].open = working;
+            if working { self.open_maps += 1 } else { self.open_maps -= 1 }
+        }
+    }
+
+    /// Would there be a step if only time had passed?
+    fn map_next_ignoring_time(&self, cx: &Context<'_>, m: u32, _plan: &mut Option<Plan>) -> bool {
+        let map = &self.maps[m];
+        // A pause after a failure, or the wait for a first verdict.
+        map.retry_at.is_some_and(|t| t > cx.now)
+            || map.soft_retry_at.is_some_and(|t| t > cx.now)
+            || (map.have.known == Known::Absent && map.paths.len > 0 && map.first_wait.is_some_and(|t| t > cx.now))
+            || (map.have.known == Known::Unknown && !self.surveyed)
+            || (map.part_table == PartTable::Unread && self.permitted() && self.part_pending(m))
+    }
+
+    /// Slots of the live table's paths, for walks that change them.
+    pub(super) fn member_slots(&self, m: u32) -> Vec<u32, MAP_PATHS, u8> {
+        self.maps[m].have.members.iter().map(|x| x.path).filter(|&p| p != NONE).collect()
+    }
+
+    pub(super) fn ticket(&mut self) -> Ticket {
+        self.last_ticket = self.last_ticket.wrapping_add(1);
+        Ticket(self.last_ticket)
+    }
+}

@@ -1,0 +1,320 @@
+//! One path: what is known of its disk, whether it is ours, and where its checks stand. Data only; the life is in intake.rs,
+//! checks.rs and pathsteps.rs.
+//!
+//! Texts that many paths share live elsewhere: names of the port in [`PortSlot`], vendor, product and settings in [`ProfileSlot`]. What
+//! is left is what 4,096 of them can afford in 12 MB.
+
+use super::Reason;
+use super::checker::PathMemory;
+use super::event::Ticket;
+use super::note::Cause;
+use super::storage::{Head, List, NONE, Slot};
+use crate::conf::settings::{PathSettings, PrioKind, Verdict};
+use crate::model::{
+    AccessState, Bus, DevName, DevNo, DmPathState, Hctl, Holder, Instant, PathFacts, PathState, Prio, Protocol, Sectors, SysState, Text,
+    Tpgs, Wwid, WwidOrigin,
+};
+
+/// File descriptors of a path, held by the shell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Fds {
+    #[default]
+    Closed,
+    Open,
+}
+
+/// The one job of a path that may be under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Job {
+    #[default]
+    None,
+    Open,
+    /// A command, read or state of the running probe.
+    Probe,
+    Write,
+    /// The map's partition table is read through this path: the map waits for it, the path does nothing else.
+    Partitions,
+}
+
+/// What an administrator decided about a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Admin {
+    #[default]
+    Nothing,
+    /// Kept out until reinstated.
+    Failed,
+    /// Taken although the claim policy would not.
+    Asked,
+    TakenOut,
+}
+
+/// Who holds the disk, in short.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Held {
+    #[default]
+    Nobody,
+    /// A multipath map of ours.
+    Ours(DevNo),
+    /// Another dm device, md, a mount, swap.
+    Others,
+}
+
+/// One path.
+pub struct PathSlot {
+    pub(super) head: Head,
+    pub(super) name: DevName,
+    pub(super) devno: DevNo,
+    pub(super) diskseq: u64,
+    pub(super) bus: Bus,
+    pub(super) protocol: Protocol,
+    pub(super) hctl: Option<Hctl>,
+    pub(super) serial: Text<64>,
+    pub(super) wwid: Wwid,
+    pub(super) wwid_origin: WwidOrigin,
+    pub(super) size: Sectors,
+    pub(super) block_size: u32,
+    pub(super) read_only: bool,
+    pub(super) removable: bool,
+    pub(super) hidden: bool,
+    pub(super) usb: bool,
+    pub(super) tpgs: Tpgs,
+    pub(super) target_port_group: Option<u16>,
+    pub(super) relative_port: Option<u16>,
+    pub(super) access: Option<AccessState>,
+    pub(super) preferred: bool,
+    pub(super) sys: SysState,
+    pub(super) handler: Text<16>,
+    pub(super) timeout_secs: u32,
+    pub(super) held: Held,
+
+    pub(super) port: u32,
+    pub(super) profile: u32,
+    /// The settings' serial number they were derived under; 0 is never.
+    pub(super) settings_of: u32,
+    pub(super) found_at: Instant,
+    /// The map it is wanted in.
+    pub(super) map: u32,
+    /// The map whose live table holds it.
+    pub(super) live_in: u32,
+    /// sysfs has it no more; the slot stays until no live table and no job needs it.
+    pub(super) gone: bool,
+    /// Last scan that saw it.
+    pub(super) seen: u32,
+
+    pub(super) verdict: Verdict,
+    pub(super) reason: Reason,
+    pub(super) admin: Admin,
+    /// Smart mode waits for a second path until then.
+    pub(super) smart_until: Option<Instant>,
+
+    pub(super) fds: Fds,
+    pub(super) job: Job,
+    pub(super) ticket: Ticket,
+    pub(super) deadline: Instant,
+    /// A job that was given up; its answer, should it come, says that the device answers again.
+    pub(super) overdue: Option<Ticket>,
+    pub(super) retry_at: Option<Instant>,
+    pub(super) failures_to_open: u8,
+
+    /// The running probe, while there is one.
+    pub(super) probe: u32,
+    pub(super) memory: PathMemory,
+    pub(super) state: PathState,
+    pub(super) cause: Cause,
+    pub(super) prio: Prio,
+    pub(super) marginal: bool,
+    pub(super) marginal_by_admin: bool,
+    pub(super) next_check: Instant,
+    pub(super) interval_secs: u16,
+    /// Checked at least once since it became ours.
+    pub(super) judged: bool,
+    /// The kernel's state was seen to change after the last check: what that check said is stale.
+    pub(super) stale: bool,
+    pub(super) last_good: Option<Instant>,
+
+    /// The kernel's state as last seen in its map's status.
+    pub(super) dm: DmPathState,
+    pub(super) fail_count: u32,
+    /// Times the checker found it bad after good.
+    pub(super) failures: u32,
+    pub(super) prio_kind: PrioKind,
+    /// sysfs is to be read again.
+    pub(super) look: bool,
+    /// The kernel's own partitions were taken away.
+    pub(super) parts_dropped: bool,
+    pub(super) size_told: bool,
+    /// Attributes still to be written, as bits of `tuning`.
+    pub(super) untuned: u8,
+    /// Counted among those without a first verdict.
+    pub(super) open: bool,
+}
+
+impl Default for PathSlot {
+    fn default() -> PathSlot {
+        PathSlot {
+            head: Head::default(),
+            name: DevName::new(),
+            devno: DevNo::default(),
+            diskseq: 0,
+            bus: Bus::Other,
+            protocol: Protocol::Undefined,
+            hctl: None,
+            serial: Text::new(),
+            wwid: Wwid::new(),
+            wwid_origin: WwidOrigin::Nowhere,
+            size: Sectors(0),
+            block_size: 0,
+            read_only: false,
+            removable: false,
+            hidden: false,
+            usb: false,
+            tpgs: Tpgs::Unknown,
+            target_port_group: None,
+            relative_port: None,
+            access: None,
+            preferred: false,
+            sys: SysState::Unknown,
+            handler: Text::new(),
+            timeout_secs: 0,
+            held: Held::Nobody,
+            port: NONE,
+            profile: NONE,
+            settings_of: 0,
+            found_at: Instant::ZERO,
+            map: NONE,
+            live_in: NONE,
+            gone: false,
+            seen: 0,
+            verdict: Verdict::Accepted,
+            reason: Reason::Unknown,
+            admin: Admin::Nothing,
+            smart_until: None,
+            fds: Fds::Closed,
+            job: Job::None,
+            ticket: Ticket(0),
+            deadline: Instant::ZERO,
+            overdue: None,
+            retry_at: None,
+            failures_to_open: 0,
+            probe: NONE,
+            memory: PathMemory::default(),
+            prio_kind: PrioKind::Const,
+            look: false,
+            parts_dropped: false,
+            size_told: false,
+            state: PathState::Unchecked,
+            cause: Cause::Unknown,
+            prio: Prio::UNDEFINED,
+            marginal: false,
+            marginal_by_admin: false,
+            next_check: Instant::ZERO,
+            interval_secs: 0,
+            judged: false,
+            stale: false,
+            last_good: None,
+            dm: DmPathState::Undefined,
+            fail_count: 0,
+            failures: 0,
+            untuned: 0,
+            open: false,
+        }
+    }
+}
+
+impl Slot for PathSlot {
+    fn head(&self) -> Head {
+        self.head
+    }
+    fn head_mut(&mut self) -> &mut Head {
+        &mut self.head
+    }
+}
+
+impl PathSlot {
+    /// Takes over what sysfs said; not the WWID, whose change is an event of its own.
+    pub(super) fn absorb(&mut self, f: &PathFacts) {
+        self.name = f.name.clone();
+        self.devno = f.devno;
+        self.diskseq = f.diskseq;
+        self.bus = f.bus;
+        self.protocol = f.protocol;
+        self.hctl = f.hctl;
+        self.serial = f.serial.clone();
+        self.size = f.size;
+        self.block_size = f.block_size;
+        self.read_only = f.read_only;
+        self.removable = f.removable;
+        self.hidden = f.hidden;
+        self.usb = f.usb;
+        self.tpgs = f.tpgs;
+        self.target_port_group = f.target_port_group;
+        self.relative_port = f.relative_port;
+        self.access = f.access;
+        self.preferred = f.preferred;
+        self.sys = f.sys_state;
+        self.handler = f.handler.clone();
+        self.timeout_secs = f.timeout_secs;
+        self.held = match &f.holder {
+            Holder::Nobody => Held::Nobody,
+            Holder::Map { devno, uuid } if uuid.starts_with(crate::model::UUID_PREFIX) => Held::Ours(*devno),
+            Holder::Map { .. } | Holder::Device(_) | Holder::Mounted(_) => Held::Others,
+        };
+    }
+
+    /// May the kernel be told to use it?
+    pub(super) fn usable(&self) -> bool {
+        self.state.usable() && !self.gone && !self.stale && self.admin != Admin::Failed
+    }
+}
+
+/// One I_T nexus: this host's port and the target's. Paths that share it fail together.
+#[derive(Default)]
+pub struct PortSlot {
+    pub(super) head: Head,
+    pub(super) nexus: Option<super::claim::Nexus>,
+    pub(super) host_node: Text<64>,
+    pub(super) host_port: Text<64>,
+    pub(super) target_node: Text<224>,
+    pub(super) target_port: Text<64>,
+    pub(super) adapter: Text<32>,
+    pub(super) paths: List,
+    /// Jobs under way.
+    pub(super) busy: u16,
+    /// Paths waiting for a share of the pool.
+    pub(super) waiting: List,
+    /// Paths that failed for a reason of the transport since the last one that answered.
+    pub(super) fails: u16,
+    pub(super) down: bool,
+}
+
+impl Slot for PortSlot {
+    fn head(&self) -> Head {
+        self.head
+    }
+    fn head_mut(&mut self) -> &mut Head {
+        &mut self.head
+    }
+}
+
+/// What all paths of one array model share.
+#[derive(Default)]
+pub struct ProfileSlot {
+    pub(super) head: Head,
+    pub(super) vendor: Text<40>,
+    pub(super) product: Text<40>,
+    pub(super) revision: Text<16>,
+    /// Default settings unless `ours`.
+    pub(super) settings: PathSettings,
+    pub(super) ours: bool,
+    pub(super) users: u32,
+    pub(super) hash: u32,
+}
+
+impl Slot for ProfileSlot {
+    fn head(&self) -> Head {
+        self.head
+    }
+    fn head_mut(&mut self) -> &mut Head {
+        &mut self.head
+    }
+}

@@ -1,0 +1,273 @@
+//! What a map should be: its members, size, groups and words as a table, and how that differs from what the kernel has.
+//!
+//! Pure looking: changes nothing but flags that say "told already". A path joins a live table only after it has answered and only with
+//! the map's size; a path already in it stays as long as it exists, whatever its state, for the kernel keeps it open anyway.
+
+use super::group::{self, Grouping};
+use super::map::Known;
+use super::path::{Fds, Held, PathSlot};
+use super::selector::{self, Handler, Kernel, Missing, Selector};
+use super::storage::NONE;
+use super::{Context, Difference, Engine};
+use crate::conf::settings::{AutoResize, MarginalPathgroups, Policy, PrioKind};
+use crate::model::{DmPathState, MAP_PATHS, PathState, Sectors, SysState, Text};
+use crate::wire::table::{Table, TableGroup, TablePath};
+use heapless::Vec;
+
+/// A wanted table with what it was made of.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub(super) table: Table,
+    pub(super) size: Sectors,
+    pub(super) read_only: bool,
+    /// The slot of each `table.paths`.
+    pub(super) paths: Vec<u32, MAP_PATHS, u8>,
+    /// 1-based.
+    pub(super) best: u8,
+    pub(super) attached: Text<16>,
+    pub(super) selector_replaced: bool,
+    pub(super) handler_missing: bool,
+    /// Members that were left out for their size, or because a table holds no more.
+    pub(super) odd: bool,
+}
+
+impl Engine<'_> {
+    /// The size the map should have: the live one, unless its paths agree on another and that may be followed.
+    pub(super) fn want_size(&self, cx: &Context<'_>, m: u32) -> Sectors {
+        let map = &self.maps[m];
+        let mut sizes: Vec<(Sectors, u16), 8> = Vec::new();
+        let mut at = map.paths.head;
+        while at != NONE {
+            let p = &self.paths[at];
+            if p.size.0 != 0 && !p.gone {
+                // One that answers outweighs all that do not: theirs is what they had when they last did.
+                let weight = if p.usable() { 256 } else { 1 };
+                match sizes.iter_mut().find(|(s, _)| *s == p.size) {
+                    Some((_, n)) => *n = n.saturating_add(weight),
+                    // Nine different sizes of one WWID: the first eight stand for them all.
+                    None => drop(sizes.push((p.size, weight))),
+                }
+            }
+            at = self.path_by_map.next(at);
+        }
+        let live = map.have.known == Known::Live && map.have.active;
+        if !live {
+            let mut best = (Sectors(0), 0);
+            for &(size, n) in &sizes {
+                if n > best.1 {
+                    best = (size, n);
+                }
+            }
+            return best.0;
+        }
+        match sizes.as_slice() {
+            [(size, _)] if *size != map.have.size => {
+                let allowed = match cx.settings.globals().auto_resize {
+                    AutoResize::Never => false,
+                    AutoResize::GrowOnly => *size > map.have.size,
+                    AutoResize::GrowShrink => true,
+                };
+                if allowed || map.resize_allowed { *size } else { map.have.size }
+            }
+            _ => map.have.size,
+        }
+    }
+
+    /// May path `i` stand in map `m`'s next table of `size`?
+    fn eligible(&self, m: u32, i: u32, size: Sectors) -> bool {
+        let p = &self.paths[i];
+        if p.gone || p.map != m {
+            return false;
+        }
+        if p.live_in == m {
+            return p.size >= size || p.size.0 == 0;
+        }
+        // The kernel fails a whole load with a device that does not open; ours is open, so it does.
+        let ready = p.live_in == NONE && p.fds == Fds::Open && p.judged && p.held == Held::Nobody;
+        let there = !matches!(p.sys, SysState::Offline | SysState::TransportOffline | SysState::Deleted);
+        // A disk that took a number which the live table still holds for its predecessor waits until that one is out.
+        let taken = self.maps[m].have.members.iter().any(|x| x.devno == p.devno && x.path != i);
+        ready && there && p.size == size && !taken
+    }
+
+    /// Is path `i` kept out for its size?
+    pub(super) fn odd_size(&self, m: u32, i: u32, size: Sectors) -> bool {
+        let p = &self.paths[i];
+        p.size.0 != 0 && if p.live_in == m { p.size < size } else { p.size != size }
+    }
+
+    /// The map's wanted table; `None` when it has no path to be made of, or the kernel lacks what it takes.
+    pub(super) fn plan(&self, cx: &Context<'_>, m: u32) -> Option<Plan> {
+        let map = &self.maps[m];
+        let mut plan = Plan { size: self.want_size(cx, m), read_only: map.force_read_only, ..Plan::default() };
+        if plan.size.0 == 0 {
+            return None;
+        }
+        let mut slots: Vec<u32, MAP_PATHS, u8> = Vec::new();
+        // Those in the live table first, in its order: the order of equals does not change with every reload.
+        for member in &map.have.members {
+            if member.path != NONE && self.eligible(m, member.path, plan.size) {
+                let _ = slots.push(member.path);
+            }
+        }
+        let mut at = map.paths.head;
+        while at != NONE {
+            if self.paths[at].live_in != m {
+                plan.odd |= self.odd_size(m, at, plan.size) || (self.eligible(m, at, plan.size) && slots.push(at).is_err());
+            }
+            at = self.path_by_map.next(at);
+        }
+        // Newcomers by their address: the order in which they were heard of is chance.
+        let kept = slots.iter().filter(|&&i| self.paths[i].live_in == m).count();
+        if let Some(newcomers) = slots.get_mut(kept..) {
+            newcomers.sort_unstable_by_key(|&i| (self.paths[i].hctl, self.paths[i].devno));
+        }
+        if slots.is_empty() {
+            return None;
+        }
+        let grouping = self.grouping(cx, m, &slots);
+        plan.best = grouping.best;
+        self.fill(m, &slots, &grouping, &mut plan).ok()?;
+        plan.table.features.queue_if_no_path = self.want_queueing(cx, m).unwrap_or(map.have.features.queue_if_no_path);
+        Some(plan)
+    }
+
+    /// Members as grouping sees them.
+    pub(super) fn group_member(&self, i: u32) -> group::Member<'_> {
+        let p = &self.paths[i];
+        group::Member {
+            prio: p.prio,
+            state: if p.usable() { p.state } else { PathState::Down },
+            marginal: p.marginal || p.marginal_by_admin,
+            serial: &p.serial,
+            node: self.ports.get(p.port).map_or("", |port| &port.target_node),
+            tpg: p.target_port_group,
+        }
+    }
+
+    /// The grouping policy in force for these paths.
+    pub(super) fn policy_of(&self, m: u32, slots: &[u32]) -> Policy {
+        let s = &self.maps[m].settings;
+        let prios = slots.iter().map(|&i| self.prio_kind(i));
+        group::policy(s.policy, self.options.policy, s.detect_policy, s.detect_policy_use_tpg, prios).0
+    }
+
+    pub(super) fn prio_kind(&self, i: u32) -> PrioKind {
+        self.paths[i].prio_kind
+    }
+
+    fn grouping(&self, cx: &Context<'_>, m: u32, slots: &[u32]) -> Grouping {
+        let mut members: Vec<group::Member<'_>, MAP_PATHS, u8> = Vec::new();
+        for &i in slots {
+            let _ = members.push(self.group_member(i));
+        }
+        let rules = group::Rules {
+            policy: self.policy_of(m, slots),
+            split_marginal: cx.settings.globals().marginal_pathgroups != MarginalPathgroups::Off,
+            lead: None,
+        };
+        // As many as slots, which is what grouping takes at most.
+        group::group(&members, rules).unwrap_or_default()
+    }
+
+    fn fill(&self, m: u32, slots: &[u32], grouping: &Grouping, plan: &mut Plan) -> Result<(), Missing> {
+        let map = &self.maps[m];
+        let mut members: Vec<selector::Member<'_>, MAP_PATHS, u8> = Vec::new();
+        for &i in slots {
+            let p = &self.paths[i];
+            plan.read_only |= p.read_only;
+            if plan.attached.is_empty() && !p.handler.is_empty() {
+                plan.attached = p.handler.clone();
+            }
+            let _ = members.push(selector::Member { bus: p.bus, tpgs: p.tpgs, attached: &p.handler });
+        }
+        let widest = grouping.groups.iter().map(|g| usize::from(g.len)).max().unwrap_or(0);
+        let kernel = if map.plain > 0 { plainest(self.options.kernel) } else { self.options.kernel };
+        let choice = selector::choose(&map.settings, &kernel, &members, widest)?;
+        plan.selector_replaced = choice.selector_replaced;
+        plan.handler_missing = choice.handler_missing.is_some();
+        plan.table.features = choice.features;
+        plan.table.handler = choice.handler;
+        plan.table.first_group = grouping.best;
+        let affine = choice.selector.starts_with(selector::Selector::IoAffinity.word());
+        for (g, _) in grouping.groups.iter().enumerate() {
+            let _ = plan.table.groups.push(TableGroup { selector: choice.selector.clone() });
+            let inside = grouping.members(g);
+            for (k, &position) in inside.iter().enumerate() {
+                let Some(&i) = slots.get(usize::from(position)) else { continue };
+                let p = &self.paths[i];
+                let mut path = TablePath { devno: p.devno, group: g as u8, ..TablePath::default() };
+                if affine {
+                    path.processors = selector::processors(&kernel, k, inside.len());
+                } else {
+                    path.repeat = Some(selector::repeat_count(&map.settings, p.prio));
+                }
+                let _ = plan.table.paths.push(path);
+                let _ = plan.paths.push(i);
+            }
+        }
+        Ok(())
+    }
+
+    /// How the live table differs from the plan. What only priorities or path states changed is a difference when `regroup` is set;
+    /// otherwise failback decides about it.
+    pub(super) fn difference(&self, m: u32, plan: &Plan) -> Difference {
+        let map = &self.maps[m];
+        let have = &map.have;
+        let table = have.table();
+        let mut d = selector::differs(&plan.table, &table, &plan.attached, &self.options.kernel);
+        d.selector |= have.mixed;
+        d.size = plan.size != have.size;
+        d.read_only = plan.read_only && !have.read_only;
+        d.forced = map.force_reload;
+        // The first group of a table is run-time state; switch_group moves it without a reload.
+        d.best_group = false;
+        if d.groups && !d.members && !d.selector {
+            let ratings = |g: u8| {
+                let inside = have.members.iter().filter(move |x| x.group == g && x.path != NONE);
+                group::rate(inside.map(|x| self.group_member(x.path)))
+            };
+            let in_order = group::in_order((0..have.groups.len() as u8).map(ratings));
+            let only_order = selector::only_order_differs(&plan.table, &table);
+            d.groups = map.regroup && !(only_order && in_order);
+        }
+        d
+    }
+
+    /// Has the live table's group (1-based) a path that may be used?
+    pub(super) fn group_usable(&self, m: u32, group: u8) -> bool {
+        self.maps[m].have.members.iter().any(|x| x.group.saturating_add(1) == group && self.paths.get(x.path).is_some_and(PathSlot::usable))
+    }
+
+    /// Counts the members the kernel may use, and whether the map's I/O has to wait for one.
+    pub(super) fn count_usable(&self, m: u32) -> u8 {
+        let mut n = 0u8;
+        let map = &self.maps[m];
+        let mut at = map.paths.head;
+        while at != NONE {
+            n = n.saturating_add(u8::from(self.paths[at].usable()));
+            at = self.path_by_map.next(at);
+        }
+        for x in &map.have.members {
+            // A path nobody has judged yet is as good as the kernel says.
+            let unknown = match self.paths.get(x.path) {
+                None => true,
+                Some(p) => p.map == m && !p.gone && !p.judged && p.state == PathState::Unchecked,
+            };
+            n = n.saturating_add(u8::from(unknown && x.dm == DmPathState::Active));
+        }
+        n
+    }
+}
+
+/// A kernel of which nothing but the oldest is trusted: what is tried after it refused a table without saying why.
+fn plainest(kernel: Kernel) -> Kernel {
+    let mut plain = kernel;
+    for selector in [Selector::HistoricalServiceTime, Selector::IoAffinity] {
+        plain = plain.with_selector(selector, false);
+    }
+    for handler in Handler::ALL {
+        plain = plain.with_handler(handler, false);
+    }
+    plain
+}

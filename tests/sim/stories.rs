@@ -1,0 +1,76 @@
+//! Stories: what must happen, told as short as the standard tells it.
+
+use crate::config::Config;
+use crate::world::{Health, Memory, SMALL, World};
+use corepath::engine::{Options, What};
+use corepath::model::DevNo;
+use std::time::Duration;
+
+const W: &str = "36001405aaaaaaaaaaaaaaaaaaaaaaaaa";
+const UUID: &str = "mpath-36001405aaaaaaaaaaaaaaaaaaaaaaaaa";
+
+fn story(config: Config, options: Options, tell: impl FnOnce(&mut World<'_>)) {
+    let mut memory = [Memory::new(SMALL), Memory::new(SMALL)];
+    let spare = memory.iter_mut().map(Memory::storage).collect();
+    let mut w = World::new(spare, config, options, 1);
+    w.keep_log = true;
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tell(&mut w)));
+    if let Err(e) = result {
+        for line in &w.log {
+            println!("{line}");
+        }
+        std::panic::resume_unwind(e);
+    }
+}
+
+fn daemon() -> Options {
+    Options { resident: true, ..Options::default() }
+}
+
+const SECS: fn(u64) -> Duration = Duration::from_secs;
+
+#[test]
+fn two_paths_become_one_map() {
+    story(Config::default(), Options::default(), |w| {
+        let lun = w.add_lun(W, 2048);
+        w.add_path(lun, 1, 0);
+        w.add_path(lun, 2, 0);
+        w.settle(SECS(10)).unwrap();
+        let d = w.dm.by_uuid(UUID).unwrap();
+        assert_eq!((d.name.as_str(), d.members()), (W, vec![DevNo::new(8, 0), DevNo::new(8, 16)]));
+        assert!(d.queues() && d.inactive.is_none() && !d.suspended);
+        assert_eq!(w.nodes.get(W), Some(&d.devno()));
+        assert!(w.saw(|n| *n == What::MapCreated));
+    });
+}
+
+#[test]
+fn a_second_run_changes_nothing() {
+    story(Config::default(), Options::default(), |w| {
+        let lun = w.add_lun(W, 2048);
+        w.add_path(lun, 1, 0);
+        w.add_path(lun, 2, 0);
+        w.settle(SECS(10)).unwrap();
+        let writes = w.dm.writes;
+        assert!(writes > 0 && w.restart());
+        w.settle(SECS(10)).unwrap();
+        assert_eq!(w.dm.writes, writes);
+    });
+}
+
+#[test]
+fn failover_and_back() {
+    story(Config::default(), daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let (a, _b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        assert_eq!(w.io(UUID), Some(true));
+        w.set_health(a, Health::Failing);
+        assert_eq!(w.io(UUID), Some(true), "the other path carries it");
+        w.run_for(SECS(30)).unwrap();
+        assert!(!w.dm.by_uuid(UUID).unwrap().path(DevNo::new(8, 0)).unwrap().active);
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(2)).unwrap();
+        assert!(w.dm.by_uuid(UUID).unwrap().path(DevNo::new(8, 0)).unwrap().active, "reinstated within two seconds");
+    });
+}
