@@ -51,41 +51,50 @@ fn is_match(pattern: &str, text: &str) -> bool {
     ere::is_match(pattern, text.as_bytes()) != inverted
 }
 
-fn judge<'a>(mut exceptions: impl Iterator<Item = Listed<'a>>, mut blacklist: impl Iterator<Item = Listed<'a>>, text: &str) -> Opinion {
-    if let Some((_, origin)) = exceptions.find(|(pattern, _)| is_match(pattern, text)) {
-        return Opinion::Excepted(origin);
+type List<'l, 'a> = &'l mut dyn Iterator<Item = Listed<'a>>;
+
+fn judge(exceptions: List<'_, '_>, blacklist: List<'_, '_>, text: &str) -> Opinion {
+    for (pattern, origin) in exceptions {
+        if is_match(pattern, text) {
+            return Opinion::Excepted(origin);
+        }
     }
-    match blacklist.find(|(pattern, _)| is_match(pattern, text)) {
-        Some((_, origin)) => Opinion::Rejected(origin),
-        None => Opinion::None,
+    for (pattern, origin) in blacklist {
+        if is_match(pattern, text) {
+            return Opinion::Rejected(origin);
+        }
     }
+    Opinion::None
 }
 
 /// The property names of a udev database entry: its lines `E:NAME=VALUE`.
-pub fn properties(udev: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
+pub fn properties(udev: &[u8]) -> impl Iterator<Item = &[u8]> {
     udev.split(|&b| b == b'\n').filter_map(|line| line.strip_prefix(b"E:")?.split(|&b| b == b'=').next())
 }
 
-/// Number of the first name that a pattern of the list matches, and the pattern's place. Each pattern is compiled once.
-fn first_hit<'a, 'u>(list: impl Iterator<Item = Listed<'a>>, names: impl Iterator<Item = &'u [u8]> + Clone) -> Option<(usize, Origin)> {
-    list.filter_map(|(pattern, origin)| {
+/// Number of the first property that a pattern of the list matches, and the pattern's place. Each pattern is compiled once.
+fn first_hit(list: List<'_, '_>, udev: &[u8]) -> Option<(usize, Origin)> {
+    let mut first: Option<(usize, Origin)> = None;
+    for (pattern, origin) in list {
         let (inverted, pattern) = inverting(pattern);
         let hit = match ere::Literal::parse(pattern) {
-            Some(literal) => names.clone().position(|name| literal.is_match(name) != inverted),
-            None => ere::with_program(pattern, |program| names.clone().position(|name| program.is_match(name) != inverted)).ok()?,
+            Some(literal) => properties(udev).position(|name| literal.is_match(name) != inverted),
+            None => {
+                ere::with_program(pattern, |program| properties(udev).position(|name| program.is_match(name) != inverted)).unwrap_or(None)
+            }
         };
-        Some((hit?, origin))
-    })
-    .min_by_key(|(hit, _)| *hit)
+        if let Some(hit) = hit
+            && first.is_none_or(|(least, _)| hit < least)
+        {
+            first = Some((hit, origin));
+        }
+    }
+    first
 }
 
 /// For each property in turn the exceptions are asked first, then the blacklist; the first hit decides.
-fn judge_properties<'a, 'u>(
-    exceptions: impl Iterator<Item = Listed<'a>>,
-    blacklist: impl Iterator<Item = Listed<'a>>,
-    names: impl Iterator<Item = &'u [u8]> + Clone,
-) -> Opinion {
-    match (first_hit(exceptions, names.clone()), first_hit(blacklist, names)) {
+fn judge_properties(exceptions: List<'_, '_>, blacklist: List<'_, '_>, udev: &[u8]) -> Opinion {
+    match (first_hit(exceptions, udev), first_hit(blacklist, udev)) {
         (Some((excepted, origin)), rejected) if rejected.is_none_or(|(rejected, _)| excepted <= rejected) => Opinion::Excepted(origin),
         (_, Some((_, origin))) => Opinion::Rejected(origin),
         _ => Opinion::None,
@@ -94,7 +103,7 @@ fn judge_properties<'a, 'u>(
 
 impl<'a> Settings<'a> {
     /// The patterns of one list, in the order of the files.
-    pub(super) fn listed(&self, place: Place, key: Key) -> impl Iterator<Item = Listed<'a>> + Clone {
+    pub(super) fn listed(&self, place: Place, key: Key) -> impl Iterator<Item = Listed<'a>> + use<'a> {
         let (sections, entries) = (self.sections, self.entries);
         sections.iter().filter(move |section| section.place == place).flat_map(move |section| {
             let entries = run(entries, section).iter().filter(move |entry| entry.key == key);
@@ -140,10 +149,14 @@ impl<'a> Settings<'a> {
 
 pub(super) fn filter(settings: &Settings<'_>, facts: &PathFacts, udev: Option<&[u8]>) -> Verdict {
     let mut verdict = Verdict::Accepted;
-    let pair = |key| (settings.listed(Place::Exceptions, key), settings.listed(Place::Blacklist, key));
+    // A pair of lists, with the built-in entry at the end of one of them.
+    let pair = |key, excepted: Option<&'static str>, rejected: Option<&'static str>| {
+        let own = |text: Option<&'static str>| text.map(|text| (text, Origin::Default));
+        (settings.listed(Place::Exceptions, key).chain(own(excepted)), settings.listed(Place::Blacklist, key).chain(own(rejected)))
+    };
     if let Some(udev) = udev {
-        let (exceptions, blacklist) = pair(Key::Property);
-        let opinion = judge_properties(exceptions.chain([(PROPERTY, Origin::Default)]), blacklist, properties(udev));
+        let (mut exceptions, mut blacklist) = pair(Key::Property, Some(PROPERTY), None);
+        let opinion = judge_properties(&mut exceptions, &mut blacklist, udev);
         if matches!(opinion, Opinion::None) {
             let attribute = settings.path(facts).uid_attribute;
             if !attribute.is_empty() && properties(udev).any(|name| name == attribute.as_bytes()) {
@@ -154,17 +167,26 @@ pub(super) fn filter(settings: &Settings<'_>, facts: &PathFacts, udev: Option<&[
             return verdict;
         }
     }
-    let (exceptions, blacklist) = pair(Key::Devnode);
-    let opinion = judge(exceptions, blacklist.chain([(settings.default_devnode(), Origin::Default)]), &facts.name);
-    if opinion.apply(Stage::Devnode, &mut verdict) || settings.judge_device(facts).apply(Stage::Device, &mut verdict) {
-        return verdict;
+    for (stage, key, text) in [
+        (Stage::Devnode, Key::Devnode, facts.name.as_str()),
+        (Stage::Device, Key::Device, ""),
+        (Stage::Protocol, Key::BlacklistProtocol, facts.protocol.word()),
+        (Stage::Wwid, Key::Wwid, facts.wwid.as_str()),
+    ] {
+        let opinion = match stage {
+            Stage::Device => settings.judge_device(facts),
+            // A disk whose WWID is not known yet is not judged by it.
+            Stage::Wwid if text.is_empty() => Opinion::None,
+            _ => {
+                let own = (stage == Stage::Devnode).then(|| settings.default_devnode());
+                let (mut exceptions, mut blacklist) = pair(key, None, own);
+                judge(&mut exceptions, &mut blacklist, text)
+            }
+        };
+        if opinion.apply(stage, &mut verdict) {
+            break;
+        }
     }
-    let (exceptions, blacklist) = pair(Key::BlacklistProtocol);
-    if judge(exceptions, blacklist, facts.protocol.word()).apply(Stage::Protocol, &mut verdict) || facts.wwid.is_empty() {
-        return verdict;
-    }
-    let (exceptions, blacklist) = pair(Key::Wwid);
-    judge(exceptions, blacklist, &facts.wwid).apply(Stage::Wwid, &mut verdict);
     verdict
 }
 
@@ -181,7 +203,7 @@ mod tests {
     fn strings(list: &Json) -> Vec<String> {
         list.as_array().map(|l| l.iter().map(|v| v.as_str().unwrap().into()).collect()).unwrap_or_default()
     }
-    fn listed(list: &[String]) -> impl Iterator<Item = Listed<'_>> + Clone {
+    fn listed(list: &[String]) -> impl Iterator<Item = Listed<'_>> {
         list.iter().map(|s| (s.as_str(), Origin::Default))
     }
     fn word(opinion: &Opinion) -> &'static str {
@@ -240,12 +262,12 @@ mod tests {
             let result = expected["result"].as_str().unwrap();
             match vector["kind"].as_str().unwrap() {
                 "devnode" | "wwid" | "protocol" => {
-                    let opinion = judge(listed(&exceptions), listed(&blacklist), input["value"].as_str().unwrap());
+                    let opinion = judge(&mut listed(&exceptions), &mut listed(&blacklist), input["value"].as_str().unwrap());
                     assert_eq!(word(&opinion), result, "{vector}");
                 }
                 "property" => {
                     let udev = database(&input["udev_properties"]);
-                    let opinion = judge_properties(listed(&exceptions), listed(&blacklist), properties(udev.as_bytes()));
+                    let opinion = judge_properties(&mut listed(&exceptions), &mut listed(&blacklist), udev.as_bytes());
                     // The whole filter has the built-in exception, which the vectors' list pairs leave out.
                     let excepted = properties(udev.as_bytes()).any(|name| ere::is_match(PROPERTY.as_bytes(), name));
                     if !matches!(opinion, Opinion::None) || excepted {

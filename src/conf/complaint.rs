@@ -136,7 +136,7 @@ pub fn emit(out: &mut dyn Write, file: &str, complaint: &Complaint<'_>) -> Print
             out.write_str(complaint.place.word())?;
             if let Some(key) = key {
                 out.write_str(" but of ")?;
-                places(out, key.row().name)?;
+                places(out, key.row().name())?;
             }
         }
         What::UnknownBlock => {
@@ -233,9 +233,9 @@ pub fn describe(out: &mut dyn Write, key: Key) -> Printed {
                 if least < 0 {
                     out.write_char('-')?;
                 }
-                decimal(out, least.unsigned_abs())?;
+                decimal(out, u64::from(least.unsigned_abs()))?;
                 out.write_str(" to ")?;
-                decimal(out, most.unsigned_abs())?;
+                decimal(out, u64::from(most))?;
             }
             Ok(())
         }
@@ -252,14 +252,14 @@ pub fn describe(out: &mut dyn Write, key: Key) -> Printed {
         Kind::Pattern => out.write_str("a POSIX extended regular expression"),
         Kind::Inverting => out.write_str("a POSIX extended regular expression, inverted by a leading !"),
         Kind::ReservationKey => out.write_str("1 to 16 hexadecimal digits with an optional :aptpl, or file"),
-        Kind::Same(key) => out.write_str(key.row().name),
+        Kind::Same(key) => out.write_str(key.row().name()),
         Kind::Ignored => out.write_str("anything: it has no effect"),
     }
 }
 
 /// The sections that know a keyword.
 pub fn places(out: &mut dyn Write, name: &str) -> Printed {
-    let known = KEYWORDS.iter().filter(|row| row.name == name).fold(0, |bits, row| bits | row.places);
+    let known = KEYWORDS.iter().filter(|row| row.name() == name).fold(0, |bits, row| bits | row.places);
     list(out, known)
 }
 

@@ -181,8 +181,8 @@ impl<'a> Settings<'a> {
     fn take_defaults(&self, pick: &mut Pick<'a>, own: bool) {
         self.take_block(pick, Place::Defaults);
         if own {
-            let rows = keyword::KEYWORDS.iter().filter(|row| !row.default.is_empty());
-            let values = rows.filter_map(|row| value::parse(row.key, row.default).ok().map(|(value, _)| (row.key, value)));
+            let rows = keyword::KEYWORDS.iter().filter(|row| !row.default().is_empty());
+            let values = rows.filter_map(|row| value::parse(row.key, row.default()).ok().map(|(value, _)| (row.key, value)));
             pick.take(values.map(|(key, value)| Given { key, value, origin: Origin::Default }), &mut 0);
         }
     }

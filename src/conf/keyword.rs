@@ -116,7 +116,7 @@ pub const MANUAL: u32 = 0x8000_0005;
 /// dev_loss_tmo: the kernel's own notation.
 pub const INFINITY: u32 = u32::MAX;
 /// The largest number but for dev_loss_tmo.
-pub const LARGEST: i64 = 0x7fff_ffff;
+pub const LARGEST: u32 = 0x7fff_ffff;
 /// In a word's code: an old spelling, accepted with a complaint.
 pub const OLD: u32 = 1 << 29;
 
@@ -129,7 +129,7 @@ pub enum Kind {
     /// Opens a block.
     Block,
     /// One of the words, or a number of the range.
-    Choice { words: &'static [Word], numbers: Option<(i64, i64)>, style: Style },
+    Choice { words: &'static [Word], numbers: Option<(i32, u32)>, style: Style },
     /// Octal digits up to the bound.
     Octal(u32),
     /// `root` or a number: a user or group id.
@@ -164,15 +164,28 @@ pub enum Style {
     Bare,
 }
 
-/// A row of the table.
+/// A row of the table. The three texts are one with NULs between them: a reference in constant data costs a relocation each.
 pub struct Keyword {
     pub key: Key,
-    pub name: &'static str,
     pub places: u16,
     pub kind: Kind,
+    texts: &'static str,
+}
+
+impl Keyword {
+    fn text(&self, number: usize) -> &'static str {
+        self.texts.split('\0').nth(number).unwrap_or("")
+    }
+    pub fn name(&self) -> &'static str {
+        self.text(0)
+    }
     /// As it would be written in the defaults section; empty for none.
-    pub default: &'static str,
-    pub doc: &'static str,
+    pub fn default(&self) -> &'static str {
+        self.text(1)
+    }
+    pub fn doc(&self) -> &'static str {
+        self.text(2)
+    }
 }
 
 macro_rules! keywords {
@@ -183,7 +196,7 @@ macro_rules! keywords {
         pub enum Key { $($key),* }
         /// All keywords, in the order they are printed.
         pub static KEYWORDS: [Keyword; Key::COUNT] = [
-            $(Keyword { key: Key::$key, name: $name, places: $places, kind: $kind, default: $default, doc: $doc }),*
+            $(Keyword { key: Key::$key, places: $places, kind: $kind, texts: concat!($name, "\0", $default, "\0", $doc) }),*
         ];
         impl Key {
             pub const COUNT: usize = [$(Key::$key),*].len();
@@ -197,7 +210,7 @@ const OFF_SECONDS: Kind = Kind::Choice { words: &[("off", OFF), ("0", 0)], numbe
 const fn words(words: &'static [Word]) -> Kind {
     Kind::Choice { words, numbers: None, style: Style::Plain }
 }
-const fn number(least: i64, most: i64) -> Kind {
+const fn number(least: i32, most: u32) -> Kind {
     Kind::Choice { words: &[], numbers: Some((least, most)), style: Style::Plain }
 }
 const OPTIONAL_NUMBER: Kind = Kind::Choice { words: &[], numbers: Some((0, LARGEST)), style: Style::ZeroUnset };
@@ -223,7 +236,7 @@ pub const PRIOS: [Word; 14] = [
 pub const CHECKERS: [Word; 8] =
     [("tur", 0), ("directio", 1), ("readsector0", 2), ("rdac", 3), ("emc_clariion", 4), ("hp_sw", 5), ("cciss_tur", 6), ("none", 7)];
 /// The words of model::Protocol.
-pub const PROTOCOLS: [Word; 20] = [
+pub const PROTOCOLS: [Word; 21] = [
     ("undef", 0),
     ("scsi:fcp", 1),
     ("scsi:spi", 2),
@@ -234,6 +247,7 @@ pub const PROTOCOLS: [Word; 20] = [
     ("scsi:sas", 7),
     ("scsi:adt", 8),
     ("scsi:ata", 9),
+    ("scsi:usb", 10),
     ("scsi:unspec", 11),
     ("nvme:pcie", 12),
     ("nvme:rdma", 13),
@@ -285,7 +299,7 @@ keywords! {
         "manual", "when to return to the best group; a number delays it by seconds";
     RrMinIo "rr_min_io" D | V | O | M, OPTIONAL_NUMBER, "1000", "I/Os on a path before the next one, bio-based maps";
     RrMinIoRq "rr_min_io_rq" D | V | O | M, OPTIONAL_NUMBER, "1", "I/Os on a path before the next one, request-based maps";
-    MaxFds "max_fds" D, Kind::Choice { words: &[("max", LARGEST as u32)], numbers: Some((0, LARGEST)), style: Style::ZeroUnset }, "max", "open files of the daemon";
+    MaxFds "max_fds" D, Kind::Choice { words: &[("max", LARGEST)], numbers: Some((0, LARGEST)), style: Style::ZeroUnset }, "max", "open files of the daemon";
     RrWeight "rr_weight" D | V | O | M, words(&[("uniform", 0), ("priorities", 1)]), "uniform", "priorities: multiply the repeat count by the path's priority";
     NoPathRetry "no_path_retry" D | V | O | M,
         Kind::Choice { words: &[("fail", FAIL), ("queue", QUEUE), ("0", FAIL)], numbers: Some((1, LARGEST)), style: Style::Plain },
@@ -303,7 +317,7 @@ keywords! {
     Gid "gid" D | M, Kind::Owner, "", "group of the device node";
     FastIoFailTmo "fast_io_fail_tmo" D | V | O | P, OFF_SECONDS, "5", "seconds until the transport fails I/O of a lost port";
     DevLossTmo "dev_loss_tmo" D | V | O | P,
-        Kind::Choice { words: &[("infinity", INFINITY)], numbers: Some((0, INFINITY as i64)), style: Style::ZeroUnset },
+        Kind::Choice { words: &[("infinity", INFINITY)], numbers: Some((0, INFINITY)), style: Style::ZeroUnset },
         "", "seconds until the transport removes a lost port";
     EhDeadline "eh_deadline" D | V | O | P, OFF_SECONDS, "", "seconds the SCSI error handler may take";
     MaxRetries "max_retries" D, Kind::Choice { words: &[("off", OFF), ("0", 0)], numbers: Some((1, 5)), style: Style::Bare }, "", "max_retries of SCSI disks";
@@ -346,7 +360,7 @@ keywords! {
     MaxSectorsKb "max_sectors_kb" D | V | O | M, OPTIONAL_NUMBER, "", "max_sectors_kb of a map's paths";
     GhostDelay "ghost_delay" D | V | O | M, OFF_NUMBER, "no", "seconds a new map with only standby paths is kept not ready";
     AutoResize "auto_resize" D, words(&[("never", 0), ("grow_only", 1), ("grow_shrink", 2)]), "never", "resize the map when all its paths have changed size";
-    FindMultipathsTimeout "find_multipaths_timeout" D, number(-LARGEST, LARGEST), "-10", "seconds that find_multipaths smart waits; negative: only for known arrays";
+    FindMultipathsTimeout "find_multipaths_timeout" D, number(-(LARGEST as i32), LARGEST), "-10", "seconds that find_multipaths smart waits; negative: only for known arrays";
     EnableForeign "enable_foreign" D, Kind::Text(64), "NONE", "foreign multipath libraries; none exist here";
     MarginalPathgroups "marginal_pathgroups" D, words(&[("off", 0), ("on", 1), ("fpin", 2), ("no", 0), ("yes", 1), ("0", 0), ("1", 1)]), "off", "marginal paths form separate last groups";
     RecheckWwid "recheck_wwid" D | V | O, YES_NO, "no", "read the WWID again when a path returns";
@@ -395,7 +409,7 @@ pub enum Meaning {
 pub fn find(name: &[u8], place: Place) -> Meaning {
     let mut elsewhere = Meaning::Unknown;
     for row in &KEYWORDS {
-        if row.name.as_bytes() != name {
+        if row.name().as_bytes() != name {
             continue;
         }
         if row.places & place.bit() == 0 {
@@ -418,9 +432,9 @@ mod tests {
     fn rows_are_in_order_and_unique() {
         for (i, row) in KEYWORDS.iter().enumerate() {
             assert_eq!(row.key as usize, i);
-            assert!(row.places != 0 && !row.doc.is_empty());
+            assert!(row.places != 0 && !row.doc().is_empty());
             for other in &KEYWORDS[i + 1..] {
-                assert!(row.name != other.name || row.places & other.places == 0, "{} twice in one place", row.name);
+                assert!(row.name() != other.name() || row.places & other.places == 0, "{} twice in one place", row.name());
             }
         }
     }

@@ -381,7 +381,7 @@ impl<'a> Parser<'a> {
         let depth = place.depth();
         if depth == 2 && !self.begin(place) {
             // No room for it: its content must not end up in the block around it.
-            self.complain(What::Full, Some(key), key.row().name.as_bytes(), InForce::Nothing);
+            self.complain(What::Full, Some(key), key.row().name().as_bytes(), InForce::Nothing);
             self.skip = 1;
             return;
         }
@@ -427,13 +427,13 @@ impl<'a> Parser<'a> {
             return Ok(raw);
         }
         let mut len = 0;
-        // Inside quotation marks they only come in pairs.
-        let mut parts = raw.split("\"\"").peekable();
-        while let Some(part) = parts.next() {
-            let mark: &[u8] = if parts.peek().is_some() { b"\"" } else { b"" };
-            for bytes in [part.as_bytes(), mark] {
-                self.text.get_mut(len..len + bytes.len()).ok_or(What::Full)?.copy_from_slice(bytes);
-                len += bytes.len();
+        let mut doubled = false;
+        for b in raw.bytes() {
+            // Inside quotation marks they only come in pairs: every second one is left out.
+            doubled = b == b'"' && !doubled;
+            if b != b'"' || doubled {
+                *self.text.get_mut(len).ok_or(What::Full)? = b;
+                len += 1;
             }
         }
         let (copy, rest) = core::mem::take(&mut self.text).split_at_mut(len);
@@ -560,8 +560,8 @@ impl<'a> Parser<'a> {
                 break;
             }
         }
-        match value::parse(key, key.row().default) {
-            Ok((value, _)) if self.place == Place::Defaults && !key.row().default.is_empty() => InForce::Value(value),
+        match value::parse(key, key.row().default()) {
+            Ok((value, _)) if self.place == Place::Defaults && !key.row().default().is_empty() => InForce::Value(value),
             _ => InForce::Unset,
         }
     }

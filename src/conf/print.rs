@@ -10,7 +10,7 @@ use super::keyword::{KEYWORDS, Key, Kind, Place};
 use super::parse::Source;
 use super::settings::{Lookup, Origin};
 use super::table::ROWS;
-use super::value::{self, Value, decimal};
+use super::value::{self, Value, decimal, unescaped};
 use core::fmt::{Result as Printed, Write};
 
 /// What to print.
@@ -104,7 +104,7 @@ impl<'a> Printer<'_, 'a> {
     }
     fn line(&mut self, key: Key, value: Value<'_>, origin: Origin) -> Printed {
         self.indent()?;
-        self.out.write_str(key.row().name)?;
+        self.out.write_str(key.row().name())?;
         self.out.write_char(' ')?;
         value::emit(self.out, key, value)?;
         if self.origins {
@@ -189,11 +189,6 @@ impl<'a> Printer<'_, 'a> {
     }
 }
 
-/// `\!` at the start of a blacklist pattern is a plain `!`.
-fn unescaped(pattern: &str) -> &str {
-    if pattern.starts_with("\\!") { &pattern[1..] } else { pattern }
-}
-
 /// Where a value comes from, in words.
 pub fn emit_origin(out: &mut dyn Write, files: &[Source<'_>], origin: Origin) -> Printed {
     match origin {
@@ -230,13 +225,13 @@ pub fn complaints(out: &mut dyn Write, files: &[Source<'_>], report: &Report<'_>
 /// rows of one keyword. `Ok(false)`: there is no such keyword.
 pub fn keywords(out: &mut dyn Write, only: Option<&str>) -> Result<bool, core::fmt::Error> {
     let mut any = false;
-    for row in KEYWORDS.iter().filter(|row| only.is_none_or(|name| name == row.name)) {
+    for row in KEYWORDS.iter().filter(|row| only.is_none_or(|name| name == row.name())) {
         any = true;
-        out.write_str(row.name)?;
+        out.write_str(row.name())?;
         out.write_str(" (")?;
         complaint::list(out, row.places)?;
         out.write_str(")\n    ")?;
-        out.write_str(row.doc)?;
+        out.write_str(row.doc())?;
         out.write_str(match row.kind {
             Kind::Ignored => "; accepted without effect\n",
             Kind::Same(_) | Kind::Block => "\n",
@@ -246,9 +241,9 @@ pub fn keywords(out: &mut dyn Write, only: Option<&str>) -> Result<bool, core::f
             continue;
         }
         complaint::describe(out, row.key)?;
-        if !row.default.is_empty() {
+        if !row.default().is_empty() {
             out.write_str("; default ")?;
-            out.write_str(row.default)?;
+            out.write_str(row.default())?;
         }
         out.write_char('\n')?;
     }
@@ -354,7 +349,7 @@ mod tests {
                 "/UNSET/",
             ][..],
         );
-        let line = ((0..KEYWORDS.len()).prop_map(|row| KEYWORDS[row].name), values).prop_map(|(k, v)| format!("{k} {v}\n"));
+        let line = ((0..KEYWORDS.len()).prop_map(|row| KEYWORDS[row].name()), values).prop_map(|(k, v)| format!("{k} {v}\n"));
         let block = proptest::sample::select(
             &[
                 ("defaults {\n", "}\n"),

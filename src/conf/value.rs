@@ -93,11 +93,16 @@ pub const OLD_FEATURES: [&str; 2] = ["queue_if_no_path", "retain_attached_hw_han
 pub fn inverting(text: &str) -> (bool, &[u8]) {
     match text.strip_prefix('!') {
         Some(rest) => (true, rest.as_bytes()),
-        None => (false, if text.starts_with("\\!") { &text.as_bytes()[1..] } else { text.as_bytes() }),
+        None => (false, unescaped(text).as_bytes()),
     }
 }
 
-fn choice<'a>(words: &'static [Word], numbers: Option<(i64, i64)>, text: &str) -> Result<(Value<'a>, Option<What>), What> {
+/// `\!` at the start of a blacklist pattern is a plain `!`.
+pub fn unescaped(pattern: &str) -> &str {
+    pattern.strip_prefix('\\').filter(|rest| rest.starts_with('!')).unwrap_or(pattern)
+}
+
+fn choice<'a>(words: &'static [Word], numbers: Option<(i32, u32)>, text: &str) -> Result<(Value<'a>, Option<What>), What> {
     let word = |text: &str| words.iter().find(|(word, _)| *word == text).map(|(_, code)| *code);
     if let Some(code) = word(text) {
         let note = (code & OLD != 0 && code < OLD << 1).then_some(What::Deprecated);
@@ -110,7 +115,7 @@ fn choice<'a>(words: &'static [Word], numbers: Option<(i64, i64)>, text: &str) -
     {
         return Ok((Value::Number(code), None));
     }
-    let capped = number.clamp(least, most);
+    let capped = number.clamp(i64::from(least), i64::from(most));
     // In range of u32 or, for the one signed keyword, of i32.
     Ok((Value::Number(capped as u32), (capped != number).then_some(What::Capped)))
 }
@@ -275,12 +280,12 @@ mod tests {
     /// Every default is a value that reads and prints to itself.
     #[test]
     fn defaults() {
-        for row in super::super::keyword::KEYWORDS.iter().filter(|row| !row.default.is_empty()) {
-            let (value, note) = parse(row.key, row.default).unwrap();
-            assert_eq!(note, None, "{}", row.name);
+        for row in super::super::keyword::KEYWORDS.iter().filter(|row| !row.default().is_empty()) {
+            let (value, note) = parse(row.key, row.default()).unwrap();
+            assert_eq!(note, None, "{}", row.name());
             let mut out = String::new();
             emit(&mut out, row.key, value).unwrap();
-            assert_eq!(out.trim_matches('"'), row.default);
+            assert_eq!(out.trim_matches('"'), row.default());
         }
     }
 
