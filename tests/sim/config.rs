@@ -20,6 +20,7 @@ pub fn globals() -> Globals {
         polling_interval: Duration::from_secs(5),
         max_polling_interval: Duration::from_secs(20),
         find_multipaths: FindMultipaths::Strict,
+        find_multipaths_given: false,
         find_multipaths_timeout: 0,
         allow_usb_devices: false,
         checker_timeout: None,
