@@ -198,34 +198,31 @@ impl Array {
                 return Outcome::Held(Held { seq, cause, ready });
             }
         }
-        let rule = if rules { self.faults.act(cmd) } else { None };
-        let mut delay = 0;
-        if let Some(r) = &rule {
-            match r.act {
-                Act::Hold if r.after => keep = Some(Cause::Rule(r.id)),
-                Act::Hold => {
-                    let (cause, ready) = (Cause::Rule(r.id), None);
-                    return Outcome::Held(Held { seq, cause, ready });
-                }
-                Act::Delay(ms) => delay = ms,
-                _ if !r.after && r.act != Act::Garbage => {
-                    let reply = replaced(r, Reply::good());
-                    return self.answer(now, cmd, seq, reply, 0);
-                }
-                _ => {}
-            }
-        }
-        let mut reply = match self.target(now, cmd) {
-            Step::Done(reply) => reply,
-            Step::Late(reply, ms) => {
-                delay += ms;
-                reply
-            }
-            Step::Stuck(lun) => {
-                let (cause, ready) = (Cause::Stuck(lun), None);
+        let (mut delay, rule) = if rules { self.faults.act(cmd) } else { (0, None) };
+        // Instead of the command: what is not "after", but for garbage, which is made of an answer.
+        let instead = rule.as_ref().filter(|r| !r.after && r.act != Act::Garbage);
+        match (&rule, instead) {
+            (Some(r), Some(_)) if r.act == Act::Hold => {
+                let (cause, ready) = (Cause::Rule(r.id), None);
                 return Outcome::Held(Held { seq, cause, ready });
             }
-            Step::Pass => Sense::BAD_OPCODE.into(),
+            (Some(r), None) if r.act == Act::Hold => keep = keep.or(Some(Cause::Rule(r.id))),
+            _ => {}
+        }
+        let mut reply = match instead.map(|r| replaced(r, Reply::good())) {
+            Some(reply) => reply,
+            None => match self.target(now, cmd) {
+                Step::Done(reply) => reply,
+                Step::Late(reply, ms) => {
+                    delay = delay.saturating_add(ms);
+                    reply
+                }
+                Step::Stuck(lun) => {
+                    let (cause, ready) = (Cause::Stuck(lun), None);
+                    return Outcome::Held(Held { seq, cause, ready });
+                }
+                Step::Pass => Sense::BAD_OPCODE.into(),
+            },
         };
         if self.site.descriptor_sense
             && let (scsi::CHECK_CONDITION, Some(s)) = (reply.status, Sense::parse(&reply.sense))

@@ -1,6 +1,6 @@
 //! What is wrong with ports, and the seeded nonsense that a rule may answer with.
 
-use crate::rule::Rule;
+use crate::rule::{Act, Rule};
 use crate::scsi::{self, CHECK_CONDITION, Class, Command, Reply, Sense, response};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,10 +53,21 @@ impl Faults {
         self.links.get(port).copied().unwrap_or(Link::Up)
     }
 
-    /// The first rule that acts on the command, each match counted.
-    pub fn act(&mut self, cmd: &Command) -> Option<Rule> {
+    /// The sum of all delays that act on the command, and the first other rule that does.
+    pub fn act(&mut self, cmd: &Command) -> (u64, Option<Rule>) {
         let rng = &mut self.rng;
-        self.rules.iter_mut().filter(|r| r.filter.hits(cmd.port, cmd.lun, &cmd.cdb)).find_map(|r| r.fires(rng).then(|| r.clone()))
+        let (mut delay, mut found) = (0u64, None);
+        for r in self.rules.iter_mut().filter(|r| r.filter.hits(cmd.port, cmd.lun, &cmd.cdb)) {
+            let ms = if let Act::Delay(ms) = r.act { Some(ms) } else { None };
+            if (ms.is_none() && found.is_some()) || !r.fires(rng) {
+                continue;
+            }
+            match ms {
+                Some(ms) => delay = delay.saturating_add(ms),
+                None => found = Some(r.clone()),
+            }
+        }
+        (delay, found)
     }
 }
 

@@ -52,6 +52,16 @@ fn a_port_that_hangs_after_has_written() {
 }
 
 #[test]
+fn a_rule_does_not_pass_a_port_that_hangs() {
+    let mut b = bench("plain");
+    b.say("rule add op=READ_10 do status=08");
+    b.say("hang a0 after");
+    let held = b.held(A, 0, READ, &[]);
+    b.say("release a0");
+    assert_eq!(b.retry(&held, A, 0, READ, &[]).unwrap().status, 8);
+}
+
+#[test]
 fn down_ends_what_hangs_and_release_pulls_nothing_up() {
     let mut b = bench("plain");
     b.say("hang a0");
@@ -96,8 +106,10 @@ fn rules_act_before_or_after_on_what_they_match() {
     assert!(b.good(A, 0, TUR));
 
     b.say("delay 250 port=a1");
+    b.say("delay 50");
+    b.say("rule add op=READ_10 port=a1 do status=08");
     match b.outcome(A1, 0, READ, &[]) {
-        Outcome::Answer { delay, .. } => assert_eq!(delay, 250),
+        Outcome::Answer { delay, reply, .. } => assert_eq!((delay, reply.status), (300, 8)),
         other => panic!("{other:?}"),
     }
 }
