@@ -3,8 +3,9 @@
 //! a device runs here; the main thread only hands over and collects.
 //!
 //! A hung job parks its worker: it cannot be cancelled (no system call takes a command back from the block layer). So the pool is
-//! divided into kinds, and who may use how much of it is the caller's policy. Hand-off is a futex on the slot; completions are one bit
-//! each in a shared word and one eventfd write when the word was empty, so that many completions cost one wake-up.
+//! divided into kinds, and who may use how much of it is the caller's policy. All workers sleep on one futex word, each under a bit of
+//! its own, so that any number of hand-offs is one system call ([`Crew::wake`]); completions are one bit each in a shared word and one
+//! eventfd write when the word was empty. A check of a path then costs its two reads of the device, one wait, and its share of the rest.
 //!
 //! System calls: mmap, mprotect, clone (at start only); futex, write (eventfd).
 //!
@@ -15,6 +16,7 @@
 use crate::fault::{Errno, Full};
 use crate::raw;
 use core::cell::UnsafeCell;
+use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
@@ -44,15 +46,23 @@ pub struct Slot<J> {
 // SAFETY: `job` is reached by one thread at a time, as the module head says.
 unsafe impl<J: Send> Sync for Slot<J> {}
 
-/// Which slots are done and not yet collected, and the eventfd that tells of it.
+/// What main thread and workers share: which slots are done and not yet collected, the eventfd that tells of it, and the words the
+/// workers sleep on (a futex has 32 bits to tell sleepers apart, hence two).
 pub struct Completions {
     bits: AtomicU64,
     event: AtomicI32,
+    bells: [AtomicU32; 2],
+}
+
+/// The word a worker sleeps on, and its bit there.
+fn bell(index: u32) -> (usize, NonZeroU32) {
+    let bit = NonZeroU32::new(1 << (index % 32)).unwrap_or(NonZeroU32::MIN);
+    (usize::from(index >= 32), bit)
 }
 
 impl Completions {
     pub const fn new() -> Completions {
-        Completions { bits: AtomicU64::new(0), event: AtomicI32::new(-1) }
+        Completions { bits: AtomicU64::new(0), event: AtomicI32::new(-1), bells: [AtomicU32::new(0), AtomicU32::new(0)] }
     }
 
     fn tell(&self, index: u32) {
@@ -80,6 +90,8 @@ pub struct Crew<J: 'static> {
     out: u64,
     /// Bit set: a thread runs it.
     alive: u64,
+    /// Bit set: handed over, its worker not woken yet.
+    asleep: u64,
 }
 
 /// Makes one slot; the caller keeps all of them in one slice of the arena.
@@ -90,12 +102,13 @@ pub fn slot<J>(index: usize, done: &'static Completions, job: J) -> Slot<J> {
 extern "C" fn run<J: Work>(slot: usize) -> ! {
     // SAFETY: `start` passes the address of a slot that lives for ever.
     let slot = unsafe { &*(slot as *const Slot<J>) };
+    let (word, bit) = bell(slot.index);
     loop {
+        // The word is read before the state: a hand-over in between has rung it, and the wait ends at once.
+        let mut heard = slot.done.bells[word].load(Ordering::Acquire);
         while slot.state.load(Ordering::Acquire) != BUSY {
-            let seen = slot.state.load(Ordering::Relaxed);
-            if seen != BUSY {
-                let _ = futex::wait(&slot.state, futex::Flags::PRIVATE, seen, None);
-            }
+            let _ = futex::wait_bitset(&slot.done.bells[word], futex::Flags::PRIVATE, heard, None, bit);
+            heard = slot.done.bells[word].load(Ordering::Acquire);
         }
         // SAFETY: state BUSY: the main thread gave the job away with release and does not touch it until DONE.
         unsafe { (*slot.job.get()).work() };
@@ -113,7 +126,7 @@ impl<J: Work + Send> Crew<J> {
         }
         done.event.store(event.as_fd().as_raw_fd(), Ordering::Relaxed);
         let stack = (stack + 4095) & !4095;
-        let mut crew = Crew { slots, done, out: 0, alive: 0 };
+        let mut crew = Crew { slots, done, out: 0, alive: 0, asleep: 0 };
         for slot in slots {
             // SAFETY: a fresh mapping becomes the thread's stack for ever; its lowest page is made unreachable before the thread exists.
             unsafe {
@@ -162,16 +175,34 @@ impl<J: Work + Send> Crew<J> {
         Ok(unsafe { &mut *self.slots[index].job.get() })
     }
 
-    /// Hands the filled job over.
+    /// Hands the filled job over and wakes its worker.
     pub fn submit(&mut self, index: usize) -> Result<(), Full> {
+        self.hand_over(index)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Hands the filled job over without a system call: [`Crew::wake`] must follow before the caller waits for anything.
+    pub fn hand_over(&mut self, index: usize) -> Result<(), Full> {
         if !self.idle(index) {
             return Err(Full);
         }
-        let slot = &self.slots[index];
         self.out |= 1 << index;
-        slot.state.store(BUSY, Ordering::Release);
-        let _ = futex::wake(&slot.state, futex::Flags::PRIVATE, 1);
+        self.asleep |= 1 << index;
+        self.slots[index].state.store(BUSY, Ordering::Release);
         Ok(())
+    }
+
+    /// Wakes every worker that was handed a job since the last time: one system call for up to 32 of them, none for none.
+    pub fn wake(&mut self) {
+        let asleep = core::mem::take(&mut self.asleep);
+        for (word, bits) in self.done.bells.iter().zip([asleep as u32, (asleep >> 32) as u32]) {
+            if let Some(bits) = NonZeroU32::new(bits) {
+                // Rung after the jobs are there: who reads the new word sees them.
+                word.fetch_add(1, Ordering::Release);
+                let _ = futex::wake_bitset(word, futex::Flags::PRIVATE, i32::MAX as u32, bits);
+            }
+        }
     }
 
     /// The next finished job, with its worker's index. The job stays the caller's until it is submitted again.
@@ -256,6 +287,34 @@ mod tests {
             }
         }
         assert_eq!(crew.busy(), 0);
+    }
+
+    /// All workers, both words, changing subsets: every hand-over that one call wakes is done, and nothing else.
+    #[test]
+    fn many_are_woken_at_once() {
+        let (mut crew, event) = crew(MOST);
+        let mut got = 0;
+        for round in 0..200u64 {
+            let some = (0..MOST).filter(|i| !(i * 7 + round as usize).is_multiple_of(3));
+            for i in some.clone() {
+                let job = crew.job(i).unwrap();
+                (job.from, job.to) = (round, round + 3);
+                crew.hand_over(i).unwrap();
+                assert!(crew.hand_over(i).is_err() && crew.job(i).is_err());
+            }
+            crew.wake();
+            crew.wake();
+            let mut left = some.count();
+            while left > 0 {
+                wait(&event);
+                while let Some((_, job)) = crew.collect() {
+                    assert_eq!(job.total, round * 3 + 3);
+                    left -= 1;
+                    got += 1;
+                }
+            }
+        }
+        assert_eq!((crew.busy(), got > 8000), (0, true));
     }
 
     #[test]

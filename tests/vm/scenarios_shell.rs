@@ -100,3 +100,25 @@ scenario! {
         }
     }
 }
+
+scenario! {
+    /// System calls per check of a healthy path, eight paths checked in one turn: at most four (DESIGN: budgets). Counted by strace as the
+    /// difference of two runs, so that what the start costs does not count.
+    fn a_check_costs_four_calls(kernel) {
+        let (guest, first, second) = machine(kernel, |vm| vm.debs(&["strace"]));
+        let paths = [first.as_str(), second.as_str()].repeat(4).join(" ");
+        let calls = |rounds: u32| -> u64 {
+            let run = format!("strace -f -c -o /tmp/calls probe seal 8 {rounds} {paths} >/dev/null 2>&1; cat /tmp/calls");
+            let said = guest.spawn(&run).wait(Duration::from_secs(200)).ok().to_string();
+            // % time, seconds, usecs/call, calls, [errors], name.
+            let calls = said.lines().filter(|line| !line.ends_with("total")).filter_map(|line| line.split_whitespace().nth(3)?.parse::<u64>().ok());
+            let calls: u64 = calls.sum();
+            assert!(calls > 100, "{said}");
+            calls
+        };
+        let (few, many) = (calls(10), calls(60));
+        let hundredths = (many - few) * 100 / (50 * 8);
+        println!("vm: {}.{:02} system calls per check", hundredths / 100, hundredths % 100);
+        assert!(hundredths <= 400, "{few} and {many} calls");
+    }
+}

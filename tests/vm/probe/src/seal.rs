@@ -56,7 +56,7 @@ pub(crate) fn seal(workers: usize, rounds: u32, disks: &[&str]) {
     let event = wait::eventfd().unwrap();
     let mut crew = Crew::start(slots, done, event.as_fd(), 64 * 1024).unwrap();
     let poll = Poll::new().unwrap();
-    poll.add(event.as_fd(), 1).unwrap();
+    poll.add_edge(event.as_fd(), 1).unwrap();
     lockdown::after_threads(&mut seal, true);
     for (step, word) in STEPS {
         say(format_args!(
@@ -76,11 +76,12 @@ pub(crate) fn seal(workers: usize, rounds: u32, disks: &[&str]) {
                 && let Some(worker) = crew.free(u64::MAX)
             {
                 crew.job(worker).unwrap().fds = Some(&fds[next]);
-                crew.submit(worker).unwrap();
+                crew.hand_over(worker).unwrap();
                 next += 1;
                 out += 1;
             }
-            poll.wait(None, |_| wait::drain(&event)).unwrap();
+            crew.wake();
+            poll.wait(None, |_| {}).unwrap();
             while let Some((_, job)) = crew.collect() {
                 good += u32::from(job.good);
                 out -= 1;
