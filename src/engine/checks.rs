@@ -63,7 +63,7 @@ impl Engine<'_> {
             let (checker, step) = Checker::start(settings.checker, subject, &p.memory);
             (Stage::Check(checker), Question::from(step))
         };
-        self.probes[k] = ProbeSlot { head, path: i, stage, question };
+        self.probes[k] = ProbeSlot { head, stage, question };
         self.paths[i].probe = k;
         true
     }

@@ -142,9 +142,6 @@ pub struct PathSlot {
     pub(super) look: bool,
     /// The kernel's own partitions were taken away.
     pub(super) parts_dropped: bool,
-    pub(super) size_told: bool,
-    /// Attributes still to be written, as bits of `tuning`.
-    pub(super) untuned: u8,
     /// Counted among those without a first verdict.
     pub(super) open: bool,
 }
@@ -201,7 +198,6 @@ impl Default for PathSlot {
             prio_kind: PrioKind::Const,
             look: false,
             parts_dropped: false,
-            size_told: false,
             state: PathState::Unchecked,
             cause: Cause::Unknown,
             prio: Prio::UNDEFINED,
@@ -215,7 +211,6 @@ impl Default for PathSlot {
             dm: DmPathState::Undefined,
             fail_count: 0,
             failures: 0,
-            untuned: 0,
             open: false,
         }
     }
@@ -282,9 +277,6 @@ pub struct PortSlot {
     pub(super) busy: u16,
     /// Paths waiting for a share of the pool.
     pub(super) waiting: List,
-    /// Paths that failed for a reason of the transport since the last one that answered.
-    pub(super) fails: u16,
-    pub(super) down: bool,
 }
 
 impl Slot for PortSlot {

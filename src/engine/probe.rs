@@ -2,7 +2,7 @@
 //! are asked at the same time and a command with its parameter list is large.
 
 use super::checker::{Checker, Step};
-use super::storage::{Head, NONE, Slot};
+use super::storage::{Head, Slot};
 use crate::wire::scsi::Command;
 
 /// Which machine runs.
@@ -29,14 +29,13 @@ pub(super) enum Question {
 /// A running probe.
 pub struct ProbeSlot {
     pub(super) head: Head,
-    pub(super) path: u32,
     pub(super) stage: Stage,
     pub(super) question: Question,
 }
 
 impl Default for ProbeSlot {
     fn default() -> ProbeSlot {
-        ProbeSlot { head: Head::default(), path: NONE, stage: Stage::Idle, question: Question::None }
+        ProbeSlot { head: Head::default(), stage: Stage::Idle, question: Question::None }
     }
 }
 
