@@ -562,4 +562,10 @@ impl Lookup for Settings<'_> {
     fn binding(&self, wwid: &str) -> Option<&str> {
         self.bindings.alias(wwid)
     }
+
+    fn aliases(&self, seen: &mut dyn FnMut(&str, &str)) {
+        for (wwid, alias) in Settings::aliases(self).chain(self.bindings.iter()) {
+            seen(alias, wwid);
+        }
+    }
 }

@@ -261,14 +261,6 @@ pub trait Lookup {
     fn named(&self, wwid: &str) -> bool;
     /// The alias the bindings file gives a WWID, if any.
     fn binding(&self, wwid: &str) -> Option<&str>;
-    /// Calls `seen` with every alias that is spoken for and the WWID it belongs to: bindings and multipaths sections. None, where there
-    /// is neither.
-    fn aliases(&self, seen: &mut dyn FnMut(&str, &str)) {
-        let _ = seen;
-    }
-    /// Does the array table (built in or configured) have a device entry for this vendor and product? Where there is no table, no.
-    fn known_array(&self, facts: &crate::model::PathFacts) -> bool {
-        let _ = facts;
-        false
-    }
+    /// Calls `seen` with every alias that is spoken for and the WWID it belongs to: bindings and multipaths sections.
+    fn aliases(&self, seen: &mut dyn FnMut(&str, &str));
 }

@@ -49,8 +49,6 @@ pub struct Options {
     pub policy: Option<Policy>,
     /// Reload every map once, different or not.
     pub force_reload: bool,
-    /// Two paths with one strong identity through different ports are reason enough to claim (see `claim::Rules`).
-    pub evidence: bool,
     /// The kernel's nvme_core.multipath is on.
     pub native_nvme: bool,
     /// Jobs one target port may have in the worker pool at the same time.
@@ -71,7 +69,6 @@ impl Default for Options {
             write_bindings: false,
             policy: None,
             force_reload: false,
-            evidence: true,
             native_nvme: false,
             port_jobs: 4,
             kernel: Kernel::FULL,
@@ -663,7 +660,7 @@ impl<'s> Engine<'s> {
             smart_timeout: globals.find_multipaths_timeout,
             allow_usb: globals.allow_usb_devices,
             native_nvme: self.options.native_nvme,
-            evidence: self.options.evidence,
+            evidence: !globals.find_multipaths_given,
             only_asking: false,
         }
     }

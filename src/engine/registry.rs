@@ -5,7 +5,7 @@ use super::names::{self, NameOrigin};
 use super::note::{Note, Room, What};
 use super::storage::{NONE, hash, hash_pair};
 use super::{Context, Engine, FIRST_WAIT};
-use crate::conf::settings::NoPathRetry;
+use crate::conf::settings::{FindMultipaths, NoPathRetry};
 use crate::model::{DevNo, Instant, MapId, MapName, PathFacts, PathId};
 use core::time::Duration;
 
@@ -304,9 +304,9 @@ impl Engine<'_> {
 }
 
 impl Engine<'_> {
-    /// Does the array table know this disk's model?
+    /// Does the array table know this disk's model? Only smart mode wants to know.
     pub(super) fn known_array(&self, cx: &Context<'_>, facts: &PathFacts) -> bool {
-        cx.settings.known_array(facts)
+        cx.settings.globals().find_multipaths == FindMultipaths::Smart && cx.settings.path(facts).known
     }
 
     /// A load failed for a reason that lies with a path: look at all of them again.

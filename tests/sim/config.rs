@@ -89,4 +89,7 @@ impl Lookup for Config {
     fn binding(&self, _: &str) -> Option<&str> {
         None
     }
+    fn aliases(&self, seen: &mut dyn FnMut(&str, &str)) {
+        self.aliases.iter().for_each(|(wwid, alias)| seen(alias, wwid));
+    }
 }

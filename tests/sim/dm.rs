@@ -150,7 +150,7 @@ pub fn decode(opcode: u32, b: &[u8]) -> (String, String, u64, Command) {
             assert_eq!(count, 1, "one target");
             let p = payload();
             let next = u32_at(p, 20) as usize;
-            assert!(next % 8 == 0 && next <= p.len(), "next target aligned and inside");
+            assert!(next.is_multiple_of(8) && next <= p.len(), "next target aligned and inside");
             assert_eq!(u64_at(p, 0), 0, "from sector 0");
             Command::Load { size: u64_at(p, 8), read_only: flags & 1 != 0, kind: text_at(&p[24..40]), text: text_at(&p[40..]) }
         }
@@ -261,15 +261,6 @@ impl Dm {
             })
             .map(|d| d.minor)
             .ok_or(Errno::NXIO)
-    }
-
-    /// Which device a request is for, without carrying it out.
-    pub fn target(&self, opcode: u32, bytes: &[u8]) -> Option<u32> {
-        let (name, uuid, dev, command) = decode(opcode, bytes);
-        match command {
-            Command::Create { .. } => None,
-            _ => self.find(&name, &uuid, dev).ok(),
-        }
     }
 
     pub fn create(&mut self, name: &str, uuid: &str) -> Result<u32, Errno> {

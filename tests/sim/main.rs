@@ -1,4 +1,6 @@
 //! The engine in a simulated world: stories first, then thousands of random histories.
+// A test target has no outside; `pub` here only says "for the other files".
+#![allow(unreachable_pub)]
 
 mod config;
 mod dm;

@@ -9,9 +9,7 @@ use corepath::engine::{
     ProfileSlot, Refusal, Refused, Sizes, Storage, Ticket, What,
 };
 use corepath::fault::Errno;
-use corepath::model::{
-    Bus, DevNo, Hctl, Holder, Instant, MapId, PathFacts, PathId, PathState, Protocol, Sectors, SysState, Text, Tpgs, WwidOrigin,
-};
+use corepath::model::{Bus, DevNo, Hctl, Holder, Instant, MapId, PathFacts, PathId, Protocol, Sectors, SysState, Text, Tpgs, WwidOrigin};
 use corepath::wire::dm::{Request, Target};
 use corepath::wire::scsi::{Command, Reply};
 use corepath::wire::table::{Status, Table};
@@ -963,10 +961,6 @@ impl<'m> World<'m> {
 
     pub fn saw(&self, what: impl Fn(&What) -> bool) -> bool {
         self.notes.iter().any(|(n, ..)| what(&n.what))
-    }
-
-    pub fn path_state(&self, name: &str) -> PathState {
-        self.engine.find_path(name).map_or(PathState::Wild, |p| p.state())
     }
 }
 
