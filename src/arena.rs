@@ -7,7 +7,8 @@
 //! System calls: mmap.
 //!
 //! # Safety
-//! The mapping is private, zeroed, made here and owned by this value alone; the bump slice hands out disjoint parts of it.
+//! The memory is borrowed exclusively for as long as anything handed out lives; the bump slice hands out disjoint parts of it. Values in
+//! it are never dropped.
 
 use crate::fault::{Errno, Full};
 use core::alloc::Layout;
@@ -15,9 +16,9 @@ use core::mem::MaybeUninit;
 use rustix::mm::{MapFlags, ProtFlags};
 use static_alloc::bump::BumpSlice;
 
-/// Memory handed out from front to back.
-pub struct Arena {
-    bump: &'static BumpSlice,
+/// Memory handed out from front to back. What it hands out lives as long as the memory: for ever, when it was mapped.
+pub struct Arena<'m> {
+    bump: &'m BumpSlice,
     size: usize,
     used: usize,
 }
@@ -25,16 +26,28 @@ pub struct Arena {
 /// Room for the allocator's own bookkeeping and for alignment.
 const SLACK: usize = 64;
 
-impl Arena {
+/// `size` zeroed bytes that are never given back; for memory that is used again and again through [`Arena::over`].
+pub fn map(size: usize) -> Result<&'static mut [MaybeUninit<u8>], Errno> {
+    let size = size.checked_add(SLACK + 4095).ok_or(Errno::NOMEM)? & !4095;
+    // SAFETY: a fresh anonymous mapping, kept for ever, referred to by nothing else.
+    unsafe {
+        let base = rustix::mm::mmap_anonymous(core::ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+            .map_err(|e| Errno(e.raw_os_error() as u16))?;
+        Ok(core::slice::from_raw_parts_mut(base.cast(), size))
+    }
+}
+
+impl Arena<'static> {
     /// Maps `size` bytes, rounded up to pages.
-    pub fn map(size: usize) -> Result<Arena, Errno> {
-        let size = size.checked_add(SLACK + 4095).ok_or(Errno::NOMEM)? & !4095;
-        // SAFETY: a fresh anonymous mapping, kept for ever, referred to by nothing else.
-        let memory: &'static mut [MaybeUninit<u8>] = unsafe {
-            let base = rustix::mm::mmap_anonymous(core::ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
-                .map_err(|e| Errno(e.raw_os_error() as u16))?;
-            core::slice::from_raw_parts_mut(base.cast(), size)
-        };
+    pub fn map(size: usize) -> Result<Arena<'static>, Errno> {
+        Arena::over(map(size)?)
+    }
+}
+
+impl<'m> Arena<'m> {
+    /// Over memory of the caller's, which is free again when everything handed out is gone.
+    pub fn over(memory: &'m mut [MaybeUninit<u8>]) -> Result<Arena<'m>, Errno> {
+        let size = memory.len();
         let bump = BumpSlice::from_memory(memory).ok_or(Errno::NOMEM)?;
         Ok(Arena { bump, size, used: 0 })
     }
@@ -50,7 +63,7 @@ impl Arena {
     }
 
     /// A slice of `count` values, each made by `make` from its index.
-    pub fn take<T: 'static>(&mut self, count: usize, mut make: impl FnMut(usize) -> T) -> Result<&'static mut [T], Full> {
+    pub fn take<T: 'm>(&mut self, count: usize, mut make: impl FnMut(usize) -> T) -> Result<&'m mut [T], Full> {
         let layout = Layout::array::<T>(count).map_err(|_| Full)?;
         if layout.size() == 0 {
             return Ok(&mut []);
@@ -67,7 +80,7 @@ impl Arena {
     }
 
     /// One value.
-    pub fn put<T: 'static>(&mut self, value: T) -> Result<&'static mut T, Full> {
+    pub fn put<T: 'm>(&mut self, value: T) -> Result<&'m mut T, Full> {
         let mut value = Some(value);
         // `take` calls back exactly once for one value.
         let slice = self.take(1, |_| value.take())?;
@@ -78,7 +91,7 @@ impl Arena {
     }
 
     /// `count` zeroed bytes on a page boundary.
-    pub fn pages(&mut self, count: usize) -> Result<&'static mut [u8], Full> {
+    pub fn pages(&mut self, count: usize) -> Result<&'m mut [u8], Full> {
         let layout = Layout::from_size_align(count, 4096).map_err(|_| Full)?;
         let place = self.bump.alloc(layout).ok_or(Full)?.as_ptr();
         self.used += count;

@@ -7,7 +7,7 @@
 //! System calls: openat, mkdirat, mknodat, ioctl, symlinkat, unlinkat, readlinkat.
 //!
 //! # Safety
-//! The kernel writes at most `data_size` bytes, which `emit` sets to no more than the buffer's length, back into the buffer.
+//! The kernel writes at most `data_size` bytes back into the buffer; `call` checks that field against the buffer's length.
 
 use crate::fault::{Errno, Malformed};
 use crate::model::DevNo;
@@ -121,8 +121,18 @@ impl Control {
         Ok(Reply::parse(buffer)?)
     }
 
+    /// A request that `dm::emit` wrote into the page before.
+    pub fn call_page(&self, opcode: u32, page: &mut Page) -> Result<(), Failure> {
+        self.call(opcode, &mut page.0)
+    }
+
     fn call(&self, opcode: u32, buffer: &mut [u8]) -> Result<(), Failure> {
-        // SAFETY: `data_size` in the buffer is at most its length (`emit`; `list` sets it to the length), and it is exclusive.
+        // The kernel goes by the size in the header, whoever wrote it.
+        let size = buffer.get(12..16).and_then(|b| b.first_chunk()).map(|b| u32::from_ne_bytes(*b));
+        if size.is_none_or(|size| size as usize > buffer.len()) {
+            return Err(Failure::Reply);
+        }
+        // SAFETY: `data_size` was just checked to be at most the buffer's length, and the buffer is exclusive.
         unsafe { raw::ioctl(self.fd.as_fd(), opcode, buffer.as_mut_ptr() as usize) }.map(|_| ()).map_err(Failure::Kernel)
     }
 }

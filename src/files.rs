@@ -36,9 +36,35 @@ fn open_at(dir: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Er
     rustix::fs::openat(dir, path, OFlags::RDONLY | OFlags::CLOEXEC | flags, Mode::empty()).map_err(errno)
 }
 
+/// The current directory, for paths given on the command line: before the seal only.
+pub fn current_dir() -> BorrowedFd<'static> {
+    rustix::fs::CWD
+}
+
 /// Is there anything by that name?
 pub fn exists(dir: impl AsFd, path: &str) -> bool {
     rustix::fs::statat(dir, path, AtFlags::empty()).is_ok()
+}
+
+/// Bytes of a regular file; `EINVAL` for anything else.
+pub fn size(dir: impl AsFd, path: &str) -> Result<u64, Errno> {
+    let stat = rustix::fs::statat(dir, path, AtFlags::empty()).map_err(errno)?;
+    let regular = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
+    if regular { u64::try_from(stat.st_size).map_err(|_| Errno::INVAL) } else { Err(Errno::INVAL) }
+}
+
+/// Puts `bytes` at `path` below the directory `root`, making the directories on the way, replacing what was there at once.
+pub fn install(root: &str, path: &str, bytes: &[u8], mode: u32) -> Result<(), Errno> {
+    let mut dir = open_dir(root)?;
+    let (way, name) = path.rsplit_once('/').unwrap_or(("", path));
+    for part in way.split('/').filter(|part| !part.is_empty()) {
+        match rustix::fs::mkdirat(&dir, part, Mode::from_raw_mode(0o755)).map_err(errno) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(e),
+        }
+        dir = open_dir_at(&dir, part)?;
+    }
+    replace(&dir, name, bytes, mode)
 }
 
 /// Reads until `into` is full or the file ends.

@@ -18,11 +18,13 @@ use heapless::string::StringView;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 mod holders;
+mod modules;
 mod identity;
 mod transport;
 mod tune;
 
 pub use holders::{Partition, partitions};
+pub use modules::{disk_of_scsi, dm_major, has_modprobe, has_module};
 pub use transport::Lineage;
 pub use tune::{Knob, write_attribute};
 
@@ -148,10 +150,16 @@ fn last(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Calls `visit` with the name of every disk in /sys/block until it answers false.
+/// Is this the name of a device that is made in this machine and can never be a path? Of these there may be hundreds.
+pub fn made_here(name: &str) -> bool {
+    let numbered = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    numbered("dm-") || numbered("loop") || numbered("ram") || numbered("zram") || numbered("md") || numbered("nbd")
+}
+
+/// Calls `visit` with the name of every disk in /sys/block until it answers false; devices that are [`made_here`] are passed over.
 pub fn disks(roots: &Roots, visit: &mut dyn FnMut(&str) -> bool) -> Result<(), Errno> {
     let dir = files::open_dir_at(&roots.sys, "block")?;
-    files::names(&dir, &mut |name| plain(name).is_err() || visit(name)).map(|_| ())
+    files::names(&dir, &mut |name| plain(name).is_err() || made_here(name) || visit(name)).map(|_| ())
 }
 
 /// How many disks there are: the tables are sized by it.

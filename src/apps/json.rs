@@ -133,8 +133,8 @@ fn one(view: &dyn View, map: usize, key: &str, json: &mut Json<'_>) -> fmt::Resu
     json.number("paths", i64::from(m.usable))?;
     json.text("write_prot", if m.read_only { "ro" } else { "rw" })?;
     json.text("dm_st", if m.suspended { "suspend" } else { "active" })?;
-    json.text("features", m.features)?;
-    json.text("hwhandler", m.handler)?;
+    json.text("features", &m.features)?;
+    json.text("hwhandler", &m.handler)?;
     json.text("action", m.action)?;
     json.number("path_faults", i64::from(m.path_faults))?;
     json.text("vend", or_unknown(m.vendor))?;

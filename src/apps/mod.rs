@@ -1,14 +1,26 @@
 //! One file per applet: compose shell and engine, print. May use everything but rustix and unsafe.
 
 pub mod args;
+pub mod boot;
+pub mod client;
 pub mod columns;
 pub mod config;
 pub mod devmap_name;
+pub mod daemon;
+pub mod engine_view;
 pub mod help;
+pub mod change;
+pub mod install;
 pub mod json;
 pub mod kpartx;
+pub mod multipath;
 pub mod partitions;
 pub mod partmaps;
+pub mod look;
+pub mod runtime;
+pub mod say;
+pub mod session;
+pub mod setup;
 pub mod topology;
 pub mod view;
 
@@ -53,7 +65,14 @@ pub struct Cx<'a> {
     pub err: &'a mut Console,
 }
 
-impl Cx<'_> {
+impl<'a> Cx<'a> {
+    /// One line on what could not be set up; gives [`FAILED`].
+    pub fn trouble(&mut self, command: &str, trouble: setup::Trouble<'_>) -> i32 {
+        let _ = write!(self.err, "corepath {command}: ");
+        trouble.say(self.err);
+        FAILED
+    }
+
     /// One line on standard error, with the program's name in front; gives [`FAILED`].
     pub fn fail(&mut self, what: core::fmt::Arguments<'_>) -> i32 {
         let _ = writeln!(self.err, "corepath: {what}");
@@ -77,6 +96,19 @@ fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -
     }
     let rest = invocation.args.get(1..).unwrap_or(&[]);
     let mut args = Args::new(rest);
+    let name = invocation.args.first().and_then(|name| name.to_str().ok()).unwrap_or("");
+    let name = name.rsplit('/').next().unwrap_or(name);
+    let words = args.clone();
+    let mut cx = Cx { invocation, args: words.clone(), out, err };
+    match name.trim_start_matches('@') {
+        "multipath" => return multipath::multipath(&mut cx),
+        "multipathd" => return multipath::multipathd(&mut cx, words),
+        "multipathc" => return multipath::multipathc(&mut cx),
+        "kpartx" => return kpartx::run(&mut cx),
+        "devmap_name" => return devmap_name::run(&mut cx),
+        _ => {}
+    }
+    let Cx { out, err, .. } = cx;
     let command = match args.next() {
         Some(Arg::Word(word)) => word,
         Some(Arg::Short('h') | Arg::Long("help")) => "help",
@@ -92,6 +124,18 @@ fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -
     };
     let mut cx = Cx { invocation, args, out, err };
     match command {
+        "boot" => boot::run(&mut cx),
+        "scan" => look::scan(&mut cx),
+        "list" => look::list(&mut cx),
+        "why" => look::why(&mut cx),
+        "remove" => change::remove(&mut cx),
+        "config" => settings(&mut cx),
+        "install-hooks" => install::hooks(&mut cx),
+        "install" => install::everything(&mut cx),
+        "daemon" => daemon::run(&mut cx),
+        "release" => change::release(&mut cx),
+        "status" | "metrics" | "show" | "fail" | "reinstate" | "switch-group" | "suspend" | "resume" | "reload" | "resize" | "reconfigure"
+        | "stop" | "raw" => client::run(&mut cx, command),
         "help" => help::run(&mut cx),
         "version" => {
             let _ = writeln!(cx.out, "corepath {}", env!("CARGO_PKG_VERSION"));
@@ -103,4 +147,49 @@ fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -
         "name" => devmap_name::name(&mut cx),
         _ => cx.fail(format_args!("no command '{command}'; 'corepath help' lists them")),
     }
+}
+
+/// `config [--check FILE] [--origins] [KEYWORD]`
+fn settings(cx: &mut Cx<'_>) -> i32 {
+    let mut common = setup::Common::default();
+    let (mut check, mut plain, mut keyword) = (false, false, None);
+    while let Some(arg) = cx.args.next() {
+        match common.take(arg, &mut cx.args) {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(what) => return cx.fail(format_args!("config: {what}")),
+        }
+        match arg {
+            Arg::Long("check") => {
+                check = true;
+                if let Some(file) = cx.args.clone().value().filter(|v| !v.starts_with('-')) {
+                    let _ = cx.args.value();
+                    // That file alone.
+                    (common.config, common.config_dir, common.config_given) = (file, "/nonexistent", true);
+                }
+            }
+            Arg::Long("plain") => plain = true,
+            Arg::Long("keywords") => keyword = Some(None),
+            Arg::Word(word) => keyword = Some(Some(word)),
+            _ => return cx.fail(format_args!("config: unknown option; 'corepath help config' lists them")),
+        }
+    }
+    if let Some(only) = keyword {
+        return match config::keywords(cx.out, only) {
+            Ok(true) => DONE,
+            _ => cx.fail(format_args!("config: no such keyword")),
+        };
+    }
+    let configuration = match setup::arena(&common).and_then(|mut arena| setup::configuration(&common, &mut arena)) {
+        Ok(configuration) => configuration,
+        Err(trouble) => return cx.trouble("config", trouble),
+    };
+    if check {
+        return match config::check(cx.out, configuration.files, &configuration.report) {
+            Ok(true) => DONE,
+            _ => FAILED,
+        };
+    }
+    let _ = config::complain(cx.err, configuration.files, &configuration.report);
+    if config::dump(cx.out, &configuration.settings, None, !plain).is_err() { FAILED } else { DONE }
 }

@@ -2,7 +2,7 @@
 //! each form is tested on rows made by hand and no form reaches into the engine.
 
 use crate::conf::settings::Failback;
-use crate::model::{DevNo, DmPathState, GroupState, Hctl, PathState, Prio, Protocol, Sectors, SysState, Tpgs};
+use crate::model::{DevNo, DmPathState, GroupState, Hctl, PathState, Prio, Protocol, Sectors, SysState, Text, Tpgs};
 
 /// What the queueing column says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -19,7 +19,7 @@ pub enum Queueing {
 }
 
 /// One map.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct MapRow<'a> {
     pub name: &'a str,
     pub wwid: &'a str,
@@ -30,9 +30,9 @@ pub struct MapRow<'a> {
     pub revision: &'a str,
     pub size: Sectors,
     /// As the kernel's table has them, with their count: `0`, `1 queue_if_no_path`.
-    pub features: &'a str,
+    pub features: Text<128>,
     /// `0` or `1 alua`.
-    pub handler: &'a str,
+    pub handler: Text<72>,
     pub read_only: bool,
     pub suspended: bool,
     pub failback: Failback,
@@ -160,8 +160,8 @@ pub(crate) mod fixture {
                 vendor: "ACME",
                 product: "Disk \"7\"",
                 size: Sectors(16384),
-                features: "1 queue_if_no_path",
-                handler: "1 alua",
+                features: Text::try_from("1 queue_if_no_path").unwrap(),
+                handler: Text::try_from("1 alua").unwrap(),
                 usable: 2,
                 queueing: Queueing::Seconds(7),
                 failback: Failback::After(9),

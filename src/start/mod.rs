@@ -15,7 +15,8 @@ use corepath::apps;
 use corepath::raw;
 
 /// Bytes of the main stack, guard page included. Fixed and part of the image, so that mlockall holds all of it.
-const MAIN_STACK_SIZE: usize = 256 * 1024;
+/// Unoptimised code keeps a copy of every value it moves.
+const MAIN_STACK_SIZE: usize = if cfg!(debug_assertions) { 2 << 20 } else { 256 * 1024 };
 
 /// Memory that only the stack pointer refers to.
 #[repr(C, align(4096))]

@@ -1,0 +1,289 @@
+//! `corepath boot`: from bare disks to live maps, once, and out. Waits on events, never sleeps; one line says why it ended.
+//!
+//! Root's disk is claimed at the first sight of one of its paths, whatever find_multipaths says, when the command line names its WWID, or
+//! when what is on it is what `root=` asks for and it is a disk that can have paths. A root that is on no such disk ends the wait at once:
+//! a machine without a SAN must not lose time here.
+
+use super::args::Arg;
+use super::runtime::Audience;
+use super::session::{self, End, Teller};
+use super::setup::{self, Common, Wish};
+use super::{Cx, DONE, FAILED, TIMED_OUT};
+use crate::conf::settings::{Lookup, MapSettings, Origin, PathSettings, Policy, Stage, Verdict};
+use crate::engine::{Engine, MapView, Note, Options, Refusal, Subject};
+use crate::model::{Bus, DevName, Instant, PathFacts, Protocol, Text, Wwid};
+use crate::wire::root::Root;
+use core::cell::RefCell;
+use core::fmt::Write;
+use core::time::Duration;
+
+/// What the command line asks for.
+struct Order<'a> {
+    common: Common<'a>,
+    policy: Option<Policy>,
+    force_reload: bool,
+    root: Option<&'a str>,
+    timeout: u32,
+    only_root: bool,
+    min_paths: u32,
+}
+
+/// What is known of root so far.
+#[derive(Default)]
+struct Found {
+    /// Its disk.
+    wwid: Wwid,
+    /// Its partition; 0 for the whole disk.
+    number: u32,
+    /// It is on this disk, which has no paths.
+    local: DevName,
+}
+
+/// The configuration with root's disk named.
+struct Lens<'a> {
+    inner: &'a dyn Lookup,
+    found: &'a RefCell<Found>,
+    only_root: bool,
+}
+
+impl Lens<'_> {
+    fn root(&self, wwid: &str) -> bool {
+        !wwid.is_empty() && self.found.borrow().wwid == wwid
+    }
+}
+
+impl Lookup for Lens<'_> {
+    fn globals(&self) -> &crate::conf::settings::Globals {
+        self.inner.globals()
+    }
+    fn path(&self, facts: &PathFacts) -> PathSettings {
+        self.inner.path(facts)
+    }
+    fn map(&self, wwid: &str, facts: &PathFacts) -> MapSettings {
+        self.inner.map(wwid, facts)
+    }
+    fn filter(&self, facts: &PathFacts, udev: Option<&[u8]>) -> Verdict {
+        if self.only_root && !self.root(&facts.wwid) {
+            return Verdict::Rejected { stage: Stage::Wwid, origin: Origin::CommandLine };
+        }
+        self.inner.filter(facts, udev)
+    }
+    fn named(&self, wwid: &str) -> bool {
+        self.root(wwid) || self.inner.named(wwid)
+    }
+    fn binding(&self, wwid: &str) -> Option<&str> {
+        self.inner.binding(wwid)
+    }
+}
+
+/// Can a disk like this have several paths at all?
+fn reachable_by_paths(facts: &PathFacts, settings: &PathSettings) -> bool {
+    let storage_network = matches!(
+        facts.protocol,
+        Protocol::ScsiFcp | Protocol::ScsiSrp | Protocol::ScsiIscsi | Protocol::ScsiSas | Protocol::NvmeFc | Protocol::NvmeRdma | Protocol::NvmeTcp
+    );
+    !facts.wwid.is_empty() && !facts.usb && (storage_network || settings.known || facts.bus == Bus::Dasd)
+}
+
+/// Listens for disks that may hold root.
+struct Watch<'a> {
+    teller: Teller,
+    found: &'a RefCell<Found>,
+    inner: &'a dyn Lookup,
+    /// `root=` names what is on the disk, so disks have to be looked into.
+    by_content: bool,
+    /// WWIDs of disks seen once: a second one through another port makes any disk one with paths.
+    disks: u32,
+}
+
+impl Audience for Watch<'_> {
+    fn note(&mut self, now: Instant, note: &Note, subject: &Subject<'_>) {
+        self.teller.note(now, note, subject);
+    }
+
+    fn answer(&mut self, token: u32, result: Result<(), Refusal>) {
+        self.teller.answer(token, result);
+    }
+
+    fn disk(&mut self, facts: &PathFacts) -> bool {
+        self.disks += 1;
+        self.by_content && facts.size.0 > 0 && self.found.borrow().wwid.is_empty() && self.found.borrow().local.is_empty()
+    }
+
+    fn looked_into(&mut self, facts: &PathFacts, several: bool, number: Option<u32>) -> bool {
+        let Some(number) = number else { return false };
+        let mut found = self.found.borrow_mut();
+        if several || self.inner.named(&facts.wwid) || reachable_by_paths(facts, &self.inner.path(facts)) {
+            found.wwid = facts.wwid.clone();
+            found.number = number;
+            return true;
+        }
+        found.local = facts.name.clone();
+        false
+    }
+}
+
+pub fn run(cx: &mut Cx<'_>) -> i32 {
+    let mut order = Order { common: Common::default(), policy: None, force_reload: false, root: None, timeout: 60, only_root: false, min_paths: 1 };
+    let mut from_kernel = false;
+    let mut timeout_given = false;
+    while let Some(arg) = cx.args.next() {
+        match order.common.take(arg, &mut cx.args) {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(what) => return cx.fail(format_args!("boot: {what}")),
+        }
+        match arg {
+            Arg::Long("root") => match cx.args.value() {
+                Some(root) => order.root = Some(root),
+                None => return cx.fail(format_args!("boot: --root takes a device, a WWID or PARTUUID=, PARTLABEL=, UUID=, LABEL=")),
+            },
+            Arg::Long("timeout") => match cx.args.value().and_then(|v| v.parse().ok()) {
+                Some(seconds) => (order.timeout, timeout_given) = (seconds, true),
+                None => return cx.fail(format_args!("boot: --timeout takes seconds")),
+            },
+            Arg::Long("min-paths") => match cx.args.value().and_then(|v| v.parse().ok()).filter(|n| *n > 0) {
+                Some(n) => order.min_paths = n,
+                None => return cx.fail(format_args!("boot: --min-paths takes a number from 1")),
+            },
+            Arg::Long("only-root") => order.only_root = true,
+            Arg::Long("cmdline") => from_kernel = true,
+            _ => return cx.fail(format_args!("boot: unknown option; 'corepath help boot' lists them")),
+        }
+    }
+    let configuration = match setup::arena(&order.common).and_then(|mut arena| setup::configuration(&order.common, &mut arena)) {
+        Ok(configuration) => configuration,
+        Err(trouble) => return cx.trouble("boot", trouble),
+    };
+    session::complain(cx, &configuration);
+    if let Some(word) = setup::switched_off(configuration.words) {
+        let _ = writeln!(cx.out, "boot: nothing is done: {word} on the kernel's command line");
+        return DONE;
+    }
+    if from_kernel {
+        let value = |key: &str| configuration.words.iter().rev().find_map(|w| w.strip_prefix(key));
+        order.root = order.root.or_else(|| value("root="));
+        if !timeout_given && let Some(seconds) = value("rd.corepath.timeout=").and_then(|v| v.parse().ok()) {
+            order.timeout = seconds;
+        }
+        if let Some(n) = value("rd.corepath.min_paths=").and_then(|v| v.parse().ok()) {
+            order.min_paths = n;
+        }
+    }
+    assemble(cx, &order, &configuration)
+}
+
+/// `multipath` without a mode: everything once, within half a minute.
+pub fn make(cx: &mut Cx<'_>, common: &Common<'_>, policy: Option<Policy>, force_reload: bool) -> i32 {
+    let configuration = match setup::arena(common).and_then(|mut arena| setup::configuration(common, &mut arena)) {
+        Ok(configuration) => configuration,
+        Err(trouble) => return cx.trouble("multipath", trouble),
+    };
+    session::complain(cx, &configuration);
+    let order = Order { common: *common, policy, force_reload, root: None, timeout: 30, only_root: false, min_paths: 1 };
+    match assemble(cx, &order, &configuration) {
+        DONE => DONE,
+        // Clients know 0 and 1 only.
+        _ => FAILED,
+    }
+}
+
+fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configuration<'_>) -> i32 {
+    let began = crate::wait::now();
+    let deadline = began + Duration::from_secs(u64::from(order.timeout));
+    let keep_partitions = configuration.words.contains(&"dont_del_part_nodes");
+    let options = Options {
+        boot: true,
+        partitions: true,
+        path_partitions: !keep_partitions,
+        policy: order.policy,
+        force_reload: order.force_reload,
+        ..Options::default()
+    };
+    let mut machine = match setup::machine(&order.common, Wish { options, uevents: true, sink: (false, true), control: true }) {
+        Ok(machine) => machine,
+        Err(trouble) => return cx.trouble("boot", trouble),
+    };
+    let root = order.root.map(|text| (text, Root::parse(text)));
+    let found = RefCell::new(Found::default());
+    let by_content = matches!(root, Some((_, Some(Root::PartUuid(..) | Root::PartLabel(_) | Root::Uuid(_) | Root::Label(_)))));
+    if let Some((text, None)) = root {
+        // Not a device in any way we know: a WWID.
+        let _ = found.borrow_mut().wwid.push_str(text);
+    }
+    if let Some((text, Some(_))) = root
+        && by_content
+    {
+        machine.hands.look_for(text);
+    }
+    let lens = Lens { inner: &configuration.settings, found: &found, only_root: order.only_root };
+    let mut watch = Watch { teller: Teller::new(order.common.verbosity), found: &found, inner: &configuration.settings, by_content, disks: 0 };
+    let min = order.min_paths;
+    let mut done = |engine: &Engine<'static>, hands: &super::runtime::Hands| match &root {
+        None => session::settled(engine, hands) && enough(engine, min),
+        Some((_, spec)) => {
+            let found = found.borrow();
+            !found.local.is_empty() || root_is_live(engine, spec.as_ref(), &found, min)
+        }
+    };
+    let end = session::run(&mut machine.engine, &mut machine.hands, &lens, &mut watch, deadline, &mut done);
+    let mut maps = 0;
+    let mut paths = 0;
+    for map in machine.engine.maps().filter(MapView::active) {
+        maps += 1;
+        paths += map.usable();
+    }
+    let took = crate::wait::now().since(began).as_millis();
+    match end {
+        End::Done => {
+            let local = found.borrow().local.clone();
+            let _ = match order.root {
+                Some(root) if !local.is_empty() => writeln!(cx.out, "boot: {root} is on {local}, a disk with one way to it; nothing to wait for ({took} ms)"),
+                Some(root) => writeln!(cx.out, "boot: {root} is live: {maps} maps with {paths} usable paths ({took} ms, {} changes)", machine.hands.changes),
+                None => writeln!(cx.out, "boot: {maps} maps with {paths} usable paths ({took} ms, {} changes)", machine.hands.changes),
+            };
+            let trouble = order.root.is_none() && machine.engine.maps().any(|map| map.last_error().is_some());
+            if trouble { FAILED } else { DONE }
+        }
+        End::TimedOut => {
+            let seen = machine.engine.paths().count();
+            let _ = match order.root {
+                Some(root) => writeln!(
+                    cx.out,
+                    "boot: {root} did not appear within {} s: {seen} disks seen, {maps} maps with {paths} usable paths; 'corepath scan' shows them",
+                    order.timeout
+                ),
+                None => writeln!(
+                    cx.out,
+                    "boot: not done within {} s: {seen} disks seen, {maps} maps with {paths} usable paths; 'corepath scan' shows what is missing",
+                    order.timeout
+                ),
+            };
+            TIMED_OUT
+        }
+        End::Failed(errno) => cx.fail(format_args!("boot: the event loop failed: {}", errno.word().unwrap_or("unknown error"))),
+    }
+}
+
+/// Does every map have as many usable paths as asked for?
+fn enough(engine: &Engine<'static>, min: u32) -> bool {
+    engine.maps().filter(MapView::active).all(|map| map.usable() >= min)
+}
+
+/// Is root's map (and its partition's) there?
+fn root_is_live(engine: &Engine<'static>, spec: Option<&Root<'_>>, found: &Found, min: u32) -> bool {
+    engine.maps().filter(|map| map.active() && map.usable() >= min).any(|map| {
+        if map.wwid() == found.wwid {
+            return found.number == 0 || map.partitions().any(|part| part.live && part.number == found.number);
+        }
+        let Some(spec) = spec else { return false };
+        let mut uuid = Text::<128>::new();
+        let _ = write!(uuid, "{}{}", crate::model::UUID_PREFIX, map.wwid());
+        let whole =
+            crate::wire::root::Candidate { devno: map.devno(), name: map.name(), uuid: &uuid, wwid: map.wwid(), partition: None, ids: None };
+        spec.is(&whole)
+            || map.partitions().filter(|part| part.live).any(|part| {
+                spec.is(&crate::wire::root::Candidate { devno: part.devno, name: part.name, uuid: "", wwid: map.wwid(), partition: None, ids: None })
+            })
+    })
+}

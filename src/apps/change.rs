@@ -1,0 +1,144 @@
+//! Commands that change maps without a daemon: `remove`.
+
+use super::args::Arg;
+use super::session::{self, End, Teller};
+use super::setup::{self, Common, Wish};
+use super::{Cx, DONE, FAILED, TIMED_OUT, say};
+use super::runtime::live;
+use crate::arena::Arena;
+use crate::dmioctl::{Control, Page};
+use crate::engine::{Ask, Context, Event, Options};
+use crate::fault::Errno;
+use crate::files;
+use crate::raw::AsFd;
+use crate::wire::dm::{Message, Request, Target};
+use core::fmt::Write;
+use core::time::Duration;
+
+/// `remove MAP... | --all`
+pub fn remove(cx: &mut Cx<'_>) -> i32 {
+    let mut common = Common::default();
+    let mut all = false;
+    let mut maps = heapless::Vec::<&str, 64>::new();
+    while let Some(arg) = cx.args.next() {
+        match common.take(arg, &mut cx.args) {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(what) => return cx.fail(format_args!("remove: {what}")),
+        }
+        match arg {
+            Arg::Long("all") => all = true,
+            Arg::Word(name) => {
+                let name = name.strip_prefix("/dev/mapper/").or_else(|| name.strip_prefix("/dev/")).unwrap_or(name);
+                if maps.push(name).is_err() {
+                    return cx.fail(format_args!("remove: more than 64 maps at once; use --all"));
+                }
+            }
+            _ => return cx.fail(format_args!("remove: unknown option; 'corepath help remove' lists them")),
+        }
+    }
+    if all != maps.is_empty() {
+        return cx.fail(format_args!("remove: which map? Or --all for every unused one"));
+    }
+    ask(cx, "remove", &common, &mut |push| {
+        if all {
+            push(Ask::RemoveMaps);
+        }
+        for map in &maps {
+            push(Ask::RemoveMap(map));
+        }
+    })
+}
+
+/// Looks at everything, then carries the requests out one after the other.
+pub fn ask(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, requests: &mut dyn FnMut(&mut dyn FnMut(Ask<'_>))) -> i32 {
+    let configuration = match setup::arena(common).and_then(|mut arena| setup::configuration(common, &mut arena)) {
+        Ok(configuration) => configuration,
+        Err(trouble) => return cx.trouble(command, trouble),
+    };
+    let options = Options { only_asked: true, ..Options::default() };
+    let mut machine = match setup::machine(common, Wish { options, uevents: true, sink: (false, true), control: true }) {
+        Ok(machine) => machine,
+        Err(trouble) => return cx.trouble(command, trouble),
+    };
+    let mut teller = Teller::new(common.verbosity);
+    let settings = &configuration.settings;
+    let deadline = crate::wait::now() + Duration::from_secs(20);
+    let (engine, hands) = (&mut machine.engine, &mut machine.hands);
+    let end = session::run(engine, hands, settings, &mut teller, deadline, &mut |e, h| session::settled(e, h));
+    if let End::Failed(errno) = end {
+        return cx.fail(format_args!("{command}: the event loop failed: {}", errno.word().unwrap_or("unknown error")));
+    }
+    let mut status = DONE;
+    requests(&mut |ask| {
+        teller.answers = 0;
+        teller.refused = None;
+        engine.process(&Context { now: crate::wait::now(), settings }, Event::Ask { token: 1, ask });
+        let mut answered = 0;
+        while answered == 0 {
+            if crate::wait::now() >= deadline || hands.turn(engine, settings, &mut teller, Some(deadline), &mut |_| {}).is_err() {
+                break;
+            }
+            answered = teller.answers;
+        }
+        if answered == 0 {
+            let _ = writeln!(cx.err, "corepath {command}: no answer within 20 s; what was asked may still be under way in the kernel");
+            status = TIMED_OUT;
+        } else if let Some(refused) = teller.refused {
+            let _ = write!(cx.err, "corepath {command}: ");
+            let _ = say::refusal(refused, cx.err);
+            let _ = cx.err.write_str("\n");
+            status = FAILED;
+        }
+    });
+    status
+}
+
+/// `release`: no map queues any longer. Needs no daemon and no configuration; shutdown runs it, so it is told nothing and waits for nothing.
+pub fn release(cx: &mut Cx<'_>) -> i32 {
+    let mut dev = "/dev";
+    while let Some(arg) = cx.args.next() {
+        match (arg, cx.args.clone().value()) {
+            (Arg::Long("dev"), Some(_)) => dev = cx.args.value().unwrap_or(dev),
+            _ => return cx.fail(format_args!("release: takes no argument")),
+        }
+    }
+    let Ok(root) = files::open_dir(dev) else { return cx.fail(format_args!("release: {dev} cannot be opened")) };
+    let control = match Control::open(root.as_fd()) {
+        Ok(control) => control,
+        // No device mapper, nothing that queues.
+        Err(_) => return DONE,
+    };
+    let Ok(memory) = Arena::map(1 << 20).and_then(|mut arena| arena.pages(1 << 20 & !4095).map_err(|_| Errno::NOMEM)) else {
+        return cx.fail(format_args!("release: no memory for the list of maps"));
+    };
+    if let Err(failure) = control.list(Target::NONE, memory) {
+        return cx.fail(format_args!("release: the maps cannot be listed: {}", failure.errno().word().unwrap_or("error")));
+    }
+    let mut failed = false;
+    let mut released = 0;
+    let mut at = 0;
+    while let Some((devno, ours)) = live::entry(memory, at) {
+        at += 1;
+        let mut page = Page::new();
+        if !ours || !multipath(&control, devno, &mut page) {
+            continue;
+        }
+        match control.submit(Target::Device(devno), &Request::Message(Message::FailIfNoPath), &mut page) {
+            Ok(_) => released += 1,
+            Err(failure) => {
+                failed = true;
+                let _ = writeln!(cx.err, "corepath release: dm-{}: {}", devno.minor, failure.errno().word().unwrap_or("error"));
+            }
+        }
+    }
+    let _ = writeln!(cx.out, "release: {released} maps queue no longer");
+    if failed { FAILED } else { DONE }
+}
+
+/// Is it one of our multipath maps, not a partition of one or something foreign?
+fn multipath(control: &Control, devno: crate::model::DevNo, page: &mut Page) -> bool {
+    control
+        .submit(Target::Device(devno), &Request::Info, page)
+        .is_ok_and(|reply| reply.info().uuid.starts_with(crate::model::UUID_PREFIX.as_bytes()))
+}

@@ -1,0 +1,159 @@
+//! Commands that a running daemon answers: each is one request on its socket, in the peer's framing.
+
+use super::args::Arg;
+use super::{Cx, DONE, FAILED};
+use crate::fault::Errno;
+use crate::raw::OwnedFd;
+use crate::sock::{self, Address};
+use crate::wire::ipc;
+use core::fmt::Write;
+
+/// How long an answer may take, in milliseconds.
+const PATIENCE: u32 = 5000;
+
+/// Connects to the daemon: the path, then the abstract name.
+pub fn connect(cx: &Cx<'_>) -> Result<OwnedFd, Errno> {
+    match cx.invocation.variable("MULTIPATH_SOCKET_NAME") {
+        Some(name) => sock::connect(Address::parse(name)),
+        None => sock::connect(Address::Path(super::daemon::SOCKET)).or_else(|_| sock::connect(Address::Abstract(sock::ABSTRACT))),
+    }
+}
+
+/// Sends one request and hands the reply on, piece by piece. True when the reply began with `fail`.
+pub fn request(socket: &OwnedFd, text: &str, out: &mut dyn FnMut(&[u8])) -> Result<bool, Errno> {
+    sock::send_all(socket, &ipc::header(text.len()))?;
+    sock::send_all(socket, text.as_bytes())?;
+    sock::send_all(socket, &[0])?;
+    let mut header = [0u8; ipc::HEADER_LEN];
+    let mut have = 0;
+    while have < header.len() {
+        have += receive(socket, &mut header[have..])?;
+    }
+    let mut left = ipc::parse_header(header, ipc::REPLY_LEN).map_err(|_| Errno::IO)?;
+    let mut failed = None;
+    let mut buffer = [0u8; 4096];
+    while left > 0 {
+        let room = left.min(buffer.len());
+        let got = receive(socket, &mut buffer[..room])?;
+        left -= got;
+        let mut bytes = &buffer[..got];
+        if left == 0 {
+            bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
+        }
+        failed.get_or_insert(bytes.starts_with(b"fail\n"));
+        out(bytes);
+    }
+    Ok(failed == Some(true))
+}
+
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    if !sock::wait_readable(socket, PATIENCE) {
+        return Err(Errno::TIMEDOUT);
+    }
+    match sock::receive(socket, buffer)? {
+        0 => Err(Errno::IO),
+        n => Ok(n),
+    }
+}
+
+/// Sends `text` and prints the reply.
+pub fn converse(cx: &mut Cx<'_>, text: &str) -> i32 {
+    let socket = match connect(cx) {
+        Ok(socket) => socket,
+        Err(_) => return cx.fail(format_args!("no daemon answers on {}; 'corepath list' looks without one", super::daemon::SOCKET)),
+    };
+    let out = &mut *cx.out;
+    match request(&socket, text, &mut |bytes| out.write_bytes(bytes)) {
+        Ok(false) => DONE,
+        Ok(true) => FAILED,
+        Err(errno) => cx.fail(format_args!("the daemon gave no answer: {}", errno.word().unwrap_or("error"))),
+    }
+}
+
+/// Joins the remaining words to a request; words with blanks are quoted.
+fn join(cx: &mut Cx<'_>, text: &mut crate::model::Text<500>) -> Result<(), i32> {
+    while let Some(arg) = cx.args.next() {
+        let word = match arg {
+            Arg::Word(word) => word,
+            _ => return Err(cx.fail(format_args!("unknown option; 'corepath help' lists the commands"))),
+        };
+        let done = if word.contains(' ') { write!(text, " \"{word}\"") } else { write!(text, " {word}") };
+        if done.is_err() {
+            return Err(cx.fail(format_args!("the request is longer than a daemon reads (511 bytes)")));
+        }
+    }
+    Ok(())
+}
+
+/// The commands of our own name.
+pub fn run(cx: &mut Cx<'_>, command: &str) -> i32 {
+    let mut text = crate::model::Text::<500>::new();
+    match command {
+        "status" => return status(cx),
+        "fail" | "reinstate" => drop(write!(text, "{command} path")),
+        "suspend" | "resume" | "reload" | "resize" => drop(write!(text, "{command} map")),
+        "stop" => drop(text.push_str("shutdown")),
+        "switch-group" => {
+            let (Some(Arg::Word(map)), Some(Arg::Word(group))) = (cx.args.next(), cx.args.next()) else {
+                return cx.fail(format_args!("switch-group takes a map and the group's number"));
+            };
+            let _ = write!(text, "switchgroup map {map} group {group}");
+        }
+        "show" => {
+            let Some(Arg::Word(name)) = cx.args.next() else { return cx.fail(format_args!("show takes a map or a path")) };
+            let _ = write!(text, "show map {name} topology");
+            // A map, or else a path: the daemon knows.
+            let Ok(socket) = connect(cx) else { return cx.fail(format_args!("no daemon answers; 'corepath list' looks without one")) };
+            let mut reply = [0u8; 5];
+            let mut first = true;
+            let failed = request(&socket, &text, &mut |bytes| {
+                if core::mem::take(&mut first) {
+                    let n = bytes.len().min(reply.len());
+                    reply[..n].copy_from_slice(&bytes[..n]);
+                }
+            });
+            if failed == Ok(true) {
+                text.clear();
+                let _ = write!(text, "list path {name}");
+            }
+        }
+        "raw" => {}
+        other => drop(text.push_str(other)),
+    }
+    if let Err(status) = join(cx, &mut text) {
+        return status;
+    }
+    let text = text.trim();
+    converse(cx, text)
+}
+
+/// `status [--json] [--watch[=SECONDS]]`
+fn status(cx: &mut Cx<'_>) -> i32 {
+    let (mut json, mut watch) = (false, None);
+    while let Some(arg) = cx.args.next() {
+        match arg {
+            Arg::Long("json") => json = true,
+            Arg::Long("watch") => {
+                watch = match cx.args.glued_value().map(str::parse::<u32>) {
+                    None => Some(1),
+                    Some(Ok(seconds)) if seconds > 0 => Some(seconds),
+                    Some(_) => return cx.fail(format_args!("status: --watch takes seconds")),
+                }
+            }
+            _ => return cx.fail(format_args!("status: unknown option; 'corepath help status' lists them")),
+        }
+    }
+    let text = if json { "status json" } else { "status" };
+    let Some(seconds) = watch else { return converse(cx, text) };
+    loop {
+        // Home, then clear what follows: no flicker on a serial line.
+        let _ = cx.out.write_str("\x1b[H");
+        let status = converse(cx, text);
+        let _ = cx.out.write_str("\x1b[J");
+        cx.out.flush();
+        if status != DONE || cx.out.failed() {
+            return status;
+        }
+        crate::wait::sleep(seconds * 1000);
+    }
+}

@@ -1,0 +1,251 @@
+//! Clients of the control socket: frames in, replies out, nobody waits for anybody. Small replies live with the client; a large one borrows
+//! the one large buffer, whose reader is given a time limit.
+
+use crate::fault::Errno;
+use crate::model::Instant;
+use crate::raw::{AsFd, OwnedFd};
+use crate::sock::{self, Peer};
+use crate::wait::Poll;
+use crate::wire::ipc::{self, Decoder};
+use core::fmt;
+use core::time::Duration;
+
+/// Clients at a time; when a newcomer finds all taken, the one that was silent longest makes room.
+pub const CLIENTS: usize = 16;
+/// Bytes of a client's own reply buffer.
+const SMALL: usize = 2048;
+/// A client that does not read for so long is let go.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where a client stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Reading,
+    /// The engine works on its request.
+    Waiting,
+    /// So many bytes of so many are sent, from the large buffer or its own.
+    Writing { at: usize, end: usize, large: bool },
+}
+
+struct Client {
+    socket: OwnedFd,
+    peer: Peer,
+    decoder: Decoder,
+    small: [u8; SMALL],
+    stage: Stage,
+    touched: Instant,
+    generation: u32,
+}
+
+/// All clients.
+pub struct Clients {
+    slots: [Option<Client>; CLIENTS],
+    large: &'static mut [u8],
+    large_taken: bool,
+    generation: u32,
+    first_token: u64,
+    /// Turned away or let go.
+    pub dropped: u32,
+}
+
+/// Text that counts on beyond its end: the reply is then known to be too long.
+struct Page<'a> {
+    room: &'a mut [u8],
+    used: usize,
+}
+
+impl fmt::Write for Page<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.used + text.len();
+        if let Some(place) = self.room.get_mut(self.used..end) {
+            place.copy_from_slice(text.as_bytes());
+        }
+        self.used = end;
+        Ok(())
+    }
+}
+
+/// What a request asked for; carried back by [`Clients::reply`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Caller {
+    pub index: usize,
+    generation: u32,
+    pub root: bool,
+}
+
+impl Caller {
+    /// Fits an engine token; never 0.
+    pub fn token(self) -> u32 {
+        (self.generation << 8) | (self.index as u32 + 1)
+    }
+}
+
+impl Clients {
+    pub fn new(large: &'static mut [u8], first_token: u64) -> Clients {
+        Clients { slots: [const { None }; CLIENTS], large, large_taken: false, generation: 0, first_token, dropped: 0 }
+    }
+
+    /// Takes all newcomers of a listener.
+    pub fn accept(&mut self, listener: &OwnedFd, poll: &Poll, now: Instant) {
+        // Bounded: a flood of connects must not keep the loop.
+        for _ in 0..64 {
+            let Ok(Some((socket, peer))) = sock::accept(listener) else { return };
+            let place = match self.slots.iter().position(Option::is_none) {
+                Some(place) => place,
+                None => {
+                    let oldest = (0..CLIENTS).filter(|&i| self.slots[i].as_ref().is_some_and(|c| c.stage == Stage::Reading));
+                    let Some(oldest) = oldest.min_by_key(|&i| self.slots[i].as_ref().map(|c| c.touched)) else {
+                        self.dropped = self.dropped.saturating_add(1);
+                        continue;
+                    };
+                    self.close(oldest, poll);
+                    oldest
+                }
+            };
+            if poll.add(socket.as_fd(), self.first_token + place as u64).is_err() {
+                self.dropped = self.dropped.saturating_add(1);
+                continue;
+            }
+            self.generation = (self.generation + 1) & 0x00ff_ffff;
+            let generation = self.generation;
+            self.slots[place] =
+                Some(Client { socket, peer, decoder: Decoder::new(), small: [0; SMALL], stage: Stage::Reading, touched: now, generation });
+        }
+    }
+
+    fn close(&mut self, index: usize, poll: &Poll) {
+        if let Some(client) = self.slots[index].take() {
+            poll.remove(client.socket.as_fd());
+            if let Stage::Writing { large: true, .. } = client.stage {
+                self.large_taken = false;
+            }
+            self.dropped = self.dropped.saturating_add(1);
+        }
+    }
+
+    /// A client's socket is ready: reads what came, or goes on writing. `serve` is given each whole request and writes the reply;
+    /// `Ok(false)` means that the reply comes later, by [`Clients::reply`].
+    pub fn ready(&mut self, index: usize, poll: &Poll, now: Instant, serve: &mut dyn FnMut(Caller, &[u8], &mut dyn fmt::Write) -> bool) {
+        if index >= CLIENTS {
+            return;
+        }
+        self.push(index, poll, now);
+        let Some(client) = self.slots[index].as_mut() else { return };
+        if client.stage != Stage::Reading {
+            return;
+        }
+        let mut buffer = [0u8; 1024];
+        let length = match sock::receive(&client.socket, &mut buffer) {
+            Ok(0) => return self.close(index, poll),
+            Ok(length) => length,
+            Err(Errno::AGAIN) => return,
+            Err(_) => return self.close(index, poll),
+        };
+        client.touched = now;
+        let input = buffer.get(..length).unwrap_or(&[]);
+        // One request at a time: who sends the next before the reply waits in the socket, and what came with it is refused.
+        match client.decoder.feed(input) {
+            Err(_) => return self.close(index, poll),
+            Ok(used) if used < length => return self.close(index, poll),
+            Ok(_) => {}
+        }
+        self.serve(index, poll, now, serve);
+    }
+
+    fn serve(&mut self, index: usize, poll: &Poll, now: Instant, serve: &mut dyn FnMut(Caller, &[u8], &mut dyn fmt::Write) -> bool) {
+        let Some(client) = self.slots[index].as_mut() else { return };
+        let Some(request) = client.decoder.request() else { return };
+        let caller = Caller { index, generation: client.generation, root: client.peer.uid == 0 };
+        let mut text = [0u8; ipc::REQUEST_LEN];
+        let length = request.len().min(text.len());
+        text[..length].copy_from_slice(&request[..length]);
+        // Into the large buffer if it is free, as the length is not known before; a reply that fits is then moved to the client's own.
+        let free = !self.large_taken;
+        let (room, own): (&mut [u8], bool) = if free { (self.large, false) } else { (&mut client.small, true) };
+        let mut page = Page { room: &mut room[ipc::HEADER_LEN..], used: 0 };
+        let complete = serve(caller, &text[..length], &mut page);
+        let used = page.used;
+        client.decoder.clear();
+        if !complete {
+            client.stage = Stage::Waiting;
+            return;
+        }
+        let end = ipc::HEADER_LEN + used + 1;
+        if end > room.len() {
+            return self.reply(caller, "fail\nthe reply is too long for its buffer; ask for one map\n", poll, now);
+        }
+        room[..ipc::HEADER_LEN].copy_from_slice(&ipc::header(used));
+        room[end - 1] = 0;
+        let large = !own && end > SMALL;
+        if !own && !large {
+            client.small[..end].copy_from_slice(&self.large[..end]);
+        }
+        client.stage = Stage::Writing { at: 0, end, large };
+        self.large_taken |= large;
+        self.push(index, poll, now);
+    }
+
+    /// Sends a short reply to a caller that is still there.
+    pub fn reply(&mut self, caller: Caller, text: &str, poll: &Poll, now: Instant) {
+        let Some(client) = self.slots[caller.index].as_mut().filter(|c| c.generation == caller.generation) else { return };
+        let text = text.as_bytes();
+        let length = text.len().min(SMALL - ipc::HEADER_LEN - 1);
+        client.small[..ipc::HEADER_LEN].copy_from_slice(&ipc::header(length));
+        client.small[ipc::HEADER_LEN..ipc::HEADER_LEN + length].copy_from_slice(&text[..length]);
+        client.small[ipc::HEADER_LEN + length] = 0;
+        client.stage = Stage::Writing { at: 0, end: ipc::HEADER_LEN + length + 1, large: false };
+        self.push(caller.index, poll, now);
+    }
+
+    /// The caller that a token was made for.
+    pub fn caller(&self, token: u32) -> Option<Caller> {
+        let index = (token & 0xff).checked_sub(1)? as usize;
+        let client = self.slots.get(index)?.as_ref()?;
+        (client.generation == token >> 8).then_some(Caller { index, generation: client.generation, root: client.peer.uid == 0 })
+    }
+
+    /// Writes on, as far as the socket takes it.
+    fn push(&mut self, index: usize, poll: &Poll, now: Instant) {
+        let Some(client) = self.slots[index].as_mut() else { return };
+        let Stage::Writing { mut at, end, large } = client.stage else { return };
+        while at < end {
+            let bytes = if large { self.large.get(at..end) } else { client.small.get(at..end) }.unwrap_or(&[]);
+            match sock::send(&client.socket, bytes) {
+                Ok(n) => {
+                    at += n;
+                    client.touched = now;
+                }
+                Err(Errno::AGAIN) => {
+                    client.stage = Stage::Writing { at, end, large };
+                    let _ = poll.writable(client.socket.as_fd(), self.first_token + index as u64, true);
+                    return;
+                }
+                Err(_) => return self.close(index, poll),
+            }
+        }
+        client.stage = Stage::Reading;
+        if large {
+            self.large_taken = false;
+        }
+        let _ = poll.writable(client.socket.as_fd(), self.first_token + index as u64, false);
+    }
+
+    /// Lets go of clients that do not read their replies or do not finish a request; when to look again.
+    pub fn expire(&mut self, poll: &Poll, now: Instant) -> Option<Instant> {
+        let mut next = None;
+        for index in 0..CLIENTS {
+            let Some(client) = &self.slots[index] else { continue };
+            let hanging = matches!(client.stage, Stage::Writing { .. }) || (client.stage == Stage::Reading && client.decoder.begun());
+            if !hanging {
+                continue;
+            }
+            let until = client.touched + PATIENCE;
+            if until <= now {
+                self.close(index, poll);
+            } else {
+                next = Some(next.map_or(until, |n: Instant| n.min(until)));
+            }
+        }
+        next
+    }
+}

@@ -1,0 +1,550 @@
+//! `corepath daemon`: the resident path manager. One loop that never sleeps on a device; everything that can is a worker's.
+//!
+//! Foreground always: nothing is forked. Started as `@corepath` or `multipathd` it keeps that name (systemd leaves a process alone whose
+//! argv[0] begins with `@`).
+
+pub mod clients;
+pub mod control;
+pub mod state;
+pub mod status;
+
+use super::args::Arg;
+use super::engine_view::EngineView;
+use super::runtime::{Audience, TOKEN_OTHERS};
+use super::setup::{self, Common, Configuration, Machine, Wish};
+use super::{Cx, DONE, FAILED, say};
+use crate::arena::{self, Arena};
+use crate::conf::settings::Lookup;
+use crate::engine::{Ask, Context, Event, Note, Options, Refusal, Subject};
+use crate::fault::Errno;
+use crate::klog::{Line, Ring};
+use crate::lockdown::{self, Seal, Step};
+use crate::model::Instant;
+use crate::raw::{AsFd, OwnedFd};
+use crate::sock::{self, Address, Notify};
+use crate::wait;
+use clients::{CLIENTS, Clients};
+use control::Verdict;
+use core::fmt::Write;
+use core::mem::MaybeUninit;
+use core::time::Duration;
+use state::State;
+
+const TOKEN_SIGNALS: u64 = TOKEN_OTHERS;
+const TOKEN_LISTENERS: u64 = TOKEN_OTHERS + 1;
+const TOKEN_CLIENTS: u64 = TOKEN_OTHERS + 8;
+/// Name of the socket below /run.
+pub const SOCKET: &str = "/run/multipathd.socket";
+/// The token of our own requests.
+const OWN: u32 = 0;
+
+/// Most lines one path may write in [`LIMIT_TIME`]; what is beyond is counted.
+const LIMIT: u8 = 12;
+const LIMIT_TIME: Duration = Duration::from_secs(30);
+
+/// Bounded memory of who wrote how much lately.
+#[derive(Clone, Copy, Default)]
+struct Limit {
+    key: u32,
+    count: u8,
+    left_out: u16,
+    since: Instant,
+}
+
+/// Takes notes to the log ring, and answers to the clients.
+struct Ears {
+    ring: Ring,
+    level: u8,
+    limits: [Limit; 64],
+    answers: heapless::Deque<(u32, Result<(), Refusal>), { CLIENTS + 1 }>,
+}
+
+impl Ears {
+    fn say(&mut self, level: u8, text: &str) {
+        self.ring.push(level, text);
+    }
+
+    /// May this path (or map) write another line?
+    fn allowed(&mut self, now: Instant, key: u32) -> bool {
+        let limit = &mut self.limits[(key % 64) as usize];
+        if limit.key != key || now.since(limit.since) >= LIMIT_TIME {
+            let left_out = limit.left_out;
+            *limit = Limit { key, count: 0, left_out: 0, since: now };
+            if left_out > 0 {
+                let mut line = Line::new();
+                let _ = write!(line, "left out {left_out} lines about a path that changes its state too often");
+                self.ring.push(5, line.text());
+            }
+        }
+        let limit = &mut self.limits[(key % 64) as usize];
+        if limit.count >= LIMIT {
+            limit.left_out = limit.left_out.saturating_add(1);
+            return false;
+        }
+        limit.count += 1;
+        true
+    }
+}
+
+impl Audience for Ears {
+    fn note(&mut self, now: Instant, note: &Note, subject: &Subject<'_>) {
+        let level = say::level(&note.what);
+        if level > self.level {
+            return;
+        }
+        let key = note.path.map(|p| p.index).or(note.map.map(|m| m.index | 1 << 31)).unwrap_or(u32::MAX);
+        if level > 2 && !self.allowed(now, key) {
+            return;
+        }
+        let mut line = Line::new();
+        let _ = say::sentence(note, subject, &mut line);
+        self.ring.push(level, line.text());
+    }
+
+    fn answer(&mut self, token: u32, result: Result<(), Refusal>) {
+        let _ = self.answers.push_back((token, result));
+    }
+}
+
+/// The service manager, where there is one.
+struct Manager {
+    notify: Option<Notify>,
+    watchdog: Option<Duration>,
+    next: Instant,
+}
+
+impl Manager {
+    fn open(cx: &Cx<'_>, now: Instant) -> Manager {
+        let notify = cx.invocation.variable("NOTIFY_SOCKET").and_then(|address| Notify::open(address).ok());
+        let watchdog = cx.invocation.variable("WATCHDOG_USEC").and_then(|v| v.parse::<u64>().ok()).filter(|n| *n > 0);
+        Manager { notify, watchdog: watchdog.map(|n| Duration::from_micros(n / 2)), next: now }
+    }
+
+    fn tell(&self, text: &str) {
+        if let Some(notify) = &self.notify {
+            let _ = notify.send(text);
+        }
+    }
+
+    /// Half the watchdog's time has passed: says that we live. When to say it next.
+    fn alive(&mut self, now: Instant) -> Option<Instant> {
+        let interval = self.watchdog?;
+        if now >= self.next {
+            self.tell("WATCHDOG=1");
+            self.next = now + interval;
+        }
+        Some(self.next)
+    }
+}
+
+/// What a daemon is made of.
+struct Daemon {
+    machine: Machine,
+    errors: u32,
+    seal: Seal,
+    sealed_faults: Option<(u64, u64)>,
+    clients: Clients,
+    listeners: heapless::Vec<OwnedFd, 2>,
+    signals: OwnedFd,
+    ears: Ears,
+    manager: Manager,
+    started: Instant,
+    phase: &'static str,
+    ready: bool,
+    /// It is to end, at this time whatever is still under way.
+    stop_by: Option<Instant>,
+    dump: bool,
+    reload: bool,
+}
+
+/// How a daemon is to run.
+struct Plan<'a> {
+    common: Common<'a>,
+    /// A failed step of the seal is a refusal to run.
+    strict: bool,
+    filter: bool,
+    own_activation: bool,
+    socket: &'a str,
+}
+
+pub fn run(cx: &mut Cx<'_>) -> i32 {
+    let socket = cx.invocation.variable("MULTIPATH_SOCKET_NAME").unwrap_or(SOCKET);
+    let mut plan = Plan { common: Common::default(), strict: false, filter: true, own_activation: false, socket };
+    while let Some(arg) = cx.args.next() {
+        match plan.common.take(arg, &mut cx.args) {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(what) => return cx.fail(format_args!("daemon: {what}")),
+        }
+        match arg {
+            Arg::Long("foreground") | Arg::Short('d' | 's' | 'B' | 'n' | 'w') => {}
+            Arg::Long("strict") => plan.strict = true,
+            Arg::Long("no-filter") => plan.filter = false,
+            Arg::Long("own-activation") => plan.own_activation = true,
+            Arg::Long("socket") => match cx.args.value() {
+                Some(name) => plan.socket = name,
+                None => return cx.fail(format_args!("daemon: --socket takes a path, or @name")),
+            },
+            _ => return cx.fail(format_args!("daemon: unknown option; 'corepath help daemon' lists them")),
+        }
+    }
+    match start(cx, &plan) {
+        Ok((mut daemon, halves)) => daemon.serve(&plan.common, halves),
+        Err(status) => status,
+    }
+}
+
+/// Memory for two readings of the configuration: the one in force and the next.
+type Halves = [&'static mut [MaybeUninit<u8>]; 2];
+
+fn start(cx: &mut Cx<'_>, plan: &Plan<'_>) -> Result<(Daemon, Halves), i32> {
+    // Room to grow before the next start; what does not fit then is a complaint and the old one stays.
+    let half = setup::configuration_size(&plan.common) * 2;
+    let (Ok(mut first), Ok(second)) = (arena::map(half), arena::map(half)) else { return Err(cx.trouble("daemon", setup::Trouble::Memory)) };
+    let daemon = prepare(cx, plan, &mut first)?;
+    Ok((daemon, [first, second]))
+}
+
+fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> Result<Daemon, i32> {
+    let configuration = match Arena::over(memory).map_err(|_| setup::Trouble::Memory).and_then(|mut arena| setup::configuration(&plan.common, &mut arena)) {
+        Ok(configuration) => configuration,
+        Err(trouble) => return Err(cx.trouble("daemon", trouble)),
+    };
+    super::session::complain(cx, &configuration);
+    cx.err.flush();
+    if let Some(word) = setup::switched_off(configuration.words) {
+        let _ = writeln!(cx.out, "daemon: nothing is done: {word} on the kernel's command line");
+        return Err(DONE);
+    }
+    // The signals are blocked and the flags set before the threads are made: both are inherited.
+    let signals = wait::signals().map_err(|errno| cx.fail(format_args!("daemon: signals: {}", errno.word().unwrap_or("error"))))?;
+    let mut listeners = heapless::Vec::new();
+    for address in [Address::parse(plan.socket), Address::Abstract(sock::ABSTRACT)] {
+        if plan.socket != SOCKET && matches!(address, Address::Abstract(name) if name == sock::ABSTRACT) {
+            continue;
+        }
+        match sock::listen(address) {
+            Ok(listener) => drop(listeners.push(listener)),
+            Err(Errno(98)) => {
+                return Err(cx.fail(format_args!("daemon: another path manager answers on {}; stop it first ('corepath stop')", plan.socket)));
+            }
+            Err(errno) => {
+                let _ = writeln!(cx.err, "corepath daemon: no control socket: {}", errno.word().unwrap_or("error"));
+            }
+        }
+    }
+    let mut seal = Seal::default();
+    lockdown::before_threads(&mut seal, 4096);
+    let initrd = crate::files::exists(crate::files::current_dir(), "/etc/initrd-release");
+    let keep_partitions = configuration.words.contains(&"dont_del_part_nodes");
+    let options = Options {
+        resident: true,
+        partitions: true,
+        path_partitions: !keep_partitions,
+        write_bindings: !initrd,
+        own_activation: plan.own_activation,
+        ..Options::default()
+    };
+    let stderr = crate::console::is_terminal(crate::console::Stream::Error) || cx.invocation.variable("INVOCATION_ID").is_none();
+    let wish = Wish { options, uevents: true, sink: (true, stderr), control: true };
+    let machine = match setup::machine(&plan.common, wish) {
+        Ok(machine) => machine,
+        Err(trouble) => return Err(cx.trouble("daemon", trouble)),
+    };
+    let reply = 64 * 1024 + machine.sizes.paths * 1024;
+    let memory = Arena::map(reply + 32 * 1024).and_then(|mut arena| {
+        let large = arena.take(reply, |_| 0u8).map_err(|_| Errno::NOMEM)?;
+        let ring = arena.take(16 * 1024, |_| 0u8).map_err(|_| Errno::NOMEM)?;
+        Ok((large, ring))
+    });
+    let Ok((large, ring)) = memory else { return Err(cx.fail(format_args!("daemon: no memory for replies"))) };
+    let now = wait::now();
+    let poll = &machine.hands.poll;
+    let mut added = poll.add(signals.as_fd(), TOKEN_SIGNALS);
+    for (i, listener) in listeners.iter().enumerate() {
+        added = added.and(poll.add(AsFd::as_fd(listener), TOKEN_LISTENERS + i as u64));
+    }
+    if added.is_err() {
+        return Err(cx.fail(format_args!("daemon: the event loop cannot be set up")));
+    }
+    let ears = Ears {
+        ring: Ring::new(ring),
+        level: plan.common.verbosity.saturating_add(3),
+        limits: [Limit::default(); 64],
+        answers: heapless::Deque::new(),
+    };
+    let manager = Manager::open(cx, now);
+    let mut daemon = Daemon {
+        machine,
+        errors: configuration.report.errors,
+        seal,
+        sealed_faults: None,
+        clients: Clients::new(large, TOKEN_CLIENTS),
+        listeners,
+        signals,
+        ears,
+        manager,
+        started: now,
+        phase: "configure",
+        ready: false,
+        stop_by: None,
+        dump: false,
+        reload: false,
+    };
+    daemon.close(cx, plan)?;
+    Ok(daemon)
+}
+
+impl Daemon {
+    /// Seals the process.
+    fn close(&mut self, cx: &mut Cx<'_>, plan: &Plan<'_>) -> Result<(), i32> {
+        lockdown::after_threads(&mut self.seal, plan.filter);
+        self.sealed_faults = lockdown::faults();
+        for (step, word) in lockdown::STEPS {
+            if let Some(Err(errno)) = self.seal.result(step) {
+                let mut line = Line::new();
+                let _ = write!(line, "seal: {word} failed: ");
+                let _ = say::errno(errno, &mut line);
+                let _ = line.write_str(match step {
+                    Step::Memory => "; CAP_IPC_LOCK or LimitMEMLOCK=infinity is needed, or an outage of the root disk may hang this process",
+                    Step::IoFlusher => "; CAP_SYS_RESOURCE and Linux 5.6 are needed",
+                    Step::Realtime => "; CAP_SYS_NICE is needed",
+                    _ => "",
+                });
+                if plan.strict {
+                    return Err(cx.fail(format_args!("daemon: {}", line.text())));
+                }
+                self.ears.say(4, line.text());
+            }
+        }
+        Ok(())
+    }
+
+    fn log_on(&mut self) {
+        self.machine.hands.log(&mut self.ears.ring);
+    }
+
+    /// Runs until it is told to stop and has stopped in order. Each reading of the configuration lives in one half of the memory; the
+    /// next is tried in the other, and only if it can be read the halves change places.
+    fn serve(&mut self, common: &Common<'_>, halves: Halves) -> i32 {
+        let [mut current, mut spare] = halves;
+        loop {
+            let Some(configuration) = load(common, current) else {
+                // It was read a moment ago: files that vanish in between leave the defaults, which need nothing.
+                self.ears.say(3, "the configuration could not be read twice; ending");
+                return FAILED;
+            };
+            self.errors = configuration.report.errors;
+            if let Some(status) = self.watch(&configuration, common, spare) {
+                return status;
+            }
+            core::mem::swap(&mut current, &mut spare);
+        }
+    }
+
+    /// Turns under one configuration; `None` when the next one is ready in `spare`.
+    fn watch(&mut self, configuration: &Configuration<'_>, common: &Common<'_>, spare: &mut [MaybeUninit<u8>]) -> Option<i32> {
+        if self.ready {
+            let cx = Context { now: wait::now(), settings: &configuration.settings };
+            self.machine.engine.process(&cx, Event::Reconfigured);
+            self.ears.say(5, "the configuration was read again");
+            self.manager.tell("READY=1");
+        }
+        loop {
+            self.log_on();
+            let now = wait::now();
+            let mut until = self.clients.expire(&self.machine.hands.poll, now);
+            for time in [self.manager.alive(now), self.stop_by].into_iter().flatten() {
+                until = Some(until.map_or(time, |u| u.min(time)));
+            }
+            let mut tokens = heapless::Vec::<u64, { wait::BATCH }>::new();
+            let Machine { engine, hands, .. } = &mut self.machine;
+            if hands.turn(engine, &configuration.settings, &mut self.ears, until, &mut |token| drop(tokens.push(token))).is_err() {
+                return Some(FAILED);
+            }
+            self.hear(configuration, &tokens);
+            self.answer();
+            if !self.ready && self.machine.engine.settled() {
+                self.ready = true;
+                self.phase = "running";
+                self.manager.tell("READY=1\nSTATUS=up");
+            }
+            if core::mem::take(&mut self.reload) {
+                self.manager.tell("RELOADING=1");
+                if load(common, spare).is_some() {
+                    return None;
+                }
+                self.ears.say(3, "the configuration cannot be read, or has outgrown its memory: the old one stays in force");
+                self.manager.tell("READY=1");
+            }
+            if self.phase == "shutdown" {
+                return Some(self.leave());
+            }
+            if self.stop_by.is_some_and(|by| wait::now() >= by) {
+                // Whatever hangs: the exit does not wait for it.
+                self.ears.say(4, "ending with requests still under way in the kernel; 'corepath release' stops queueing");
+                return Some(self.leave());
+            }
+        }
+    }
+
+    fn leave(&mut self) -> i32 {
+        self.ears.say(5, "corepath ends; the maps stay as they are");
+        // What is in the ring goes out here: the clerk may be parked.
+        let mut buffer = [0u8; crate::klog::LINE];
+        while let Some((level, length)) = self.ears.ring.pop(&mut buffer) {
+            if let Ok(text) = core::str::from_utf8(buffer.get(..length).unwrap_or(&[])) {
+                self.machine.hands.tools.sink.write(level, text);
+            }
+        }
+        DONE
+    }
+
+    fn hear(&mut self, configuration: &Configuration<'_>, tokens: &[u64]) {
+        let now = wait::now();
+        for &token in tokens {
+            match token {
+                TOKEN_SIGNALS => {
+                    while let Some(signal) = wait::next_signal(&self.signals) {
+                        match signal {
+                            wait::SIGHUP => self.reload = true,
+                            wait::SIGUSR1 => self.dump = true,
+                            _ => self.stop(configuration),
+                        }
+                    }
+                }
+                TOKEN_LISTENERS.. TOKEN_CLIENTS => {
+                    if let Some(listener) = self.listeners.get((token - TOKEN_LISTENERS) as usize) {
+                        self.clients.accept(listener, &self.machine.hands.poll, now);
+                    }
+                }
+                _ => self.serve_client(configuration, (token - TOKEN_CLIENTS) as usize, now),
+            }
+        }
+        if core::mem::take(&mut self.dump) {
+            self.dump_state();
+        }
+    }
+
+    fn stop(&mut self, configuration: &Configuration<'_>) {
+        if self.stop_by.is_none() {
+            self.manager.tell("STOPPING=1\nSTATUS=stopping");
+            let now = wait::now();
+            self.stop_by = Some(now + Duration::from_millis(800));
+            let cx = Context { now, settings: &configuration.settings };
+            self.machine.engine.process(&cx, Event::Ask { token: OWN, ask: Ask::Shutdown });
+        }
+    }
+
+    fn serve_client(&mut self, configuration: &Configuration<'_>, index: usize, now: Instant) {
+        let faults = match (self.sealed_faults, lockdown::faults()) {
+            (Some((minor, major)), Some((now_minor, now_major))) => Some((now_minor - minor, now_major - major)),
+            _ => None,
+        };
+        let Daemon { machine, clients, seal, ears, started, phase, reload, .. } = self;
+        let Machine { engine, hands, memory, .. } = machine;
+        let mut asked: Option<(clients::Caller, [u8; 512], usize)> = None;
+        let mut shutdown = None;
+        let mut reconfigure = None;
+        let errors = configuration.report.errors;
+        let dropped = clients.dropped;
+        clients.ready(index, &hands.poll, now, &mut |caller, request, out| {
+            let state = State {
+                view: EngineView { engine, now, retry_secs: configuration.settings.globals().polling_interval.as_secs() as u32 },
+                settings: &configuration.settings,
+                seal,
+                started: *started,
+                phase,
+                pid: lockdown::pid(),
+                workers: hands.load(),
+                memory: *memory,
+                faults,
+                log_lost: ears.ring.lost(),
+                clients_dropped: dropped,
+                errors,
+            };
+            match control::serve(request, caller.root, &state, out) {
+                Verdict::Replied => true,
+                Verdict::Ask => {
+                    let mut copy = [0u8; 512];
+                    let length = request.len().min(copy.len());
+                    copy[..length].copy_from_slice(&request[..length]);
+                    asked = Some((caller, copy, length));
+                    false
+                }
+                Verdict::Reconfigure => {
+                    reconfigure = Some(caller);
+                    false
+                }
+                Verdict::Shutdown => {
+                    shutdown = Some(caller);
+                    false
+                }
+            }
+        });
+        if let Some((caller, request, length)) = asked {
+            // Parsed again, as the engine may be moved only now that nothing looks at it.
+            let mut scratch = Default::default();
+            if let Some(ask) = control::ask(&request[..length], &mut scratch) {
+                let cx = Context { now, settings: &configuration.settings };
+                engine.process(&cx, Event::Ask { token: caller.token(), ask });
+            }
+        }
+        if let Some(caller) = reconfigure {
+            *reload = true;
+            clients.reply(caller, "ok\n", &hands.poll, now);
+        }
+        if let Some(caller) = shutdown {
+            clients.reply(caller, "ok\n", &hands.poll, now);
+            self.stop(configuration);
+        }
+    }
+
+    /// Takes the engine's answers to those who asked.
+    fn answer(&mut self) {
+        let now = wait::now();
+        while let Some((token, result)) = self.ears.answers.pop_front() {
+            if token == OWN {
+                self.phase = "shutdown";
+                continue;
+            }
+            let Some(caller) = self.clients.caller(token) else { continue };
+            let mut text = crate::model::Text::<160>::new();
+            match result {
+                Ok(()) => drop(text.push_str("ok\n")),
+                Err(refusal) => {
+                    let _ = text.push_str("fail\n");
+                    let _ = say::refusal(refusal, &mut text);
+                    let _ = text.push_str("\n");
+                }
+            }
+            self.clients.reply(caller, &text, &self.machine.hands.poll, now);
+        }
+    }
+
+    /// USR1: the whole state to the log, a line each.
+    fn dump_state(&mut self) {
+        struct Lines<'a>(&'a mut Ring, Line);
+        impl core::fmt::Write for Lines<'_> {
+            fn write_str(&mut self, text: &str) -> core::fmt::Result {
+                for part in text.split_inclusive('\n') {
+                    let _ = self.1.write_str(part.trim_end_matches('\n'));
+                    if part.ends_with('\n') {
+                        self.0.push(5, self.1.text());
+                        self.1.clear();
+                    }
+                }
+                Ok(())
+            }
+        }
+        let view = EngineView { engine: &self.machine.engine, now: wait::now(), retry_secs: 5 };
+        let _ = super::topology::tree(&view, None, super::topology::Style::PLAIN, &mut Lines(&mut self.ears.ring, Line::new()));
+    }
+}
+
+/// Reads the configuration into `memory`; `None` when a file cannot be read, does not fit, or is bad in a way that could let foreign disks
+/// be claimed.
+fn load<'m>(common: &Common<'_>, memory: &'m mut [MaybeUninit<u8>]) -> Option<Configuration<'m>> {
+    let configuration = setup::configuration(common, &mut Arena::over(memory).ok()?).ok()?;
+    (!configuration.report.fatal).then_some(configuration)
+}

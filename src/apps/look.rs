@@ -1,0 +1,288 @@
+//! `scan`, `list` and `why`: what is there, what would be done, and for what reason. They write nothing to the kernel.
+
+use super::args::Arg;
+use super::engine_view::EngineView;
+use super::session::{self, End, Teller};
+use super::setup::{self, Common, Machine, Wish};
+use super::topology::Style;
+use super::{Cx, DONE, FAILED, TIMED_OUT, columns, json, say, topology};
+use crate::conf::settings::{Lookup, Origin, Verdict};
+use crate::console::{self, Stream};
+use crate::engine::{MapView, Options, PathView};
+use core::fmt::Write;
+use core::time::Duration;
+
+/// How long looking may take: a hung disk must not hold up a person.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a look found; the machinery stays as it was when it was settled.
+pub struct Look {
+    pub machine: Machine,
+    pub configuration: setup::Configuration<'static>,
+    pub complete: bool,
+}
+
+/// Scans and surveys without changing anything.
+pub fn look(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, quiet: bool) -> Result<Look, i32> {
+    let configuration = match setup::arena(common).and_then(|mut arena| setup::configuration(common, &mut arena)) {
+        Ok(configuration) => configuration,
+        Err(trouble) => return Err(cx.trouble(command, trouble)),
+    };
+    if !quiet {
+        session::complain(cx, &configuration);
+    }
+    let options = Options { dry_run: true, ..Options::default() };
+    let mut machine = match setup::machine(common, Wish { options, uevents: false, sink: (false, true), control: false }) {
+        Ok(machine) => machine,
+        Err(trouble) => return Err(cx.trouble(command, trouble)),
+    };
+    // Reading is no news: only trouble is told.
+    let mut teller = Teller::new(common.verbosity.saturating_sub(1).min(if quiet { 0 } else { u8::MAX }));
+    let deadline = crate::wait::now() + PATIENCE;
+    let end =
+        session::run(&mut machine.engine, &mut machine.hands, &configuration.settings, &mut teller, deadline, &mut |e, h| session::settled(e, h));
+    match end {
+        End::Failed(errno) => {
+            Err(cx.fail(format_args!("{command}: the event loop failed: {}", errno.word().unwrap_or("unknown error"))))
+        }
+        end => Ok(Look { machine, configuration, complete: end == End::Done }),
+    }
+}
+
+impl Look {
+    pub fn view(&self) -> EngineView<'_> {
+        let retry_secs = self.configuration.settings.globals().polling_interval.as_secs() as u32;
+        EngineView { engine: &self.machine.engine, now: crate::wait::now(), retry_secs }
+    }
+
+    fn status(&self, cx: &mut Cx<'_>, command: &str) -> i32 {
+        if self.complete {
+            return DONE;
+        }
+        let _ = writeln!(cx.err, "corepath {command}: a disk did not answer within {} s: what is shown is incomplete", PATIENCE.as_secs());
+        TIMED_OUT
+    }
+}
+
+/// Terminal or plain?
+fn style() -> Style {
+    Style { colour: console::is_terminal(Stream::Out) }
+}
+
+/// `list [MAP] [--json]`
+pub fn list(cx: &mut Cx<'_>) -> i32 {
+    let mut common = Common::default();
+    let (mut as_json, mut wanted) = (false, None);
+    while let Some(arg) = cx.args.next() {
+        match common.take(arg, &mut cx.args) {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(what) => return cx.fail(format_args!("list: {what}")),
+        }
+        match arg {
+            Arg::Long("json") => as_json = true,
+            Arg::Word(name) => wanted = Some(name),
+            _ => return cx.fail(format_args!("list: unknown option; 'corepath help list' lists them")),
+        }
+    }
+    let look = match look(cx, "list", &common, false) {
+        Ok(look) => look,
+        Err(status) => return status,
+    };
+    let view = look.view();
+    let only = match wanted.map(|name| (name, view.position(name))) {
+        Some((name, None)) => return cx.fail(format_args!("list: no map '{name}'")),
+        Some((_, Some(position))) => Some(position),
+        None => None,
+    };
+    let _ = if as_json { json::maps(&view, only, cx.out) } else { topology::tree(&view, only, style(), cx.out) };
+    look.status(cx, "list")
+}
+
+/// What would be done to a map, in a word.
+fn plan(map: &MapView<'_>) -> &'static str {
+    if !map.live() { "would be created" } else { "is live" }
+}
+
+/// `scan [--json]`
+pub fn scan(cx: &mut Cx<'_>) -> i32 {
+    let mut common = Common::default();
+    let mut as_json = false;
+    while let Some(arg) = cx.args.next() {
+        match common.take(arg, &mut cx.args) {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(what) => return cx.fail(format_args!("scan: {what}")),
+        }
+        match arg {
+            Arg::Long("json") => as_json = true,
+            _ => return cx.fail(format_args!("scan: unknown option; 'corepath help scan' lists them")),
+        }
+    }
+    if !as_json {
+        return scan_with(cx, "scan", &common);
+    }
+    let look = match look(cx, "scan", &common, false) {
+        Ok(look) => look,
+        Err(status) => return status,
+    };
+    let _ = scan_json(&look, cx);
+    look.status(cx, "scan")
+}
+
+/// What is there and what would be done, as text.
+pub fn scan_with(cx: &mut Cx<'_>, command: &str, common: &Common<'_>) -> i32 {
+    let look = match look(cx, command, common, false) {
+        Ok(look) => look,
+        Err(status) => return status,
+    };
+    let _ = scan_text(&look, cx);
+    look.status(cx, command)
+}
+
+fn scan_text(look: &Look, cx: &mut Cx<'_>) -> core::fmt::Result {
+    let engine = &look.machine.engine;
+    for map in engine.maps().filter(|map| map.live() || map.paths().next().is_some()) {
+        let name = if map.name().is_empty() { map.wwid() } else { map.name() };
+        writeln!(cx.out, "{name} {}: {} of {} paths usable", plan(&map), map.usable(), map.paths().count())?;
+        for path in map.paths() {
+            write!(cx.out, "  {:<8} {:<8} ", path.name(), Show(path.devno()))?;
+            if let Some(hctl) = path.hctl() {
+                write!(cx.out, "{hctl} ")?;
+            }
+            write!(cx.out, "{},{} ", path.vendor(), path.product())?;
+            columns::size(path.size(), cx.out)?;
+            write!(cx.out, " {} prio {} ", path.state().word(), path.prio().0)?;
+            if !path.live() {
+                cx.out.write_str("(to be added) ")?;
+            }
+            cx.out.write_str("- ")?;
+            say::reason(path.reason(), cx.out)?;
+            cx.out.write_str("\n")?;
+        }
+    }
+    let mut first = true;
+    for path in engine.paths().filter(|path| path.map().is_none()) {
+        if core::mem::take(&mut first) {
+            cx.out.write_str("left alone:\n")?;
+        }
+        write!(cx.out, "  {:<8} {:<8} {} - ", path.name(), Show(path.devno()), path.wwid())?;
+        say::reason(path.reason(), cx.out)?;
+        cx.out.write_str("\n")?;
+    }
+    Ok(())
+}
+
+/// A device number that honours a width.
+struct Show(crate::model::DevNo);
+
+impl core::fmt::Display for Show {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let mut text = crate::model::Text::<24>::new();
+        write!(text, "{}", self.0)?;
+        f.pad(&text)
+    }
+}
+
+fn scan_json(look: &Look, cx: &mut Cx<'_>) -> core::fmt::Result {
+    let engine = &look.machine.engine;
+    let out = &mut json::Json::new(cx.out);
+    out.open("", '{')?;
+    out.boolean("complete", look.complete)?;
+    out.open("maps", '[')?;
+    for map in engine.maps().filter(|map| map.live() || map.paths().next().is_some()) {
+        out.open("", '{')?;
+        out.text("name", map.name())?;
+        out.text("wwid", map.wwid())?;
+        out.boolean("live", map.live())?;
+        out.number("usable", i64::from(map.usable()))?;
+        out.open("paths", '[')?;
+        for path in map.paths() {
+            path_json(&path, out)?;
+        }
+        out.close(']')?;
+        out.close('}')?;
+    }
+    out.close(']')?;
+    out.open("others", '[')?;
+    for path in engine.paths().filter(|path| path.map().is_none()) {
+        path_json(&path, out)?;
+    }
+    out.close(']')?;
+    out.close('}')
+}
+
+fn path_json(path: &PathView<'_>, out: &mut json::Json<'_>) -> core::fmt::Result {
+    let (code, sentence) = say::reason_row(path.reason());
+    out.open("", '{')?;
+    out.text("dev", path.name())?;
+    out.with("dev_t", &|o| write!(o, "{}", path.devno()))?;
+    out.text("wwid", path.wwid())?;
+    out.text("vendor", path.vendor())?;
+    out.text("product", path.product())?;
+    out.number("sectors", path.size().0 as i64)?;
+    out.text("state", path.state().word())?;
+    out.number("prio", i64::from(path.prio().0))?;
+    out.boolean("live", path.live())?;
+    out.text("reason", code)?;
+    out.text("because", sentence)?;
+    out.close('}')
+}
+
+/// `why DEV`
+pub fn why(cx: &mut Cx<'_>) -> i32 {
+    let mut common = Common::default();
+    let mut device = None;
+    while let Some(arg) = cx.args.next() {
+        match common.take(arg, &mut cx.args) {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(what) => return cx.fail(format_args!("why: {what}")),
+        }
+        match arg {
+            Arg::Word(name) => device = Some(name),
+            _ => return cx.fail(format_args!("why: takes one device")),
+        }
+    }
+    let Some(device) = device else { return cx.fail(format_args!("why: which device? 'corepath why sda'")) };
+    let name = device.strip_prefix("/dev/").unwrap_or(device);
+    let look = match look(cx, "why", &common, true) {
+        Ok(look) => look,
+        Err(status) => return status,
+    };
+    let Some(path) = look.machine.engine.find_path(name) else {
+        return cx.fail(format_args!("why: no disk '{name}' in sysfs"));
+    };
+    let (code, sentence) = say::reason_row(path.reason());
+    let _ = write!(cx.out, "{} {} ", path.name(), path.devno());
+    let _ = match path.map() {
+        Some(map) => write!(cx.out, "is claimed for {}: ", if map.name().is_empty() { map.wwid() } else { map.name() }),
+        None => write!(cx.out, "is left alone: "),
+    };
+    let _ = writeln!(cx.out, "{sentence} [{code}]");
+    if let Verdict::Whitelisted { origin, .. } | Verdict::Rejected { origin, .. } = path.verdict() {
+        let _ = write!(cx.out, "rule: ");
+        let _ = match origin {
+            Origin::Default => writeln!(cx.out, "built-in default"),
+            Origin::Table(row) => writeln!(cx.out, "built-in array table, row {}", row + 1),
+            Origin::File { file, line } => {
+                let file = look.configuration.files.get(usize::from(file)).map_or("configuration", |f| f.name);
+                writeln!(cx.out, "{file}:{line}")
+            }
+            Origin::CommandLine => writeln!(cx.out, "command line"),
+        };
+    }
+    if let crate::model::Holder::Map { .. } | crate::model::Holder::Device(_) | crate::model::Holder::Mounted(_) = path.facts().holder {
+        let _ = holder(cx, &path.facts().holder);
+    }
+    if path.map().is_some() { look.status(cx, "why") } else { FAILED }
+}
+
+fn holder(cx: &mut Cx<'_>, holder: &crate::model::Holder) -> core::fmt::Result {
+    match holder {
+        crate::model::Holder::Map { devno, uuid } => writeln!(cx.out, "held by: dm device {devno} with uuid {uuid}"),
+        crate::model::Holder::Device(name) => writeln!(cx.out, "held by: {name}"),
+        crate::model::Holder::Mounted(place) => writeln!(cx.out, "held by: the file system mounted on {place}"),
+        crate::model::Holder::Nobody => Ok(()),
+    }
+}

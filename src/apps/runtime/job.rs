@@ -1,0 +1,304 @@
+//! What a worker is given: one step of the engine as a value that owns everything it needs, and what came of it.
+//!
+//! A path's descriptors travel with its job and come back with it, so that no two jobs of one path can run and a path that is closed
+//! meanwhile keeps them until the job ends. Runs on workers; decides nothing.
+
+use crate::dmioctl::{Failure, Page};
+use super::tools::{DirectReader, PartitionRoom, Tools};
+use crate::engine::{Attribute, Ticket};
+use crate::fault::Errno;
+use crate::model::{DevName, DevNo, MapId, MapName, PathFacts, PathId, Sectors, SysState, Text};
+use crate::raw::{AsFd, OwnedFd};
+use crate::sgio::{self, Outcome, SENSE};
+use crate::wire::dm::{Cookie, Request, Target};
+use crate::wire::partition::{self, Found, Partition};
+use crate::wire::root::{Candidate, Root};
+use crate::wire::scsi::Command;
+use crate::wire::superblock;
+use crate::workers::Work;
+use crate::{dmioctl, sysfs};
+
+/// Result of [`Task::Peek`]: nothing on the disk is what was looked for.
+pub const NO_MATCH: u32 = u32::MAX;
+/// Partitions of one disk that are looked at for root: more do not fit the worker's stack, and no root disk has them.
+const PEEKED: usize = 64;
+
+/// Descriptors of one path: its node and its sysfs `state` (none for what has no such file).
+pub struct PathFds {
+    pub device: OwnedFd,
+    pub state: Option<OwnedFd>,
+}
+
+/// One step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Task {
+    #[default]
+    Nothing,
+    Open { path: PathId, ticket: Ticket },
+    State { path: PathId, ticket: Ticket },
+    Scsi { path: PathId, ticket: Ticket, command: Command },
+    Read { path: PathId, ticket: Ticket, length: u32 },
+    Write { path: PathId, ticket: Ticket, attribute: Attribute, value: i64 },
+    /// Reads everything sysfs knows of the disk `name`.
+    Facts,
+    /// Looks into the disk `name` for the root that `text` asks for: the result is the partition's number, 0 for the whole disk.
+    Peek,
+    /// The request is written into the page already; `opcode` is its ioctl.
+    Dm { map: MapId, ticket: Ticket, opcode: u32, answer: Answer },
+    /// Renames the map with the uuid in `text` to `name`.
+    Rename { map: MapId, ticket: Ticket, cookie: Cookie },
+    /// Reads one dm device: header, then status into `page`, table into `more`.
+    Look { devno: DevNo },
+    /// LIST_DEVICES into `big`; for `survey` each device is looked at afterwards.
+    List { survey: bool },
+    Partitions { map: MapId, ticket: Ticket, path: PathId },
+    PathPartitions { path: PathId, keep: bool },
+    Node { devno: Option<DevNo> },
+    /// Writes the lines in `page` (each ended by a newline, its level first) to the sink.
+    Log { length: u16 },
+}
+
+/// What a dm request's answer is read as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    Done,
+    Created,
+    /// Header, with the status line where there is one.
+    Status,
+    Table,
+}
+
+/// One worker's slot: the step, its buffers, its result.
+pub struct Job {
+    pub tools: &'static Tools,
+    pub task: Task,
+    pub name: DevName,
+    pub text: Text<128>,
+    pub fds: Option<PathFds>,
+    pub page: Page,
+    pub more: Page,
+    pub sense: [u8; SENSE],
+    pub outcome: Outcome,
+    pub facts: PathFacts,
+    /// Bytes of udev database text in `page`; `None` where udev keeps none.
+    pub udev: Option<usize>,
+    pub state: Option<SysState>,
+    pub result: Result<u32, Errno>,
+    /// Lent to the one partition job at a time.
+    pub room: Option<&'static mut PartitionRoom>,
+    pub big: Option<&'static mut [u8]>,
+}
+
+impl Job {
+    pub fn new(tools: &'static Tools) -> Job {
+        Job {
+            tools,
+            task: Task::Nothing,
+            name: DevName::new(),
+            text: Text::new(),
+            fds: None,
+            page: Page::new(),
+            more: Page::new(),
+            sense: [0; SENSE],
+            outcome: Outcome::default(),
+            facts: PathFacts::default(),
+            udev: None,
+            state: None,
+            result: Ok(0),
+            room: None,
+            big: None,
+        }
+    }
+
+    fn open(&mut self) -> Result<u32, Errno> {
+        let device = sgio::open(self.tools.roots.dev.as_fd(), &self.name)?;
+        let state = sysfs::open_state(&self.tools.roots, &self.name).ok();
+        self.fds = Some(PathFds { device, state });
+        Ok(0)
+    }
+
+    /// The device's own state; `None` where there is no such attribute. A removed device's attribute answers ENODEV.
+    fn read_state(&self) -> Option<SysState> {
+        let state = self.fds.as_ref()?.state.as_ref()?;
+        Some(sysfs::read_state(state.as_fd()))
+    }
+
+    /// May a command be sent in this state? In `blocked` it would be held without any timeout.
+    fn forbidden(&mut self) -> bool {
+        self.state = None;
+        match self.read_state() {
+            None | Some(SysState::Running | SysState::Unknown) => false,
+            state => {
+                self.state = state;
+                true
+            }
+        }
+    }
+
+    fn dm(&mut self, opcode: u32) -> Result<u32, Errno> {
+        self.tools.control()?.call_page(opcode, &mut self.page).map(|()| 0).map_err(Failure::errno)
+    }
+
+    fn rename(&mut self, cookie: Cookie) -> Result<u32, Errno> {
+        let control = self.tools.control()?;
+        let mut old = MapName::new();
+        {
+            let reply = control.submit(Target::Uuid(&self.text), &Request::Info, &mut self.page).map_err(Failure::errno)?;
+            let name = core::str::from_utf8(reply.info().name).map_err(|_| Errno::INVAL)?;
+            old.push_str(name).map_err(|_| Errno::NOSPC)?;
+        }
+        let to = core::str::from_utf8(self.more.0.split(|&b| b == 0).next().unwrap_or(&[])).map_err(|_| Errno::INVAL)?;
+        control.submit(Target::Name(&old), &Request::Rename { to, cookie }, &mut self.page).map(|_| 0).map_err(Failure::errno)
+    }
+
+    /// Status into `page`, table into `more`; the header of the status call is the newer one and is kept.
+    fn look(&mut self, devno: DevNo) -> Result<u32, Errno> {
+        let control = self.tools.control()?;
+        control.submit(Target::Device(devno), &Request::TableLine, &mut self.more).map_err(Failure::errno)?;
+        control.submit(Target::Device(devno), &Request::Status, &mut self.page).map_err(Failure::errno)?;
+        Ok(0)
+    }
+
+    fn list(&mut self) -> Result<u32, Errno> {
+        let control = self.tools.control()?;
+        let Some(big) = self.big.as_mut() else { return Err(Errno::NOBUFS) };
+        control.list(Target::NONE, big).map(|_| 0).map_err(Failure::errno)
+    }
+
+    fn read_partitions(&mut self) -> Result<u32, Errno> {
+        let (Some(fds), Some(room)) = (&self.fds, self.room.as_mut()) else { return Err(Errno::NODEV) };
+        let mut reader = DirectReader::new(&fds.device, &mut self.page)?;
+        let mut found = Found::new(&mut room.partitions, &mut room.complaints);
+        let kind = partition::read(&mut reader, &partition::Options::default(), &mut found)?;
+        if !found.complete() {
+            // Part of the table could not be read: nothing may be removed on the word of this list.
+            return Err(Errno::IO);
+        }
+        room.kind = kind;
+        Ok(0)
+    }
+
+    fn peek(&mut self) -> Result<u32, Errno> {
+        sysfs::read_facts(&self.tools.roots, &self.name, &mut self.more.0, &mut self.facts)?;
+        let Some(root) = Root::parse(&self.text) else { return Err(Errno::INVAL) };
+        let device = sgio::open(self.tools.roots.dev.as_fd(), &self.name)?;
+        let mut reader = DirectReader::new(&device, &mut self.page)?;
+        let mut partitions = heapless::Vec::<Partition, PEEKED>::new();
+        let mut complaints = heapless::Vec::<partition::Complaint, 1>::new();
+        let mut found = Found::new(&mut partitions, &mut complaints);
+        partition::read(&mut reader, &partition::Options::default(), &mut found)?;
+        let by_ids = matches!(root, Root::Uuid(_) | Root::Label(_));
+        let facts = &self.facts;
+        let matches = |partition, ids: Option<&superblock::Ids>| {
+            root.is(&Candidate { devno: facts.devno, name: &facts.name, uuid: "", wwid: &facts.wwid, partition, ids })
+        };
+        if partitions.is_empty() && by_ids {
+            let ids = superblock::read(&mut reader, Sectors(0), facts.size)?;
+            return Ok(if matches(None, ids.as_ref()) { 0 } else { NO_MATCH });
+        }
+        for partition in &partitions {
+            let ids = if by_ids { superblock::read(&mut reader, partition.start, partition.length).ok().flatten() } else { None };
+            if matches(Some((partition, &partitions)), ids.as_ref()) {
+                return Ok(partition.number);
+            }
+        }
+        Ok(NO_MATCH)
+    }
+
+    fn path_partitions(&mut self, keep: bool) -> Result<u32, Errno> {
+        let Some(fds) = &self.fds else { return Err(Errno::NODEV) };
+        let device = sgio::borrow(&fds.device);
+        if keep {
+            return sgio::reread_partitions(device).map(|()| 0);
+        }
+        let mut deleted = 0;
+        let mut busy = None;
+        sysfs::partitions(&self.tools.roots, &self.name, &mut |_, partition| match sgio::delete_partition(device, partition.number) {
+            Ok(()) => deleted += 1,
+            Err(Errno::NXIO) => {}
+            Err(errno) => busy = Some(errno),
+        })?;
+        busy.map_or(Ok(deleted), Err)
+    }
+
+    fn node(&mut self, devno: Option<DevNo>) -> Result<u32, Errno> {
+        let dev = self.tools.roots.dev.as_fd();
+        match devno {
+            Some(devno) => dmioctl::link(dev, &self.text, devno).map(|()| 0),
+            None => dmioctl::unlink(dev, &self.text).map(|()| 0),
+        }
+    }
+
+    fn log(&mut self, length: usize) {
+        let lines = self.page.0.get(..length).unwrap_or(&[]);
+        for line in lines.split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
+            let (level, text) = line.split_at(1);
+            if let Ok(text) = core::str::from_utf8(text) {
+                self.tools.sink.write(level[0] & 7, text);
+            }
+        }
+    }
+}
+
+/// Where sysfs keeps an attribute.
+fn place(attribute: Attribute) -> sysfs::Knob {
+    match attribute {
+        Attribute::FastIoFail => sysfs::Knob::FastIoFail,
+        Attribute::DevLoss => sysfs::Knob::DevLoss,
+        Attribute::RecoveryTmo => sysfs::Knob::RecoveryTmo,
+        Attribute::EhDeadline => sysfs::Knob::EhDeadline,
+        Attribute::MaxSectorsKb => sysfs::Knob::MaxSectorsKb,
+        Attribute::MaxRetries => sysfs::Knob::MaxRetries,
+        Attribute::Rescan => sysfs::Knob::Rescan,
+        Attribute::Delete => sysfs::Knob::Delete,
+    }
+}
+
+impl Work for Job {
+    fn work(&mut self) {
+        self.result = match self.task {
+            Task::Nothing => Ok(0),
+            Task::Open { .. } => self.open(),
+            Task::State { .. } => {
+                self.state = Some(self.read_state().unwrap_or(SysState::Unknown));
+                Ok(0)
+            }
+            Task::Scsi { command, .. } => {
+                if !self.forbidden()
+                    && let Some(fds) = &self.fds
+                {
+                    self.outcome = sgio::execute(sgio::borrow(&fds.device), &command, &mut self.page, &mut self.sense);
+                }
+                Ok(0)
+            }
+            Task::Read { length, .. } => match self.forbidden() {
+                true => Ok(0),
+                false => match &self.fds {
+                    Some(fds) => sgio::read(sgio::borrow(&fds.device), 0, length as usize, &mut self.page).map(|n| n as u32),
+                    None => Err(Errno::NODEV),
+                },
+            },
+            Task::Write { attribute, value, .. } => sysfs::write_attribute(&self.tools.roots, &self.name, place(attribute), value).map(|()| 0),
+            Task::Facts => {
+                self.udev = None;
+                sysfs::read_facts(&self.tools.roots, &self.name, &mut self.more.0, &mut self.facts).map(|()| {
+                    let text = sysfs::read_udev(&self.tools.roots, self.facts.devno, &mut self.page.0);
+                    self.udev = text.ok().flatten().map(<[u8]>::len);
+                    0
+                })
+            }
+            Task::Peek => self.peek(),
+            Task::Dm { opcode, .. } => self.dm(opcode),
+            Task::Rename { cookie, .. } => self.rename(cookie),
+            Task::Look { devno } => self.look(devno),
+            Task::List { .. } => self.list(),
+            Task::Partitions { .. } => self.read_partitions(),
+            Task::PathPartitions { keep, .. } => self.path_partitions(keep),
+            Task::Node { devno } => self.node(devno),
+            Task::Log { length } => {
+                self.log(usize::from(length));
+                Ok(0)
+            }
+        };
+    }
+}

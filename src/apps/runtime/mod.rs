@@ -1,0 +1,635 @@
+//! The loop that ties engine and shell together: takes the engine's actions to workers, brings answers back as events, listens for
+//! uevents and dm events. One for all commands; they differ in what they wait for.
+//!
+//! The main thread never does anything that can sleep on a device.
+
+pub mod job;
+pub mod live;
+pub mod tools;
+
+use crate::dmioctl::Control;
+use crate::engine::{Action, Context, DmAnswer, Engine, Event, Note, PartitionSlot, Refusal, Refused, Subject, Ticket};
+use crate::fault::Errno;
+use crate::model::{DevName, Instant, MapId, PathFacts, PathId, Text};
+use crate::netlink::{self, Received, Uevents};
+use crate::raw::{AsFd, OwnedFd};
+use crate::wait::{self, Poll};
+use crate::wire::dm::{self, Request, Target};
+use crate::wire::uevent::Uevent;
+use crate::workers::Crew;
+use crate::{conf::settings::Lookup, wire::dm::Message};
+use job::{Answer, Job, NO_MATCH, PathFds, Task};
+use tools::{PartitionRoom, Tools};
+
+/// The worker that carries dm messages and status reads: a reinstate must never wait for a load.
+const MESSAGES: u64 = 1 << 0;
+/// The worker for loads and suspends: a load may wait for a host in error recovery.
+const LOADS: u64 = 1 << 1;
+/// The worker for what can sleep in the allocator only: the kernel's log, links.
+const CLERK: u64 = 1 << 2;
+/// Workers for paths: everything above the reserved three.
+const GENERAL: u64 = !(MESSAGES | LOADS | CLERK);
+/// Workers a pool has at least.
+pub const FEWEST: usize = 6;
+
+const TOKEN_WORKERS: u64 = 1;
+const TOKEN_UEVENTS: u64 = 2;
+const TOKEN_DM: u64 = 3;
+/// Tokens from here on are the caller's.
+pub const TOKEN_OTHERS: u64 = 16;
+
+/// What the engine says to people; the caller decides what becomes of it.
+pub trait Audience {
+    fn note(&mut self, now: Instant, note: &Note, subject: &Subject<'_>);
+    /// The end of an administrator's request.
+    fn answer(&mut self, token: u32, result: Result<(), Refusal>);
+    /// A disk was seen. True: look into it for what [`Hands::look_for`] was told.
+    fn disk(&mut self, _facts: &PathFacts) -> bool {
+        false
+    }
+    /// It was looked into; `number` is the partition that matched (0: the whole disk). `several`: it has been seen through more than one
+    /// port. True: what the engine thinks of it may have changed.
+    fn looked_into(&mut self, _facts: &PathFacts, _several: bool, _number: Option<u32>) -> bool {
+        false
+    }
+    /// An alias is to be kept.
+    fn bind(&mut self, _wwid: &str, _alias: &str) {}
+}
+
+/// A walk over all devices that is under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Walk {
+    running: bool,
+    /// Entries handed out so far.
+    at: usize,
+    /// Jobs of it under way.
+    out: u32,
+    complete: bool,
+}
+
+/// Names of /sys/block waiting to be read.
+pub struct Names {
+    list: &'static mut [DevName],
+    count: usize,
+}
+
+impl Names {
+    pub fn new(list: &'static mut [DevName]) -> Names {
+        Names { list, count: 0 }
+    }
+
+    fn push(&mut self, name: &str) -> bool {
+        if self.list[..self.count].iter().any(|n| n == name) {
+            return true;
+        }
+        let Some(place) = self.list.get_mut(self.count) else { return false };
+        place.clear();
+        if place.push_str(name).is_ok() {
+            self.count += 1;
+        }
+        true
+    }
+
+    fn pop(&mut self) -> Option<DevName> {
+        self.count = self.count.checked_sub(1)?;
+        Some(self.list[self.count].clone())
+    }
+}
+
+/// What is kept per path slot of the engine.
+#[derive(Default)]
+pub struct Desk {
+    fds: Option<PathFds>,
+    /// The name it was opened by.
+    name: DevName,
+    /// A job is under way; the descriptors travel with it.
+    away: bool,
+    /// Closed while away: dropped on return.
+    closing: bool,
+}
+
+/// Everything but the engine: what carries its actions out.
+pub struct Hands {
+    pub tools: &'static Tools,
+    pub poll: Poll,
+    crew: Crew<Job>,
+    woken: OwnedFd,
+    uevents: Option<Uevents>,
+    /// A control descriptor of its own: its event counter is private.
+    events: Option<Control>,
+    paths: &'static mut [Desk],
+    big: Option<&'static mut [u8]>,
+    room: Option<&'static mut PartitionRoom>,
+    scan: Walk,
+    wanted: Names,
+    survey: Walk,
+    /// Disks to be looked into, and for what.
+    peeks: Names,
+    peeking: u32,
+    looked_for: Text<128>,
+    /// /dev/mapper names are made by us (no udev).
+    pub make_nodes: bool,
+    /// Writes nothing at all: actions that would change something are refused.
+    pub dry: bool,
+    /// System-changing dm requests so far: `boot` a second time must have none.
+    pub changes: u32,
+}
+
+/// What `Hands::new` is given besides the pool.
+pub struct Memory {
+    pub paths: &'static mut [Desk],
+    pub big: &'static mut [u8],
+    pub room: &'static mut PartitionRoom,
+    pub names: &'static mut [DevName],
+    pub peeks: &'static mut [DevName],
+}
+
+impl Hands {
+    pub fn new(tools: &'static Tools, crew: Crew<Job>, woken: OwnedFd, uevents: Option<Uevents>, memory: Memory) -> Result<Hands, Errno> {
+        let poll = Poll::new()?;
+        poll.add(crate::sock::fd(&woken), TOKEN_WORKERS)?;
+        if let Some(uevents) = &uevents {
+            poll.add(uevents.fd(), TOKEN_UEVENTS)?;
+        }
+        let events = match tools.control() {
+            Ok(_) => Control::open(tools.roots.dev.as_fd()).ok(),
+            Err(_) => None,
+        };
+        if let Some(events) = &events {
+            poll.add(events.fd(), TOKEN_DM)?;
+        }
+        Ok(Hands {
+            tools,
+            poll,
+            crew,
+            woken,
+            uevents,
+            events,
+            paths: memory.paths,
+            big: Some(memory.big),
+            room: Some(memory.room),
+            scan: Walk::default(),
+            wanted: Names::new(memory.names),
+            survey: Walk::default(),
+            peeks: Names::new(memory.peeks),
+            peeking: 0,
+            looked_for: Text::new(),
+            make_nodes: false,
+            dry: false,
+            changes: 0,
+        })
+    }
+
+    /// Disks that the audience wants looked into are searched for this `root=`.
+    pub fn look_for(&mut self, root: &str) {
+        self.looked_for.clear();
+        let _ = self.looked_for.push_str(root);
+    }
+
+    /// Workers that hold a job, and how many there are.
+    pub fn load(&self) -> (u32, usize) {
+        (self.crew.busy().count_ones(), self.crew.workers())
+    }
+
+    fn fill(&mut self, worker: usize, task: Task) -> Result<&mut Job, Refused> {
+        let job = self.crew.job(worker).map_err(|_| Refused::Full)?;
+        job.task = task;
+        Ok(job)
+    }
+
+    fn send(&mut self, worker: usize) -> Result<(), Refused> {
+        self.crew.submit(worker).map_err(|_| Refused::Full)
+    }
+
+    /// A job that takes the path's descriptors along; `prepare` fills in the rest.
+    fn path_job(&mut self, path: PathId, task: Task, prepare: impl FnOnce(&mut Job)) -> Result<(), Refused> {
+        let Hands { crew, paths, .. } = self;
+        let desk = paths.get_mut(path.index as usize).ok_or(Refused::Full)?;
+        if desk.away {
+            return Err(Refused::Busy);
+        }
+        let worker = crew.free(GENERAL).ok_or(Refused::Full)?;
+        let job = crew.job(worker).map_err(|_| Refused::Full)?;
+        job.task = task;
+        job.name.clone_from(&desk.name);
+        job.fds = desk.fds.take();
+        desk.away = true;
+        prepare(job);
+        crew.submit(worker).map_err(|_| Refused::Full)
+    }
+
+    fn map_job(&mut self, map: MapId, ticket: Ticket, device: Target<'_>, request: &Request<'_>) -> Result<(), Refused> {
+        let quick = matches!(request, Request::Status | Request::TableLine | Request::Info | Request::Message(_));
+        let worker = self.crew.free(if quick { MESSAGES } else { LOADS });
+        // When the reserved one is taken a path's worker may help, as long as many are free.
+        let worker = worker.or_else(|| (self.crew.free_count(GENERAL) > 2).then(|| self.crew.free(GENERAL)).flatten()).ok_or(Refused::Full)?;
+        if let Request::Rename { to, cookie } = request
+            && let Target::Uuid(uuid) = device
+        {
+            let cookie = *cookie;
+            let job = self.fill(worker, Task::Rename { map, ticket, cookie })?;
+            job.text.clear();
+            job.more.0[..to.len()].copy_from_slice(to.as_bytes());
+            job.more.0[to.len()] = 0;
+            job.text.push_str(uuid).map_err(|_| Refused::Full)?;
+            return self.send(worker);
+        }
+        let answer = match request {
+            Request::Create { .. } => Answer::Created,
+            Request::Status | Request::Info => Answer::Status,
+            Request::TableLine => Answer::Table,
+            _ => Answer::Done,
+        };
+        let job = self.fill(worker, Task::Dm { map, ticket, opcode: request.opcode(), answer })?;
+        dm::emit(device, request, &mut job.page.0).map_err(|_| Refused::Full)?;
+        self.send(worker)
+    }
+
+    /// Starts what the engine asks for.
+    fn act(&mut self, now: Instant, action: &Action<'_>, audience: &mut dyn Audience) -> Result<(), Refused> {
+        match *action {
+            Action::Scan => self.begin_scan(),
+            Action::Survey => self.begin_list(true),
+            Action::List => self.begin_list(false),
+            Action::Facts { name } => {
+                if self.wanted.push(name) { Ok(()) } else { Err(Refused::Full) }
+            }
+            Action::Open { path, ticket, name, .. } => {
+                let desk = self.paths.get_mut(path.index as usize).ok_or(Refused::Full)?;
+                if desk.away {
+                    return Err(Refused::Busy);
+                }
+                desk.name.clear();
+                desk.name.push_str(name).map_err(|_| Refused::Full)?;
+                desk.closing = false;
+                self.path_job(path, Task::Open { path, ticket }, |_| {})
+            }
+            Action::Close { path } => {
+                if let Some(desk) = self.paths.get_mut(path.index as usize) {
+                    desk.fds = None;
+                    desk.closing = desk.away;
+                }
+                Ok(())
+            }
+            Action::State { path, ticket } => self.path_job(path, Task::State { path, ticket }, |_| {}),
+            Action::Scsi { path, ticket, command } => self.path_job(path, Task::Scsi { path, ticket, command: *command }, |_| {}),
+            Action::Read { path, ticket, length } => self.path_job(path, Task::Read { path, ticket, length }, |_| {}),
+            Action::Write { .. } | Action::PathPartitions { .. } | Action::Node { .. } | Action::Bind { .. } if self.dry => Ok(()),
+            Action::Write { path, ticket, attribute, value } => {
+                self.path_job(path, Task::Write { path, ticket, attribute, value }, |_| {})
+            }
+            Action::Dm { map, ticket, device, ref request } => {
+                if !matches!(request, Request::Status | Request::TableLine | Request::Info | Request::Deps) {
+                    if self.dry {
+                        return Err(Refused::Full);
+                    }
+                    if !matches!(request, Request::Message(Message::ReinstatePath(_) | Message::FailPath(_))) {
+                        self.changes += 1;
+                    }
+                }
+                self.map_job(map, ticket, device, request)
+            }
+            Action::Partitions { map, ticket, path } => {
+                let Some(room) = self.room.take() else { return Err(Refused::Full) };
+                let mut room = Some(room);
+                let result = self.path_job(path, Task::Partitions { map, ticket, path }, |job| job.room = room.take());
+                self.room = room.or(self.room.take());
+                result
+            }
+            Action::PathPartitions { path, keep } => self.path_job(path, Task::PathPartitions { path, keep }, |_| {}),
+            Action::Node { name, devno } => {
+                if !self.make_nodes {
+                    return Ok(());
+                }
+                let worker = self.crew.free(CLERK).ok_or(Refused::Full)?;
+                let job = self.fill(worker, Task::Node { devno })?;
+                job.text.clear();
+                job.text.push_str(name).map_err(|_| Refused::Full)?;
+                self.send(worker)
+            }
+            Action::Bind { wwid, alias } => {
+                audience.bind(wwid, alias);
+                Ok(())
+            }
+            Action::Answer { token, result } => {
+                audience.answer(token, result);
+                Ok(())
+            }
+            Action::Note { ref note, ref subject } => {
+                audience.note(now, note, subject);
+                Ok(())
+            }
+        }
+    }
+
+    fn begin_scan(&mut self) -> Result<(), Refused> {
+        if self.scan.running {
+            return Ok(());
+        }
+        let Hands { tools, wanted, .. } = self;
+        let mut fits = true;
+        let listed = crate::sysfs::disks(&tools.roots, &mut |name| {
+            fits &= wanted.push(name);
+            true
+        });
+        self.scan = Walk { running: true, complete: listed.is_ok() && fits, ..Walk::default() };
+        Ok(())
+    }
+
+    fn begin_list(&mut self, survey: bool) -> Result<(), Refused> {
+        if self.survey.running {
+            return Err(Refused::Full);
+        }
+        if self.tools.control().is_err() {
+            // No device mapper, hence no maps: the walk ends at the first look.
+            self.survey = Walk { running: true, complete: true, at: usize::MAX, ..Walk::default() };
+            return Ok(());
+        }
+        let worker = self.crew.free(MESSAGES).ok_or(Refused::Full)?;
+        let big = self.big.take().ok_or(Refused::Full)?;
+        let job = self.fill(worker, Task::List { survey })?;
+        job.big = Some(big);
+        self.survey = Walk { running: true, complete: true, ..Walk::default() };
+        self.send(worker)
+    }
+
+    /// Starts reading the next disks and dm devices that wait.
+    fn walk_on(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>) {
+        // With a map without paths every read that allocates may hang: one at a time, so that a path that comes back is still seen.
+        let most = if engine.starved() > 0 { 1 } else { u32::MAX };
+        while self.wanted.count > 0
+            && self.scan.out < most
+            && let Some(worker) = self.crew.free(GENERAL)
+        {
+            let Some(name) = self.wanted.pop() else { break };
+            if let Ok(job) = self.fill(worker, Task::Facts) {
+                job.name = name;
+                self.scan.out += 1;
+                let _ = self.send(worker);
+            }
+        }
+        while self.peeks.count > 0
+            && self.peeking < most.min(2)
+            && let Some(worker) = self.crew.free(GENERAL)
+        {
+            let Some(name) = self.peeks.pop() else { break };
+            let root = self.looked_for.clone();
+            if let Ok(job) = self.fill(worker, Task::Peek) {
+                job.name = name;
+                job.text = root;
+                self.peeking += 1;
+                let _ = self.send(worker);
+            }
+        }
+        if self.scan.running && self.wanted.count == 0 && self.scan.out == 0 {
+            self.scan.running = false;
+            engine.process(cx, Event::ScanDone { complete: self.scan.complete });
+        }
+        self.look_on(engine, cx);
+    }
+
+    /// The next dm device of a survey.
+    fn look_on(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>) {
+        let Some(big) = self.big.take() else { return };
+        while self.survey.running && self.survey.out == 0 {
+            let Some(worker) = self.crew.free(MESSAGES) else { break };
+            match live::entry(big, self.survey.at) {
+                Some((devno, ours)) => {
+                    self.survey.at += 1;
+                    if ours && let Ok(job) = self.fill(worker, Task::Look { devno }) {
+                        let _ = job;
+                        self.survey.out += 1;
+                        let _ = self.send(worker);
+                    }
+                }
+                None => {
+                    self.survey.running = false;
+                    engine.process(cx, Event::SurveyDone { complete: self.survey.complete });
+                }
+            }
+        }
+        self.big = Some(big);
+    }
+
+    /// Takes one finished job to the engine.
+    fn bring(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>, audience: &mut dyn Audience) -> bool {
+        let Hands { crew, paths, big, room, scan, survey, wanted, peeks, peeking, .. } = self;
+        let Some((_, job)) = crew.collect() else { return false };
+        let task = core::mem::take(&mut job.task);
+        if let Task::Open { path, .. }
+        | Task::State { path, .. }
+        | Task::Scsi { path, .. }
+        | Task::Read { path, .. }
+        | Task::Write { path, .. }
+        | Task::Partitions { path, .. }
+        | Task::PathPartitions { path, .. } = task
+            && let Some(desk) = paths.get_mut(path.index as usize)
+        {
+            desk.away = false;
+            let fds = job.fds.take();
+            desk.fds = if core::mem::take(&mut desk.closing) { None } else { fds };
+        }
+        let result = job.result;
+        match task {
+            Task::Nothing | Task::PathPartitions { .. } | Task::Node { .. } | Task::Log { .. } => {}
+            Task::Open { path, ticket } => engine.process(cx, Event::Opened { path, ticket, result: result.map(|_| ()) }),
+            Task::State { path, ticket } => {
+                engine.process(cx, Event::State { path, ticket, state: job.state.unwrap_or_default() });
+            }
+            Task::Scsi { path, ticket, .. } => match job.state.take() {
+                Some(state) => engine.process(cx, Event::State { path, ticket, state }),
+                None => {
+                    let reply = job.outcome.reply(&job.page, &job.sense);
+                    engine.process(cx, Event::Scsi { path, ticket, reply: &reply });
+                }
+            },
+            Task::Read { path, ticket, .. } => match job.state.take() {
+                Some(state) => engine.process(cx, Event::State { path, ticket, state }),
+                None => engine.process(cx, Event::Read { path, ticket, result }),
+            },
+            Task::Write { path, ticket, .. } => engine.process(cx, Event::Written { path, ticket, result: result.map(|_| ()) }),
+            Task::Facts => {
+                scan.out = scan.out.saturating_sub(1);
+                match result {
+                    Ok(_) => {
+                        let udev = job.udev.and_then(|n| job.page.0.get(..n));
+                        engine.process(cx, Event::Facts { facts: &job.facts, udev });
+                        if audience.disk(&job.facts) {
+                            let _ = peeks.push(&job.facts.name);
+                        }
+                    }
+                    Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => engine.process(cx, Event::Gone { name: &job.name }),
+                    // Unreadable for now: looked at again, never taken for gone.
+                    Err(_) => scan.complete = false,
+                }
+            }
+            Task::Peek => {
+                *peeking = peeking.saturating_sub(1);
+                let wwid = &job.facts.wwid;
+                let several = !wwid.is_empty() && engine.paths().filter(|p| p.wwid() == wwid.as_str()).nth(1).is_some();
+                if audience.looked_into(&job.facts, several, result.ok().filter(|n| *n != NO_MATCH)) {
+                    let _ = wanted.push(&job.facts.name);
+                }
+            }
+            Task::Dm { map, ticket, answer, .. } => {
+                match (result, answer) {
+                    (Err(errno), _) => engine.process(cx, Event::Dm { map, ticket, result: Err(errno) }),
+                    (Ok(_), Answer::Done) => engine.process(cx, Event::Dm { map, ticket, result: Ok(DmAnswer::Done) }),
+                    (Ok(_), Answer::Created) => match live::devno(&job.page) {
+                        Some(devno) => engine.process(cx, Event::Dm { map, ticket, result: Ok(DmAnswer::Created(devno)) }),
+                        None => engine.process(cx, Event::Dm { map, ticket, result: Err(Errno::IO) }),
+                    },
+                    (Ok(_), Answer::Status | Answer::Table) => live::with(&job.page, answer == Answer::Table, None, &mut |live| {
+                        let result = live.map(DmAnswer::Live);
+                        engine.process(cx, Event::Dm { map, ticket, result });
+                    }),
+                }
+            }
+            Task::Rename { map, ticket, .. } => {
+                engine.process(cx, Event::Dm { map, ticket, result: result.map(|_| DmAnswer::Done) });
+            }
+            Task::Look { .. } => {
+                survey.out = survey.out.saturating_sub(1);
+                match result {
+                    Ok(_) => live::with(&job.page, false, Some(&job.more), &mut |live| {
+                        if let Ok(live) = live {
+                            engine.process(cx, Event::Live(live));
+                        }
+                    }),
+                    // Removed between list and look.
+                    Err(Errno::NXIO) => {}
+                    Err(_) => survey.complete = false,
+                }
+            }
+            Task::List { survey: whole } => {
+                *big = job.big.take();
+                survey.complete = result.is_ok();
+                if !whole {
+                    survey.running = false;
+                    if let (Ok(_), Some(big)) = (result, big.as_deref()) {
+                        survey.complete &= live::each(big, &mut |devno, name, event_nr| {
+                            engine.process(cx, Event::Listed { devno, name, event_nr });
+                        });
+                    }
+                    engine.process(cx, Event::ListDone { complete: survey.complete });
+                } else if result.is_err() {
+                    survey.running = false;
+                    engine.process(cx, Event::SurveyDone { complete: false });
+                } else {
+                    survey.complete = big.as_deref().is_some_and(live::complete);
+                }
+            }
+            Task::Partitions { map, ticket, .. } => {
+                let lent = job.room.take();
+                if let Some(lent) = &lent {
+                    live::partitions(lent, &mut |slots: &[PartitionSlot]| {
+                        engine.process(cx, Event::Partitions { map, ticket, result: result.map(|_| slots) });
+                    });
+                }
+                *room = lent.or(room.take());
+            }
+        }
+        true
+    }
+
+    /// Takes all uevents that wait.
+    fn hear(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>) {
+        let Some(uevents) = &self.uevents else { return };
+        let mut buffer = [0u8; netlink::LARGEST];
+        // Bounded, so that a storm cannot keep the loop from its other work; what is left wakes the next turn.
+        for _ in 0..1024 {
+            match uevents.receive(&mut buffer) {
+                Ok(Received::Event(n)) => {
+                    let Some(Ok(event)) = buffer.get(..n).map(Uevent::parse) else { continue };
+                    if event.subsystem == "block" && event.is_disk() && !crate::sysfs::made_here(event.name()) {
+                        if !self.wanted.push(event.name()) {
+                            engine.process(cx, Event::Overrun);
+                        }
+                    } else if event.subsystem == "scsi"
+                        && let Ok(name) = crate::sysfs::disk_of_scsi(&self.tools.roots, event.devpath)
+                        && !self.wanted.push(&name)
+                    {
+                        engine.process(cx, Event::Overrun);
+                    }
+                }
+                Ok(Received::Foreign) => {}
+                Ok(Received::Nothing) => break,
+                Ok(Received::Overrun) => engine.process(cx, Event::Overrun),
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// Lets the engine name steps until it has none or no worker is free.
+    fn dispatch(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>, audience: &mut dyn Audience) {
+        let now = cx.now;
+        engine.dispatch(cx, &mut |action| self.act(now, &action, audience));
+        self.walk_on(engine, cx);
+    }
+
+    /// One turn: steps, wait until something happens or `until`, answers. `other` is told of the caller's own tokens.
+    pub fn turn(
+        &mut self,
+        engine: &mut Engine<'_>,
+        settings: &dyn Lookup,
+        audience: &mut dyn Audience,
+        until: Option<Instant>,
+        other: &mut dyn FnMut(u64),
+    ) -> Result<(), Errno> {
+        let cx = Context { now: wait::now(), settings };
+        self.dispatch(engine, &cx, audience);
+        let deadline = match (engine.poll_at(), until) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let (mut workers, mut uevents, mut dm) = (false, false, false);
+        self.poll.wait(deadline, |token| match token {
+            TOKEN_WORKERS => workers = true,
+            TOKEN_UEVENTS => uevents = true,
+            TOKEN_DM => dm = true,
+            token => other(token),
+        })?;
+        let cx = Context { now: wait::now(), settings };
+        if workers {
+            wait::drain(&self.woken);
+        }
+        while self.bring(engine, &cx, audience) {}
+        if uevents {
+            self.hear(engine, &cx);
+        }
+        if dm && let Some(events) = &self.events {
+            // Armed first, then looked: nothing is lost in between. Header-only, so it allocates nothing and does not sleep.
+            let mut page = crate::dmioctl::Page::new();
+            let _ = events.submit(Target::NONE, &Request::ArmPoll, &mut page);
+            engine.process(&cx, Event::DmEvent);
+        }
+        engine.process(&cx, Event::Tick);
+        Ok(())
+    }
+
+    /// Hands waiting log lines to the clerk, if he is free; a parked clerk leaves them in the ring, which counts what it loses.
+    pub fn log(&mut self, ring: &mut crate::klog::Ring) {
+        if ring.is_empty() {
+            return;
+        }
+        let Some(worker) = self.crew.free(CLERK) else { return };
+        let Ok(job) = self.crew.job(worker) else { return };
+        let mut length = 0;
+        let mut line = [0u8; crate::klog::LINE];
+        while length + crate::klog::LINE + 2 <= job.page.0.len()
+            && let Some((level, used)) = ring.pop(&mut line)
+        {
+            job.page.0[length] = b'0' + (level & 7);
+            job.page.0[length + 1..length + 1 + used].copy_from_slice(&line[..used]);
+            job.page.0[length + 1 + used] = b'\n';
+            length += used + 2;
+        }
+        job.task = Task::Log { length: length as u16 };
+        let _ = self.crew.submit(worker);
+    }
+
+    /// Is nothing under way in the shell either?
+    pub fn quiet(&self) -> bool {
+        self.crew.busy() == 0 && self.wanted.count == 0 && self.peeks.count == 0 && !self.scan.running && !self.survey.running
+    }
+}

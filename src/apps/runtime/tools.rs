@@ -1,0 +1,79 @@
+//! What every worker shares: the held directories, the control device, the log's sink. Made once, never changed.
+
+use crate::dmioctl::{Control, Page};
+use crate::fault::Errno;
+use crate::klog::Sink;
+use crate::raw::OwnedFd;
+use crate::sgio;
+use crate::sysfs::Roots;
+use crate::wire::partition::{Complaint, Kind, Partition, ReadAt};
+use heapless::Vec;
+
+/// Most partitions read from one disk (the kernel's own limit).
+pub const PARTITIONS: usize = 256;
+
+/// Shared by all workers.
+pub struct Tools {
+    pub roots: Roots,
+    /// `None` with the reason: only what needs no dm works then.
+    pub control: Result<Control, Errno>,
+    pub sink: Sink,
+}
+
+impl Tools {
+    pub fn control(&self) -> Result<&Control, Errno> {
+        self.control.as_ref().map_err(|e| *e)
+    }
+}
+
+/// Room for one disk's partition table; lent to one job at a time.
+#[derive(Default)]
+pub struct PartitionRoom {
+    pub partitions: Vec<Partition, PARTITIONS>,
+    pub complaints: Vec<Complaint, 32>,
+    pub kind: Option<Kind>,
+}
+
+/// A disk read past the page cache, through one path that is known to be up.
+pub struct DirectReader<'a> {
+    device: &'a OwnedFd,
+    page: &'a mut Page,
+    size: u64,
+    block: u32,
+}
+
+impl<'a> DirectReader<'a> {
+    pub fn new(device: &'a OwnedFd, page: &'a mut Page) -> Result<DirectReader<'a>, Errno> {
+        let size = sgio::size(sgio::borrow(device))?.bytes();
+        let block = sgio::block_size(sgio::borrow(device))?;
+        Ok(DirectReader { device, page, size, block })
+    }
+}
+
+impl ReadAt for DirectReader<'_> {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn block_size(&self) -> u32 {
+        self.block
+    }
+
+    fn read_at(&mut self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
+        let page = self.page.0.len() as u64;
+        let mut done = 0;
+        while done < into.len() {
+            let at = offset + done as u64;
+            // Whole pages from page borders: aligned for any block size up to 4 KiB.
+            let base = at - at % page;
+            let length = page.min(self.size - base);
+            let got = sgio::read(sgio::borrow(self.device), base, length as usize, self.page)?;
+            let from = (at - base) as usize;
+            let part = self.page.0.get(from..got).filter(|p| !p.is_empty()).ok_or(Errno::IO)?;
+            let n = part.len().min(into.len() - done);
+            into[done..done + n].copy_from_slice(&part[..n]);
+            done += n;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,419 @@
+//! From a command line to a running engine: common options, configuration files, memory, workers. One for all commands.
+
+use super::args::{Arg, Args};
+use super::runtime::job::Job;
+use super::runtime::tools::{PartitionRoom, Tools};
+use super::runtime::{Desk, FEWEST, Hands, Memory};
+use crate::arena::Arena;
+use crate::conf::complaint::{Complaint, Report};
+use crate::conf::effective::Settings;
+use crate::conf::names::{Form, Names};
+use crate::conf::parse::{self, Entry, Room, Section, Source};
+use crate::dmioctl::{Control, Page};
+use crate::engine::selector::{Handler, Kernel, Selector};
+use crate::engine::{Engine, MapSlot, Options, PartSlot, PathSlot, PortSlot, ProbeSlot, ProfileSlot, Sizes, Storage};
+use crate::fault::Errno;
+use crate::files;
+use crate::klog::Sink;
+use crate::model::{DevName, Instant};
+use crate::raw::{AsFd, BorrowedFd, OwnedFd};
+use crate::netlink::Uevents;
+use crate::sysfs::{self, Roots};
+use crate::wire::dm::{Request, Target};
+use crate::workers::{self, Completions, Crew};
+use core::fmt::Write;
+
+/// A configuration file larger than this is not one.
+const LARGEST_FILE: u64 = 8 << 20;
+/// Most files of one configuration.
+const FILES: usize = 64;
+/// Bytes of each worker's stack.
+const STACK: usize = if cfg!(debug_assertions) { 256 * 1024 } else { 48 * 1024 };
+
+/// Options that every command takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Common<'a> {
+    pub config: &'a str,
+    pub config_dir: &'a str,
+    pub state_dir: &'a str,
+    pub sys: &'a str,
+    pub dev: &'a str,
+    pub proc: &'a str,
+    pub run: &'a str,
+    pub verbosity: u8,
+    /// Room for this many paths at least; 0 for what is found.
+    pub paths: usize,
+    /// `--config` was given: a missing file is an error then.
+    pub config_given: bool,
+}
+
+impl Default for Common<'_> {
+    fn default() -> Self {
+        Common {
+            config: "/etc/multipath.conf",
+            config_dir: "/etc/multipath/conf.d",
+            state_dir: "/etc/multipath",
+            sys: "/sys",
+            dev: "/dev",
+            proc: "/proc",
+            run: "/run",
+            verbosity: 2,
+            paths: 0,
+            config_given: false,
+        }
+    }
+}
+
+impl<'a> Common<'a> {
+    /// Takes `arg` if it is one of the common options. `Err` says what is wrong with it.
+    pub fn take(&mut self, arg: Arg<'a>, args: &mut Args<'a>) -> Result<bool, &'static str> {
+        let Arg::Long(name) = arg else {
+            if arg == Arg::Short('v') {
+                self.verbosity = args.glued_value().map_or(Some(self.verbosity.saturating_add(1)), |v| v.parse().ok()).ok_or("-v takes a number")?;
+                return Ok(true);
+            }
+            return Ok(false);
+        };
+        let place = match name {
+            "config" => &mut self.config,
+            "config-dir" => &mut self.config_dir,
+            "state-dir" => &mut self.state_dir,
+            "sysfs" => &mut self.sys,
+            "dev" => &mut self.dev,
+            "proc" => &mut self.proc,
+            "run" => &mut self.run,
+            "paths" => {
+                self.paths = args.value().and_then(|v| v.parse().ok()).filter(|n| *n <= 1 << 16).ok_or("--paths takes a number up to 65536")?;
+                return Ok(true);
+            }
+            _ => return Ok(false),
+        };
+        *place = args.value().ok_or("the option takes a value")?;
+        self.config_given |= name == "config";
+        Ok(true)
+    }
+}
+
+/// What could not be set up; the sentence is made by [`Trouble::say`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trouble<'a> {
+    Root(&'a str, Errno),
+    Memory,
+    Workers(Errno),
+    File(&'a str, Errno),
+    Loop(Errno),
+    /// The kernel's device mapper.
+    Control(Errno),
+    NoTarget,
+}
+
+impl Trouble<'_> {
+    pub fn say(self, out: &mut dyn Write) {
+        let (what, errno): (_, Option<Errno>) = match self {
+            Trouble::Root(dir, errno) => {
+                let _ = write!(out, "{dir} cannot be opened");
+                ("; it must be mounted", Some(errno))
+            }
+            Trouble::Memory => ("no memory for the tables; --paths asks for less", None),
+            Trouble::Workers(errno) => ("the worker threads cannot be made", Some(errno)),
+            Trouble::File(name, errno) => {
+                let _ = write!(out, "{name} cannot be read");
+                ("", Some(errno))
+            }
+            Trouble::Loop(errno) => ("the event loop cannot be set up", Some(errno)),
+            Trouble::Control(Errno::NODEV | Errno::NXIO) => ("the kernel has no device mapper: load the dm_mod module", None),
+            Trouble::Control(Errno::ACCES | Errno::PERM) => ("the device mapper refuses: root's capabilities are needed (CAP_SYS_ADMIN)", None),
+            Trouble::Control(errno) => ("/dev/mapper/control cannot be opened", Some(errno)),
+            Trouble::NoTarget => ("the kernel has no multipath target: load the dm_multipath module", None),
+        };
+        let _ = out.write_str(what);
+        if let Some(errno) = errno {
+            let _ = out.write_str(": ");
+            let _ = super::say::errno(errno, out);
+        }
+        let _ = out.write_str("\n");
+    }
+}
+
+/// A configuration with the memory it lives in.
+pub struct Configuration<'m> {
+    pub settings: Settings<'m>,
+    pub report: Report<'m>,
+    pub files: &'m [Source<'m>],
+    /// The kernel's command line, split at blanks.
+    pub words: &'m [&'m str],
+}
+
+fn keep<'m>(arena: &mut Arena<'m>, text: &str) -> Option<&'m str> {
+    let bytes = arena.take(text.len(), |i| text.as_bytes()[i]).ok()?;
+    core::str::from_utf8(bytes).ok()
+}
+
+/// The files of a configuration as they are now.
+struct Listing {
+    drop_ins: Option<OwnedFd>,
+    names: heapless::Vec<files::FileName, FILES>,
+    state: Option<OwnedFd>,
+}
+
+fn listing(common: &Common<'_>) -> Listing {
+    let mut names = heapless::Vec::<files::FileName, FILES>::new();
+    let drop_ins = files::open_dir(common.config_dir).ok();
+    if let Some(drop_ins) = &drop_ins {
+        let _ = files::sorted_names(drop_ins, ".conf", &mut names);
+    }
+    Listing { drop_ins, names, state: files::open_dir(common.state_dir).ok() }
+}
+
+fn size_of_file(dir: impl AsFd, name: &str) -> usize {
+    files::size(dir, name).unwrap_or(0).min(LARGEST_FILE) as usize
+}
+
+/// Bytes of memory that the configuration needs, should its files not grow much.
+pub fn configuration_size(common: &Common<'_>) -> usize {
+    let listing = listing(common);
+    let mut total = size_of_file(files::current_dir(), common.config);
+    if let Some(dir) = &listing.drop_ins {
+        total += listing.names.iter().map(|name| size_of_file(dir, name)).sum::<usize>();
+    }
+    if let Some(state) = &listing.state {
+        total += size_of_file(state, "bindings") + size_of_file(state, "wwids");
+    }
+    // Text, and for each of its lines (of 30 bytes or so) a section or an entry and their slots.
+    64 * 1024 + total * 6
+}
+
+/// Memory for one reading of the configuration, kept for ever: for commands that end.
+pub fn arena<'c>(common: &Common<'c>) -> Result<Arena<'static>, Trouble<'c>> {
+    Arena::map(configuration_size(common)).map_err(|_| Trouble::Memory)
+}
+
+/// Reads the configuration files and the kernel's command line.
+pub fn configuration<'c, 'm>(common: &Common<'c>, arena: &mut Arena<'m>) -> Result<Configuration<'m>, Trouble<'c>> {
+    let dir = files::current_dir();
+    let listing = listing(common);
+    let mut list = heapless::Vec::<Source<'m>, { FILES + 1 }>::new();
+    match read(arena, dir, common.config) {
+        Ok(text) => {
+            let name = keep(arena, common.config).ok_or(Trouble::Memory)?;
+            let _ = list.push(Source { name, text });
+        }
+        Err(Errno::NOENT) if !common.config_given => {}
+        Err(errno) => return Err(Trouble::File(common.config, errno)),
+    }
+    if let Some(dir) = &listing.drop_ins {
+        for name in &listing.names {
+            let text = read(arena, dir.as_fd(), name).map_err(|errno| Trouble::File(common.config_dir, errno))?;
+            let name = keep(arena, name).ok_or(Trouble::Memory)?;
+            let _ = list.push(Source { name, text });
+        }
+    }
+    let no_memory = |_| Trouble::Memory;
+    let files: &'m [Source<'m>] = arena.take(list.len(), |i| list[i]).map_err(no_memory)?;
+
+    let lines = Room::lines(files);
+    let room = Room {
+        sections: arena.take(lines, |_| Section::EMPTY).map_err(no_memory)?,
+        entries: arena.take(lines, |_| Entry::EMPTY).map_err(no_memory)?,
+        slots: arena.take(lines * 4, |_| 0).map_err(no_memory)?,
+        text: arena.take(Room::quoted(files), |_| 0).map_err(no_memory)?,
+        complaints: arena.take(lines.clamp(4, 64), |_| Complaint::EMPTY).map_err(no_memory)?,
+    };
+    let parsed = parse::parse(files, room);
+    let report = parsed.report;
+    let mut settings = Settings::new(files, parsed);
+    if let Some(state) = &listing.state {
+        for (form, name) in [(Form::Bindings, "bindings"), (Form::Wwids, "wwids")] {
+            if let Ok(text) = read(arena, state.as_fd(), name) {
+                let slots = arena.take(Names::slots(text), |_| 0).unwrap_or(&mut []);
+                let names = Names::parse(form, text, slots);
+                match form {
+                    Form::Bindings => settings.bindings = names,
+                    Form::Wwids => settings.wwids = names,
+                }
+            }
+        }
+    }
+    let words = command_line(arena, common)?;
+    settings.command_line = named_wwids(arena, words)?;
+    Ok(Configuration { settings, report, files, words })
+}
+
+fn read<'m>(arena: &mut Arena<'m>, dir: BorrowedFd<'_>, name: &str) -> Result<&'m [u8], Errno> {
+    // What is no regular file has no size; what there is no permission for answers that when it is opened.
+    let size = files::size(dir, name)?;
+    if size >= LARGEST_FILE {
+        return Err(Errno::OVERFLOW);
+    }
+    // One byte to spare tells that nothing follows.
+    let room = arena.take(size as usize + 1, |_| 0u8).map_err(|_| Errno::NOMEM)?;
+    let length = files::read(dir, name, room)?.len();
+    Ok(room.get(..length).unwrap_or(&[]))
+}
+
+/// The words of /proc/cmdline; none where it cannot be read.
+fn command_line<'m>(arena: &mut Arena<'m>, common: &Common<'_>) -> Result<&'m [&'m str], Trouble<'static>> {
+    let mut room = [0u8; 4097];
+    let proc = files::open_dir(common.proc).ok();
+    let text = proc.and_then(|proc| files::read(proc, "cmdline", &mut room).ok()).unwrap_or(&[]);
+    let text = keep(arena, core::str::from_utf8(text).unwrap_or("")).ok_or(Trouble::Memory)?;
+    let mut words = text.split_ascii_whitespace();
+    let count = words.clone().count();
+    Ok(arena.take(count, |_| words.next().unwrap_or("")).map_err(|_| Trouble::Memory)?)
+}
+
+/// WWIDs that the kernel's command line names.
+fn named_wwids<'m>(arena: &mut Arena<'m>, words: &'m [&'m str]) -> Result<&'m [&'m str], Trouble<'static>> {
+    let mut named = words.iter().filter_map(|w| w.strip_prefix("mpath.wwid=").or_else(|| w.strip_prefix("rd.corepath.wwid=")));
+    let count = named.clone().count();
+    Ok(arena.take(count, |_| named.next().unwrap_or("")).map_err(|_| Trouble::Memory)?)
+}
+
+/// What the kernel's command line says to multipath as a whole.
+pub fn switched_off(words: &[&str]) -> Option<&'static str> {
+    words.iter().find_map(|word| match *word {
+        "nompath" => Some("nompath"),
+        "multipath=off" => Some("multipath=off"),
+        "rd.corepath=0" => Some("rd.corepath=0"),
+        _ => None,
+    })
+}
+
+/// What a command wants of the machinery.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    pub options: Options,
+    pub uevents: bool,
+    pub sink: (bool, bool),
+    /// dm is needed: its absence is trouble.
+    pub control: bool,
+}
+
+/// The machinery.
+pub struct Machine {
+    pub engine: Engine<'static>,
+    pub hands: Hands,
+    pub sizes: Sizes,
+    /// Bytes of all tables.
+    pub memory: usize,
+}
+
+/// Which selectors, handlers and targets the kernel has. A module that is not loaded counts as there when the kernel could load it.
+fn kernel(tools: &Tools) -> Kernel {
+    let roots = &tools.roots;
+    let loadable = sysfs::has_modprobe(roots);
+    let module = |name: &str| loadable || sysfs::has_module(roots, name);
+    let mut kernel = Kernel::BARE;
+    let mut any = false;
+    for (selector, name) in [
+        (Selector::RoundRobin, "dm_round_robin"),
+        (Selector::QueueLength, "dm_queue_length"),
+        (Selector::ServiceTime, "dm_service_time"),
+        (Selector::HistoricalServiceTime, "dm_historical_service_time"),
+        (Selector::IoAffinity, "dm_io_affinity"),
+    ] {
+        any |= module(name);
+        kernel = kernel.with_selector(selector, module(name));
+    }
+    if !any {
+        // Built into the kernel they have no directory there: the kernel itself has to answer.
+        for selector in Selector::ALL {
+            kernel = kernel.with_selector(selector, true);
+        }
+    }
+    for (handler, name) in
+        [(Handler::Alua, "scsi_dh_alua"), (Handler::Emc, "scsi_dh_emc"), (Handler::Rdac, "scsi_dh_rdac"), (Handler::HpSw, "scsi_dh_hp_sw")]
+    {
+        kernel = kernel.with_handler(handler, module(name));
+    }
+    kernel.linear = true;
+    kernel.multipath = true;
+    if let Ok(control) = tools.control() {
+        let mut page = Page::new();
+        kernel.multipath = control.submit(Target::NONE, &Request::TargetVersion("multipath"), &mut page).is_ok();
+        kernel.linear = control.submit(Target::NONE, &Request::TargetVersion("linear"), &mut page).is_ok();
+    }
+    kernel
+}
+
+/// Builds the machinery: sizes from what sysfs holds, one mapping, the workers.
+pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Trouble<'c>> {
+    let roots = Roots::open(common.sys, common.dev, common.proc, common.run).map_err(|(root, errno)| {
+        Trouble::Root(
+            match root {
+                sysfs::Root::Sys => common.sys,
+                sysfs::Root::Dev => common.dev,
+                sysfs::Root::Proc => common.proc,
+            },
+            errno,
+        )
+    })?;
+    let found = sysfs::count_disks(&roots).unwrap_or(0);
+    let sizes = Sizes::for_paths(common.paths.max(found * 2).max(64));
+    // A worker for each few paths: what they can do at once is what the ports can take.
+    let workers = (FEWEST + sizes.paths / 8).min(24);
+    let listed = sizes.maps * 4 * 128 + 4096;
+    let names = sizes.paths * 2 + 256;
+    let bytes = size_of::<PathSlot>() * sizes.paths
+        + size_of::<MapSlot>() * sizes.maps
+        + size_of::<PartSlot>() * sizes.partitions
+        + size_of::<PortSlot>() * sizes.ports
+        + size_of::<ProfileSlot>() * sizes.profiles
+        + size_of::<ProbeSlot>() * sizes.probes
+        + 4 * sizes.words()
+        + size_of::<Instant>() * sizes.timers()
+        + size_of::<workers::Slot<Job>>() * (workers + 1)
+        + size_of::<Desk>() * sizes.paths
+        + size_of::<DevName>() * names * 2
+        + size_of::<PartitionRoom>()
+        + size_of::<Tools>()
+        + listed
+        + 16 * 1024;
+    let mut arena = Arena::map(bytes).map_err(|_| Trouble::Memory)?;
+    let no_memory = |_| Trouble::Memory;
+
+    let control = Control::open(roots.dev.as_fd());
+    if wish.control
+        && let Err(errno) = control
+    {
+        return Err(Trouble::Control(errno));
+    }
+    let sink = Sink::open(wish.sink.0, wish.sink.1).unwrap_or(Sink::STDERR);
+    let tools: &'static Tools = arena.put(Tools { roots, control, sink }).map_err(no_memory)?;
+    wish.options.kernel = kernel(tools);
+    if wish.control && !wish.options.kernel.multipath {
+        return Err(Trouble::NoTarget);
+    }
+    wish.options.udev = tools.roots.run.as_ref().is_some_and(|run| files::exists(run, "udev/control"));
+    wish.options.native_nvme = sysfs::native_nvme(&tools.roots);
+    // Subscribed before the first scan: what comes in between is not lost.
+    let uevents = if wish.uevents { Uevents::open().ok() } else { None };
+
+    let storage = Storage {
+        paths: arena.take(sizes.paths, |_| PathSlot::default()).map_err(no_memory)?,
+        maps: arena.take(sizes.maps, |_| MapSlot::default()).map_err(no_memory)?,
+        partitions: arena.take(sizes.partitions, |_| PartSlot::default()).map_err(no_memory)?,
+        ports: arena.take(sizes.ports, |_| PortSlot::default()).map_err(no_memory)?,
+        profiles: arena.take(sizes.profiles, |_| ProfileSlot::default()).map_err(no_memory)?,
+        probes: arena.take(sizes.probes, |_| ProbeSlot::default()).map_err(no_memory)?,
+        words: arena.take(sizes.words(), |_| 0).map_err(no_memory)?,
+        times: arena.take(sizes.timers(), |_| Instant::ZERO).map_err(no_memory)?,
+    };
+    let engine = Engine::new(storage, wish.options).map_err(no_memory)?;
+
+    let done: &'static Completions = arena.put(Completions::new()).map_err(no_memory)?;
+    let slots = arena.take(workers, |i| workers::slot(i, done, Job::new(tools))).map_err(no_memory)?;
+    let woken = crate::wait::eventfd().map_err(Trouble::Loop)?;
+    let crew = Crew::start(slots, done, crate::sock::fd(&woken), STACK).map_err(Trouble::Workers)?;
+    let memory = Memory {
+        paths: arena.take(sizes.paths, |_| Desk::default()).map_err(no_memory)?,
+        big: arena.pages(listed & !4095).map_err(no_memory)?,
+        room: arena.put(PartitionRoom::default()).map_err(no_memory)?,
+        names: arena.take(names, |_| DevName::new()).map_err(no_memory)?,
+        peeks: arena.take(names, |_| DevName::new()).map_err(no_memory)?,
+    };
+    let mut hands = Hands::new(tools, crew, woken, uevents, memory).map_err(Trouble::Loop)?;
+    hands.make_nodes = !wish.options.udev;
+    hands.dry = wish.options.dry_run;
+    Ok(Machine { engine, hands, sizes, memory: arena.size() })
+}
