@@ -43,7 +43,9 @@ fn link_without_libc() {
         return;
     }
     let args: &[&str] = match var("CARGO_CFG_TARGET_ARCH").as_str() {
-        "x86_64" => &["-nostartfiles", "-nostdlib", "-static-pie", "-Wl,-z,separate-code", "-Wl,-z,pack-relative-relocs", "-Wl,--no-undefined"],
+        "x86_64" => {
+            &["-nostartfiles", "-nostdlib", "-static-pie", "-Wl,-z,separate-code", "-Wl,-z,pack-relative-relocs", "-Wl,--no-undefined"]
+        }
         // Linked by ld.lld itself (no cross gcc is needed), so these are linker arguments, not compiler ones.
         "aarch64" => &["-pie", "--no-dynamic-linker", "-z", "separate-code", "--no-undefined"],
         _ => &[],
@@ -54,7 +56,8 @@ fn link_without_libc() {
     // A panic ends the process without unwinding: 54 KB of unwind tables would only be carried along. Debug builds keep them for gdb.
     if var("PROFILE") == "release" {
         let script = std::path::Path::new(&var("OUT_DIR")).join("discard.ld");
-        std::fs::write(&script, "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.eh_frame_hdr) *(.comment) } } INSERT BEFORE .text;\n").expect("discard.ld");
+        std::fs::write(&script, "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.eh_frame_hdr) *(.comment) } } INSERT BEFORE .text;\n")
+            .expect("discard.ld");
         let through_gcc = if var("CARGO_CFG_TARGET_ARCH") == "x86_64" { "-Wl," } else { "" };
         println!("cargo::rustc-link-arg-bins={through_gcc}--no-eh-frame-hdr");
         println!("cargo::rustc-link-arg-bins={through_gcc}-T{}", script.display());

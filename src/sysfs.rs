@@ -18,8 +18,8 @@ use heapless::string::StringView;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 mod holders;
-mod modules;
 mod identity;
+mod modules;
 mod transport;
 mod tune;
 

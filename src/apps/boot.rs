@@ -80,7 +80,13 @@ impl Lookup for Lens<'_> {
 fn reachable_by_paths(facts: &PathFacts, settings: &PathSettings) -> bool {
     let storage_network = matches!(
         facts.protocol,
-        Protocol::ScsiFcp | Protocol::ScsiSrp | Protocol::ScsiIscsi | Protocol::ScsiSas | Protocol::NvmeFc | Protocol::NvmeRdma | Protocol::NvmeTcp
+        Protocol::ScsiFcp
+            | Protocol::ScsiSrp
+            | Protocol::ScsiIscsi
+            | Protocol::ScsiSas
+            | Protocol::NvmeFc
+            | Protocol::NvmeRdma
+            | Protocol::NvmeTcp
     );
     !facts.wwid.is_empty() && !facts.usb && (storage_network || settings.known || facts.bus == Bus::Dasd)
 }
@@ -124,7 +130,8 @@ impl Audience for Watch<'_> {
 }
 
 pub fn run(cx: &mut Cx<'_>) -> i32 {
-    let mut order = Order { common: Common::default(), policy: None, force_reload: false, root: None, timeout: 60, only_root: false, min_paths: 1 };
+    let mut order =
+        Order { common: Common::default(), policy: None, force_reload: false, root: None, timeout: 60, only_root: false, min_paths: 1 };
     let mut from_kernel = false;
     let mut timeout_given = false;
     while let Some(arg) = cx.args.next() {
@@ -217,7 +224,8 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
         machine.hands.look_for(text);
     }
     let lens = Lens { inner: &configuration.settings, found: &found, only_root: order.only_root };
-    let mut watch = Watch { teller: Teller::new(order.common.verbosity), found: &found, inner: &configuration.settings, by_content, disks: 0 };
+    let mut watch =
+        Watch { teller: Teller::new(order.common.verbosity), found: &found, inner: &configuration.settings, by_content, disks: 0 };
     let min = order.min_paths;
     let mut done = |engine: &Engine<'static>, hands: &super::runtime::Hands| match &root {
         None => session::settled(engine, hands) && enough(engine, min),
@@ -238,8 +246,14 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
         End::Done => {
             let local = found.borrow().local.clone();
             let _ = match order.root {
-                Some(root) if !local.is_empty() => writeln!(cx.out, "boot: {root} is on {local}, a disk with one way to it; nothing to wait for ({took} ms)"),
-                Some(root) => writeln!(cx.out, "boot: {root} is live: {maps} maps with {paths} usable paths ({took} ms, {} changes)", machine.hands.changes),
+                Some(root) if !local.is_empty() => {
+                    writeln!(cx.out, "boot: {root} is on {local}, a disk with one way to it; nothing to wait for ({took} ms)")
+                }
+                Some(root) => writeln!(
+                    cx.out,
+                    "boot: {root} is live: {maps} maps with {paths} usable paths ({took} ms, {} changes)",
+                    machine.hands.changes
+                ),
                 None => writeln!(cx.out, "boot: {maps} maps with {paths} usable paths ({took} ms, {} changes)", machine.hands.changes),
             };
             let trouble = order.root.is_none() && machine.engine.maps().any(|map| map.last_error().is_some());
@@ -279,11 +293,24 @@ fn root_is_live(engine: &Engine<'static>, spec: Option<&Root<'_>>, found: &Found
         let Some(spec) = spec else { return false };
         let mut uuid = Text::<128>::new();
         let _ = write!(uuid, "{}{}", crate::model::UUID_PREFIX, map.wwid());
-        let whole =
-            crate::wire::root::Candidate { devno: map.devno(), name: map.name(), uuid: &uuid, wwid: map.wwid(), partition: None, ids: None };
+        let whole = crate::wire::root::Candidate {
+            devno: map.devno(),
+            name: map.name(),
+            uuid: &uuid,
+            wwid: map.wwid(),
+            partition: None,
+            ids: None,
+        };
         spec.is(&whole)
             || map.partitions().filter(|part| part.live).any(|part| {
-                spec.is(&crate::wire::root::Candidate { devno: part.devno, name: part.name, uuid: "", wwid: map.wwid(), partition: None, ids: None })
+                spec.is(&crate::wire::root::Candidate {
+                    devno: part.devno,
+                    name: part.name,
+                    uuid: "",
+                    wwid: map.wwid(),
+                    partition: None,
+                    ids: None,
+                })
             })
     })
 }

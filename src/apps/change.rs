@@ -1,10 +1,10 @@
 //! Commands that change maps without a daemon: `remove`.
 
 use super::args::Arg;
+use super::runtime::live;
 use super::session::{self, End, Teller};
 use super::setup::{self, Common, Wish};
 use super::{Cx, DONE, FAILED, TIMED_OUT, say};
-use super::runtime::live;
 use crate::arena::Arena;
 use crate::dmioctl::{Control, Page};
 use crate::engine::{Ask, Context, Event, Options};
@@ -50,13 +50,16 @@ pub fn remove(cx: &mut Cx<'_>) -> i32 {
     })
 }
 
+/// Hands its requests, one by one, to what it is given.
+pub type Requests<'r> = dyn FnMut(&mut dyn FnMut(Ask<'_>)) + 'r;
+
 /// Looks at everything, then carries the requests out one after the other.
-pub fn ask(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, requests: &mut dyn FnMut(&mut dyn FnMut(Ask<'_>))) -> i32 {
+pub fn ask(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, requests: &mut Requests<'_>) -> i32 {
     let configuration = match setup::arena(common).and_then(|mut arena| setup::configuration(common, &mut arena)) {
         Ok(configuration) => configuration,
         Err(trouble) => return cx.trouble(command, trouble),
     };
-    let options = Options { only_asked: true, ..Options::default() };
+    let options = Options { ..Options::default() };
     let mut machine = match setup::machine(common, Wish { options, uevents: true, sink: (false, true), control: true }) {
         Ok(machine) => machine,
         Err(trouble) => return cx.trouble(command, trouble),

@@ -90,9 +90,15 @@ pub fn run(cx: &mut Cx<'_>, command: &str) -> i32 {
     let mut text = crate::model::Text::<500>::new();
     match command {
         "status" => return status(cx),
-        "fail" | "reinstate" => drop(write!(text, "{command} path")),
-        "suspend" | "resume" | "reload" | "resize" => drop(write!(text, "{command} map")),
-        "stop" => drop(text.push_str("shutdown")),
+        "fail" | "reinstate" => {
+            let _ = write!(text, "{command} path");
+        }
+        "suspend" | "resume" | "reload" | "resize" => {
+            let _ = write!(text, "{command} map");
+        }
+        "stop" => {
+            let _ = text.push_str("shutdown");
+        }
         "switch-group" => {
             let (Some(Arg::Word(map)), Some(Arg::Word(group))) = (cx.args.next(), cx.args.next()) else {
                 return cx.fail(format_args!("switch-group takes a map and the group's number"));
@@ -118,7 +124,9 @@ pub fn run(cx: &mut Cx<'_>, command: &str) -> i32 {
             }
         }
         "raw" => {}
-        other => drop(text.push_str(other)),
+        other => {
+            let _ = text.push_str(other);
+        }
     }
     if let Err(status) = join(cx, &mut text) {
         return status;

@@ -2,21 +2,21 @@
 
 pub mod args;
 pub mod boot;
+pub mod change;
 pub mod client;
 pub mod columns;
 pub mod config;
-pub mod devmap_name;
 pub mod daemon;
+pub mod devmap_name;
 pub mod engine_view;
 pub mod help;
-pub mod change;
 pub mod install;
 pub mod json;
 pub mod kpartx;
+pub mod look;
 pub mod multipath;
 pub mod partitions;
 pub mod partmaps;
-pub mod look;
 pub mod runtime;
 pub mod say;
 pub mod session;
@@ -134,8 +134,8 @@ fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -
         "install" => install::everything(&mut cx),
         "daemon" => daemon::run(&mut cx),
         "release" => change::release(&mut cx),
-        "status" | "metrics" | "show" | "fail" | "reinstate" | "switch-group" | "suspend" | "resume" | "reload" | "resize" | "reconfigure"
-        | "stop" | "raw" => client::run(&mut cx, command),
+        "status" | "metrics" | "show" | "fail" | "reinstate" | "switch-group" | "suspend" | "resume" | "reload" | "resize"
+        | "reconfigure" | "stop" | "raw" => client::run(&mut cx, command),
         "help" => help::run(&mut cx),
         "version" => {
             let _ = writeln!(cx.out, "corepath {}", env!("CARGO_PKG_VERSION"));

@@ -51,11 +51,17 @@ pub fn multipath(cx: &mut Cx<'_>) -> i32 {
             Arg::Short('T') => mode = Mode::Config { local: true },
             Arg::Short('p') => match cx.args.value().map(policy_named) {
                 Some(Some(named)) => policy = Some(named),
-                _ => return cx.fail(format_args!("multipath: -p takes failover, multibus, group_by_serial, group_by_prio, group_by_node_name or group_by_tpg")),
+                _ => {
+                    return cx.fail(format_args!(
+                        "multipath: -p takes failover, multibus, group_by_serial, group_by_prio, group_by_node_name or group_by_tpg"
+                    ));
+                }
             },
             // Asked for by scripts; there is nothing to switch: no wwids file is needed, no daemon delegated to, bindings written by the daemon only.
             Arg::Short('q' | 'i' | 'B' | 'D' | 'e') => {}
-            Arg::Short('b' | 'M' | 'R') => drop(cx.args.value()),
+            Arg::Short('b' | 'M' | 'R') => {
+                let _ = cx.args.value();
+            }
             Arg::Short('h') => {
                 let _ = cx.out.write_str(USAGE);
                 return DONE;

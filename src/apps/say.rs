@@ -167,7 +167,9 @@ pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt:
     match note.what {
         What::PathFound => out.write_str("found"),
         What::PathLost => out.write_str("is gone from sysfs"),
-        What::WwidChanged => out.write_str("answers with another WWID: failed at once, nothing is written to it; check the array's LUN mapping"),
+        What::WwidChanged => {
+            out.write_str("answers with another WWID: failed at once, nothing is written to it; check the array's LUN mapping")
+        }
         What::PathState { from, to, cause: why } => {
             write!(out, "is {} (was {})", to.word(), from.word())?;
             cause(why, out)
@@ -217,8 +219,12 @@ pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt:
         }
         What::StepOverdue(step) => write!(out, "{} takes longer than it should; what runs keeps running", step_words(step)),
         What::ReadOnly => out.write_str("a path is write protected: the map is read-only"),
-        What::SelectorReplaced => out.write_str("this kernel lacks the wanted path selector: another is used; load its module to change that"),
-        What::HandlerMissing => out.write_str("this kernel lacks the wanted hardware handler: the map runs without; load its scsi_dh module"),
+        What::SelectorReplaced => {
+            out.write_str("this kernel lacks the wanted path selector: another is used; load its module to change that")
+        }
+        What::HandlerMissing => {
+            out.write_str("this kernel lacks the wanted hardware handler: the map runs without; load its scsi_dh module")
+        }
         What::GroupSwitched { group } => write!(out, "group {group} is used now"),
         What::NoUsablePath { queueing: true } => out.write_str("NO USABLE PATH: I/O waits"),
         What::NoUsablePath { queueing: false } => out.write_str("NO USABLE PATH: I/O fails"),
@@ -226,7 +232,9 @@ pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt:
         What::QueueExpired => out.write_str("no path came back within no_path_retry: I/O fails from now on"),
         What::QueueingOff => out.write_str("queueing is off"),
         What::QueueingOn => out.write_str("queueing is on"),
-        What::LunGone => out.write_str("the array says the LUN is gone (05/25/00) on every path: it is not waited for; check the LUN's mapping"),
+        What::LunGone => {
+            out.write_str("the array says the LUN is gone (05/25/00) on every path: it is not waited for; check the LUN's mapping")
+        }
         What::PartitionsFound { count } => write!(out, "{count} partition{} found", if count == 1 { "" } else { "s" }),
         What::PartitionMade { number } => write!(out, "partition {number} made"),
         What::PartitionRemoved { number } => write!(out, "partition {number} removed"),
@@ -270,7 +278,9 @@ pub fn reason_row(reason: Reason) -> (&'static str, &'static str) {
         Reason::Blacklisted(Stage::Protocol) => ("blacklisted-protocol", "blacklisted by its transport"),
         Reason::Blacklisted(Stage::Wwid) => ("blacklisted-wwid", "blacklisted by its WWID"),
         Reason::MissingProperty => ("missing-property", "no udev property of the exceptions list allows it"),
-        Reason::WeakIdentity => ("weak-identity", "its identity is no NAA or EUI name: two disks could share it, so it is claimed only when named"),
+        Reason::WeakIdentity => {
+            ("weak-identity", "its identity is no NAA or EUI name: two disks could share it, so it is claimed only when named")
+        }
         Reason::Lunz => ("lunz", "LUNZ, an array's placeholder for a LUN that is not there"),
         Reason::NoIdentity => ("no-identity", "no WWID, or one of blanks or zeros: it cannot be told from others"),
         Reason::Virtual => ("virtual", "virtual, or of a kind that has no paths"),

@@ -16,8 +16,8 @@ use crate::fault::Errno;
 use crate::files;
 use crate::klog::Sink;
 use crate::model::{DevName, Instant};
-use crate::raw::{AsFd, BorrowedFd, OwnedFd};
 use crate::netlink::Uevents;
+use crate::raw::{AsFd, BorrowedFd, OwnedFd};
 use crate::sysfs::{self, Roots};
 use crate::wire::dm::{Request, Target};
 use crate::workers::{self, Completions, Crew};
@@ -69,7 +69,8 @@ impl<'a> Common<'a> {
     pub fn take(&mut self, arg: Arg<'a>, args: &mut Args<'a>) -> Result<bool, &'static str> {
         let Arg::Long(name) = arg else {
             if arg == Arg::Short('v') {
-                self.verbosity = args.glued_value().map_or(Some(self.verbosity.saturating_add(1)), |v| v.parse().ok()).ok_or("-v takes a number")?;
+                self.verbosity =
+                    args.glued_value().map_or(Some(self.verbosity.saturating_add(1)), |v| v.parse().ok()).ok_or("-v takes a number")?;
                 return Ok(true);
             }
             return Ok(false);
@@ -83,7 +84,8 @@ impl<'a> Common<'a> {
             "proc" => &mut self.proc,
             "run" => &mut self.run,
             "paths" => {
-                self.paths = args.value().and_then(|v| v.parse().ok()).filter(|n| *n <= 1 << 16).ok_or("--paths takes a number up to 65536")?;
+                self.paths =
+                    args.value().and_then(|v| v.parse().ok()).filter(|n| *n <= 1 << 16).ok_or("--paths takes a number up to 65536")?;
                 return Ok(true);
             }
             _ => return Ok(false),
@@ -122,7 +124,9 @@ impl Trouble<'_> {
             }
             Trouble::Loop(errno) => ("the event loop cannot be set up", Some(errno)),
             Trouble::Control(Errno::NODEV | Errno::NXIO) => ("the kernel has no device mapper: load the dm_mod module", None),
-            Trouble::Control(Errno::ACCES | Errno::PERM) => ("the device mapper refuses: root's capabilities are needed (CAP_SYS_ADMIN)", None),
+            Trouble::Control(Errno::ACCES | Errno::PERM) => {
+                ("the device mapper refuses: root's capabilities are needed (CAP_SYS_ADMIN)", None)
+            }
             Trouble::Control(errno) => ("/dev/mapper/control cannot be opened", Some(errno)),
             Trouble::NoTarget => ("the kernel has no multipath target: load the dm_multipath module", None),
         };

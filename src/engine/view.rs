@@ -365,3 +365,25 @@ impl<'e> GroupView<'e> {
         group::rate(self.members().filter(|x| engine.paths.get(x.path).is_some()).map(move |x| engine.group_member(x.path)))
     }
 }
+
+/// One live or wanted partition map.
+#[derive(Clone, Copy, Debug)]
+pub struct PartView<'e> {
+    pub number: u32,
+    pub name: &'e str,
+    pub devno: DevNo,
+    pub live: bool,
+}
+
+impl<'e> MapView<'e> {
+    /// Its partition maps.
+    pub fn partitions(&self) -> impl Iterator<Item = PartView<'e>> {
+        let engine = self.engine;
+        let mut at = self.slot.parts.head;
+        core::iter::from_fn(move || {
+            let part = engine.parts.get(at)?;
+            at = engine.part_by_map.next(at);
+            Some(PartView { number: part.number, name: &part.name, devno: part.devno, live: part.known == Known::Live })
+        })
+    }
+}

@@ -24,7 +24,11 @@ enum Stage {
     /// The engine works on its request.
     Waiting,
     /// So many bytes of so many are sent, from the large buffer or its own.
-    Writing { at: usize, end: usize, large: bool },
+    Writing {
+        at: usize,
+        end: usize,
+        large: bool,
+    },
 }
 
 struct Client {
@@ -64,6 +68,9 @@ impl fmt::Write for Page<'_> {
         Ok(())
     }
 }
+
+/// Given each whole request, writes the reply; false when that comes later, by [`Clients::reply`].
+pub type Serve<'s> = dyn FnMut(Caller, &[u8], &mut dyn fmt::Write) -> bool + 's;
 
 /// What a request asked for; carried back by [`Clients::reply`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,7 +132,7 @@ impl Clients {
 
     /// A client's socket is ready: reads what came, or goes on writing. `serve` is given each whole request and writes the reply;
     /// `Ok(false)` means that the reply comes later, by [`Clients::reply`].
-    pub fn ready(&mut self, index: usize, poll: &Poll, now: Instant, serve: &mut dyn FnMut(Caller, &[u8], &mut dyn fmt::Write) -> bool) {
+    pub fn ready(&mut self, index: usize, poll: &Poll, now: Instant, serve: &mut Serve<'_>) {
         if index >= CLIENTS {
             return;
         }
@@ -152,7 +159,7 @@ impl Clients {
         self.serve(index, poll, now, serve);
     }
 
-    fn serve(&mut self, index: usize, poll: &Poll, now: Instant, serve: &mut dyn FnMut(Caller, &[u8], &mut dyn fmt::Write) -> bool) {
+    fn serve(&mut self, index: usize, poll: &Poll, now: Instant, serve: &mut Serve<'_>) {
         let Some(client) = self.slots[index].as_mut() else { return };
         let Some(request) = client.decoder.request() else { return };
         let caller = Caller { index, generation: client.generation, root: client.peer.uid == 0 };

@@ -200,13 +200,18 @@ type Halves = [&'static mut [MaybeUninit<u8>]; 2];
 fn start(cx: &mut Cx<'_>, plan: &Plan<'_>) -> Result<(Daemon, Halves), i32> {
     // Room to grow before the next start; what does not fit then is a complaint and the old one stays.
     let half = setup::configuration_size(&plan.common) * 2;
-    let (Ok(mut first), Ok(second)) = (arena::map(half), arena::map(half)) else { return Err(cx.trouble("daemon", setup::Trouble::Memory)) };
-    let daemon = prepare(cx, plan, &mut first)?;
+    let (Ok(first), Ok(second)) = (arena::map(half), arena::map(half)) else {
+        return Err(cx.trouble("daemon", setup::Trouble::Memory));
+    };
+    let daemon = prepare(cx, plan, first)?;
     Ok((daemon, [first, second]))
 }
 
 fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> Result<Daemon, i32> {
-    let configuration = match Arena::over(memory).map_err(|_| setup::Trouble::Memory).and_then(|mut arena| setup::configuration(&plan.common, &mut arena)) {
+    let configuration = match Arena::over(memory)
+        .map_err(|_| setup::Trouble::Memory)
+        .and_then(|mut arena| setup::configuration(&plan.common, &mut arena))
+    {
         Ok(configuration) => configuration,
         Err(trouble) => return Err(cx.trouble("daemon", trouble)),
     };
@@ -224,9 +229,13 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
             continue;
         }
         match sock::listen(address) {
-            Ok(listener) => drop(listeners.push(listener)),
+            Ok(listener) => {
+                let _ = listeners.push(listener);
+            }
             Err(Errno(98)) => {
-                return Err(cx.fail(format_args!("daemon: another path manager answers on {}; stop it first ('corepath stop')", plan.socket)));
+                return Err(
+                    cx.fail(format_args!("daemon: another path manager answers on {}; stop it first ('corepath stop')", plan.socket))
+                );
             }
             Err(errno) => {
                 let _ = writeln!(cx.err, "corepath daemon: no control socket: {}", errno.word().unwrap_or("error"));
@@ -306,7 +315,9 @@ impl Daemon {
                 let _ = write!(line, "seal: {word} failed: ");
                 let _ = say::errno(errno, &mut line);
                 let _ = line.write_str(match step {
-                    Step::Memory => "; CAP_IPC_LOCK or LimitMEMLOCK=infinity is needed, or an outage of the root disk may hang this process",
+                    Step::Memory => {
+                        "; CAP_IPC_LOCK or LimitMEMLOCK=infinity is needed, or an outage of the root disk may hang this process"
+                    }
                     Step::IoFlusher => "; CAP_SYS_RESOURCE and Linux 5.6 are needed",
                     Step::Realtime => "; CAP_SYS_NICE is needed",
                     _ => "",
@@ -359,7 +370,13 @@ impl Daemon {
             }
             let mut tokens = heapless::Vec::<u64, { wait::BATCH }>::new();
             let Machine { engine, hands, .. } = &mut self.machine;
-            if hands.turn(engine, &configuration.settings, &mut self.ears, until, &mut |token| drop(tokens.push(token))).is_err() {
+            if hands
+                .turn(engine, &configuration.settings, &mut self.ears, until, &mut |token| {
+                    // As many as one wait can give.
+                    let _ = tokens.push(token);
+                })
+                .is_err()
+            {
                 return Some(FAILED);
             }
             self.hear(configuration, &tokens);
@@ -413,7 +430,7 @@ impl Daemon {
                         }
                     }
                 }
-                TOKEN_LISTENERS.. TOKEN_CLIENTS => {
+                TOKEN_LISTENERS..TOKEN_CLIENTS => {
                     if let Some(listener) = self.listeners.get((token - TOKEN_LISTENERS) as usize) {
                         self.clients.accept(listener, &self.machine.hands.poll, now);
                     }
@@ -511,7 +528,9 @@ impl Daemon {
             let Some(caller) = self.clients.caller(token) else { continue };
             let mut text = crate::model::Text::<160>::new();
             match result {
-                Ok(()) => drop(text.push_str("ok\n")),
+                Ok(()) => {
+                    let _ = text.push_str("ok\n");
+                }
                 Err(refusal) => {
                     let _ = text.push_str("fail\n");
                     let _ = say::refusal(refusal, &mut text);

@@ -3,8 +3,8 @@
 //! A path's descriptors travel with its job and come back with it, so that no two jobs of one path can run and a path that is closed
 //! meanwhile keeps them until the job ends. Runs on workers; decides nothing.
 
-use crate::dmioctl::{Failure, Page};
 use super::tools::{DirectReader, PartitionRoom, Tools};
+use crate::dmioctl::{Failure, Page};
 use crate::engine::{Attribute, Ticket};
 use crate::fault::Errno;
 use crate::model::{DevName, DevNo, MapId, MapName, PathFacts, PathId, Sectors, SysState, Text};
@@ -29,33 +29,77 @@ pub struct PathFds {
     pub state: Option<OwnedFd>,
 }
 
-/// One step.
+/// One step. The command makes it large; a pointer to it would have to live somewhere else.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Task {
     #[default]
     Nothing,
-    Open { path: PathId, ticket: Ticket },
-    State { path: PathId, ticket: Ticket },
-    Scsi { path: PathId, ticket: Ticket, command: Command },
-    Read { path: PathId, ticket: Ticket, length: u32 },
-    Write { path: PathId, ticket: Ticket, attribute: Attribute, value: i64 },
+    Open {
+        path: PathId,
+        ticket: Ticket,
+    },
+    State {
+        path: PathId,
+        ticket: Ticket,
+    },
+    Scsi {
+        path: PathId,
+        ticket: Ticket,
+        command: Command,
+    },
+    Read {
+        path: PathId,
+        ticket: Ticket,
+        length: u32,
+    },
+    Write {
+        path: PathId,
+        ticket: Ticket,
+        attribute: Attribute,
+        value: i64,
+    },
     /// Reads everything sysfs knows of the disk `name`.
     Facts,
     /// Looks into the disk `name` for the root that `text` asks for: the result is the partition's number, 0 for the whole disk.
     Peek,
     /// The request is written into the page already; `opcode` is its ioctl.
-    Dm { map: MapId, ticket: Ticket, opcode: u32, answer: Answer },
+    Dm {
+        map: MapId,
+        ticket: Ticket,
+        opcode: u32,
+        answer: Answer,
+    },
     /// Renames the map with the uuid in `text` to `name`.
-    Rename { map: MapId, ticket: Ticket, cookie: Cookie },
+    Rename {
+        map: MapId,
+        ticket: Ticket,
+        cookie: Cookie,
+    },
     /// Reads one dm device: header, then status into `page`, table into `more`.
-    Look { devno: DevNo },
+    Look {
+        devno: DevNo,
+    },
     /// LIST_DEVICES into `big`; for `survey` each device is looked at afterwards.
-    List { survey: bool },
-    Partitions { map: MapId, ticket: Ticket, path: PathId },
-    PathPartitions { path: PathId, keep: bool },
-    Node { devno: Option<DevNo> },
+    List {
+        survey: bool,
+    },
+    Partitions {
+        map: MapId,
+        ticket: Ticket,
+        path: PathId,
+    },
+    PathPartitions {
+        path: PathId,
+        keep: bool,
+    },
+    Node {
+        devno: Option<DevNo>,
+    },
     /// Writes the lines in `page` (each ended by a newline, its level first) to the sink.
-    Log { length: u16 },
+    Log {
+        length: u16,
+    },
 }
 
 /// What a dm request's answer is read as.
@@ -278,7 +322,9 @@ impl Work for Job {
                     None => Err(Errno::NODEV),
                 },
             },
-            Task::Write { attribute, value, .. } => sysfs::write_attribute(&self.tools.roots, &self.name, place(attribute), value).map(|()| 0),
+            Task::Write { attribute, value, .. } => {
+                sysfs::write_attribute(&self.tools.roots, &self.name, place(attribute), value).map(|()| 0)
+            }
             Task::Facts => {
                 self.udev = None;
                 sysfs::read_facts(&self.tools.roots, &self.name, &mut self.more.0, &mut self.facts).map(|()| {

@@ -222,7 +222,8 @@ impl Hands {
         let quick = matches!(request, Request::Status | Request::TableLine | Request::Info | Request::Message(_));
         let worker = self.crew.free(if quick { MESSAGES } else { LOADS });
         // When the reserved one is taken a path's worker may help, as long as many are free.
-        let worker = worker.or_else(|| (self.crew.free_count(GENERAL) > 2).then(|| self.crew.free(GENERAL)).flatten()).ok_or(Refused::Full)?;
+        let worker =
+            worker.or_else(|| (self.crew.free_count(GENERAL) > 2).then(|| self.crew.free(GENERAL)).flatten()).ok_or(Refused::Full)?;
         if let Request::Rename { to, cookie } = request
             && let Target::Uuid(uuid) = device
         {
@@ -252,7 +253,11 @@ impl Hands {
             Action::Survey => self.begin_list(true),
             Action::List => self.begin_list(false),
             Action::Facts { name } => {
-                if self.wanted.push(name) { Ok(()) } else { Err(Refused::Full) }
+                if self.wanted.push(name) {
+                    Ok(())
+                } else {
+                    Err(Refused::Full)
+                }
             }
             Action::Open { path, ticket, name, .. } => {
                 let desk = self.paths.get_mut(path.index as usize).ok_or(Refused::Full)?;
@@ -275,9 +280,7 @@ impl Hands {
             Action::Scsi { path, ticket, command } => self.path_job(path, Task::Scsi { path, ticket, command: *command }, |_| {}),
             Action::Read { path, ticket, length } => self.path_job(path, Task::Read { path, ticket, length }, |_| {}),
             Action::Write { .. } | Action::PathPartitions { .. } | Action::Node { .. } | Action::Bind { .. } if self.dry => Ok(()),
-            Action::Write { path, ticket, attribute, value } => {
-                self.path_job(path, Task::Write { path, ticket, attribute, value }, |_| {})
-            }
+            Action::Write { path, ticket, attribute, value } => self.path_job(path, Task::Write { path, ticket, attribute, value }, |_| {}),
             Action::Dm { map, ticket, device, ref request } => {
                 if !matches!(request, Request::Status | Request::TableLine | Request::Info | Request::Deps) {
                     if self.dry {
@@ -471,20 +474,18 @@ impl Hands {
                     let _ = wanted.push(&job.facts.name);
                 }
             }
-            Task::Dm { map, ticket, answer, .. } => {
-                match (result, answer) {
-                    (Err(errno), _) => engine.process(cx, Event::Dm { map, ticket, result: Err(errno) }),
-                    (Ok(_), Answer::Done) => engine.process(cx, Event::Dm { map, ticket, result: Ok(DmAnswer::Done) }),
-                    (Ok(_), Answer::Created) => match live::devno(&job.page) {
-                        Some(devno) => engine.process(cx, Event::Dm { map, ticket, result: Ok(DmAnswer::Created(devno)) }),
-                        None => engine.process(cx, Event::Dm { map, ticket, result: Err(Errno::IO) }),
-                    },
-                    (Ok(_), Answer::Status | Answer::Table) => live::with(&job.page, answer == Answer::Table, None, &mut |live| {
-                        let result = live.map(DmAnswer::Live);
-                        engine.process(cx, Event::Dm { map, ticket, result });
-                    }),
-                }
-            }
+            Task::Dm { map, ticket, answer, .. } => match (result, answer) {
+                (Err(errno), _) => engine.process(cx, Event::Dm { map, ticket, result: Err(errno) }),
+                (Ok(_), Answer::Done) => engine.process(cx, Event::Dm { map, ticket, result: Ok(DmAnswer::Done) }),
+                (Ok(_), Answer::Created) => match live::devno(&job.page) {
+                    Some(devno) => engine.process(cx, Event::Dm { map, ticket, result: Ok(DmAnswer::Created(devno)) }),
+                    None => engine.process(cx, Event::Dm { map, ticket, result: Err(Errno::IO) }),
+                },
+                (Ok(_), Answer::Status | Answer::Table) => live::with(&job.page, answer == Answer::Table, None, &mut |live| {
+                    let result = live.map(DmAnswer::Live);
+                    engine.process(cx, Event::Dm { map, ticket, result });
+                }),
+            },
             Task::Rename { map, ticket, .. } => {
                 engine.process(cx, Event::Dm { map, ticket, result: result.map(|_| DmAnswer::Done) });
             }
