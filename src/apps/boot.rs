@@ -74,6 +74,9 @@ impl Lookup for Lens<'_> {
     fn binding(&self, wwid: &str) -> Option<&str> {
         self.inner.binding(wwid)
     }
+    fn aliases(&self, seen: &mut dyn FnMut(&str, &str)) {
+        self.inner.aliases(seen);
+    }
 }
 
 /// Can a disk like this have several paths at all?
