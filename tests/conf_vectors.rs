@@ -104,7 +104,12 @@ fn effective(settings: &Settings<'_>, device: &Json) -> BTreeMap<&'static str, S
     let facts = facts(device);
     let path = settings.path(&facts);
     let map = settings.map(&facts.wwid, &facts);
-    let (pick, known) = settings.pick(&facts.wwid, &facts);
+    let pick = settings.pick(&facts.wwid, &facts);
+    // The engine's rule for `find_multipaths smart`: negative is for known arrays only, 1 s for others.
+    let smart = match settings.globals().find_multipaths_timeout {
+        n if n > 0 || path.known => n.unsigned_abs(),
+        _ => 1,
+    };
     let tpgs = device["tpgs"].as_str();
     let alua = matches!(tpgs, Some("implicit" | "explicit"));
     let timeout = |t: Timeout| match t {
@@ -186,10 +191,9 @@ fn effective(settings: &Settings<'_>, device: &Json) -> BTreeMap<&'static str, S
         ("detect_pgpolicy_use_tpg", yes(map.detect_policy_use_tpg)),
         ("recheck_wwid", yes(path.recheck_wwid)),
         ("max_sectors_kb", map.max_sectors_kb.unwrap_or(0).to_string()),
-        ("find_multipaths_timeout", path.smart_timeout.to_string()),
+        ("find_multipaths_timeout", smart.to_string()),
         ("vpd_vendor_id", u8::from(path.vpd_vendor_hp3par).to_string()),
     ]);
-    assert_eq!(known, path.known);
     if let Some(mode) = map.mode {
         list.insert("mode", format!("0{mode:o}"));
     }

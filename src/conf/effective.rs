@@ -43,11 +43,13 @@ pub struct Located<'a> {
 /// One value for each keyword: what is found first stays.
 pub struct Pick<'a> {
     values: [Option<Located<'a>>; Key::COUNT],
+    /// A device entry, built-in or configured, was among the sources.
+    known: bool,
 }
 
 impl<'a> Pick<'a> {
     pub(super) fn empty() -> Pick<'a> {
-        Pick { values: [None; Key::COUNT] }
+        Pick { values: [None; Key::COUNT], known: false }
     }
     pub fn get(&self, key: Key) -> Option<Located<'a>> {
         self.values[key as usize]
@@ -230,22 +232,20 @@ impl<'a> Settings<'a> {
             Some((self.text_of(section, Key::Vendor)?, product, origin))
         }))
     }
-    /// All device entries that match, last one first. True when there was one.
-    fn take_devices(&self, pick: &mut Pick<'a>, facts: &PathFacts) -> bool {
-        let mut known = false;
+    /// All device entries that match, last one first.
+    fn take_devices(&self, pick: &mut Pick<'a>, facts: &PathFacts) {
         for (i, section) in self.live(Place::Device).rev() {
             if self.device_matches(section, [&facts.vendor, &facts.product, &facts.revision]) {
-                known = true;
+                pick.known = true;
                 self.take_chain(pick, i);
             }
         }
         for (i, row) in ROWS.iter().enumerate().rev() {
             if self.row_counts(i) && row.matches(&facts.vendor, &facts.product, &facts.revision) {
-                known = true;
+                pick.known = true;
                 Self::take_row(pick, i);
             }
         }
-        known
     }
 
     /// The section that has `word` for its identity (a WWID, a protocol's word).
@@ -266,8 +266,8 @@ impl<'a> Settings<'a> {
         self.slots[found].checked_sub(1).map(|i| i as usize)
     }
 
-    /// Everything that is in force for one path, or for a map with such a path. The flag: some device entry matches.
-    pub fn pick(&self, wwid: &str, facts: &PathFacts) -> (Pick<'a>, bool) {
+    /// Everything that is in force for one path, or for a map with such a path.
+    pub fn pick(&self, wwid: &str, facts: &PathFacts) -> Pick<'a> {
         let mut pick = Pick::empty();
         let mark = pick.mark();
         if let Some(section) = (!wwid.is_empty()).then(|| self.section_for(Place::Multipath, wwid)).flatten() {
@@ -284,12 +284,12 @@ impl<'a> Settings<'a> {
         self.take_block(&mut pick, Place::Overrides);
         pick.settle(mark);
         let mark = pick.mark();
-        let known = self.take_devices(&mut pick, facts);
+        self.take_devices(&mut pick, facts);
         pick.settle(mark);
         let mark = pick.mark();
         self.take_defaults(&mut pick, true);
         pick.settle(mark);
-        (pick, known)
+        pick
     }
 
     /// Device entries in force, built-in and configured.
@@ -298,11 +298,11 @@ impl<'a> Settings<'a> {
     }
 
     /// The aliases that multipaths sections give, with their WWIDs.
-    pub fn aliases(&self) -> impl Iterator<Item = (&'a str, &'a str)> + '_ {
+    pub fn map_aliases(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let maps = self.live(Place::Multipath).filter(|(_, section)| !section.alias_lost);
         maps.filter_map(|(i, section)| {
             let alias = chain(self.sections, self.entries, i, Key::Alias)?.value.text()?;
-            Some((self.text_of(section, Key::MapWwid)?, alias))
+            Some((alias, self.text_of(section, Key::MapWwid)?))
         })
     }
 }
@@ -471,15 +471,6 @@ impl Settings<'_> {
             Text::try_from(of_bus).unwrap_or_default()
         })
     }
-
-    /// Seconds that `find_multipaths smart` waits for more paths of this disk.
-    fn smart_timeout(&self, known: bool) -> u32 {
-        match self.globals.find_multipaths_timeout {
-            0 if known => 10,
-            n if n > 0 || known => n.unsigned_abs(),
-            _ => 1,
-        }
-    }
 }
 
 impl Lookup for Settings<'_> {
@@ -488,7 +479,7 @@ impl Lookup for Settings<'_> {
     }
 
     fn path(&self, facts: &PathFacts) -> PathSettings {
-        let (pick, known) = self.pick(&facts.wwid, facts);
+        let pick = self.pick(&facts.wwid, facts);
         PathSettings {
             checker: checker(pick.number(Key::PathChecker)),
             detect_checker: pick.yes(Key::DetectChecker),
@@ -502,13 +493,12 @@ impl Lookup for Settings<'_> {
             recheck_wwid: pick.yes(Key::RecheckWwid),
             purge_disconnected: pick.yes(Key::PurgeDisconnected),
             vpd_vendor_hp3par: pick.yes(Key::VpdVendor),
-            known,
-            smart_timeout: self.smart_timeout(known),
+            known: pick.known,
         }
     }
 
     fn map(&self, wwid: &str, facts: &PathFacts) -> MapSettings {
-        let (pick, _) = self.pick(wwid, facts);
+        let pick = self.pick(wwid, facts);
         let (features, queue) = features(pick.text(Key::Features).unwrap_or("0"));
         let mut no_path_retry = no_path_retry(pick.number(Key::NoPathRetry));
         if queue && no_path_retry == NoPathRetry::Unset {
@@ -564,8 +554,7 @@ impl Lookup for Settings<'_> {
     }
 
     fn aliases(&self, seen: &mut dyn FnMut(&str, &str)) {
-        for (wwid, alias) in Settings::aliases(self).chain(self.bindings.iter()) {
-            seen(alias, wwid);
-        }
+        self.bindings.iter().for_each(|(wwid, alias)| seen(alias, wwid));
+        self.map_aliases().for_each(|(alias, wwid)| seen(alias, wwid));
     }
 }

@@ -142,8 +142,6 @@ pub struct PathSettings {
     pub vpd_vendor_hp3par: bool,
     /// An entry of devices or of the built-in table is for this device.
     pub known: bool,
-    /// Seconds that `find_multipaths smart` waits for more paths of this disk.
-    pub smart_timeout: u32,
 }
 
 /// Effective settings of one map.
