@@ -1,6 +1,7 @@
 //! The sentences: every typed note of the engine, every refusal and reason, in the words a person at a serial console needs: what
 //! happened, to which disk, and what to do. The only place where the engine's values become prose.
 
+use crate::engine::checker::{ArrayFault, emc, rdac};
 use crate::engine::{Cause, Difference, Note, Reason, Refusal, Room, Step, Subject, What};
 use crate::fault::Errno;
 use crate::model::{DmPathState, PathState, SysState};
@@ -56,10 +57,38 @@ fn cause(cause: Cause, out: &mut dyn Write) -> fmt::Result {
         Cause::Kernel => out.write_str(": the kernel said so after I/O"),
         Cause::Admin => out.write_str(": an administrator said so"),
         Cause::WwidChanged => out.write_str(": it is another LUN now"),
-        Cause::Array => out.write_str(": the array says so in its vendor page; 'corepath probe' shows it"),
+        Cause::Array(fault) => array_fault(fault, out),
+        Cause::Driver(code) => write!(out, ": driver byte {code:#04x}"),
+        Cause::ShortRead(bytes) => write!(out, ": only {bytes} bytes could be read"),
         Cause::Gone => out.write_str(": the device is gone"),
         Cause::Shaky => out.write_str(": it failed too often lately"),
     }
+}
+
+/// What is wrong with an array's path that answers, and the value that says so.
+pub fn array_fault(fault: ArrayFault, out: &mut dyn Write) -> fmt::Result {
+    let (words, value) = match fault {
+        ArrayFault::Malformed => ("the array's reply is not the page that was asked for", None),
+        ArrayFault::Emc(fault) => match fault {
+            emc::Fault::Revision(v) => ("page C0 has a layout that is not known, revision", Some(v)),
+            emc::Fault::InitiatorType(v) => ("this host is not registered as CLARiiON Open (3) but as initiator type", Some(v)),
+            emc::Fault::FailoverMode(v) => ("failover mode is neither 4 (passive not ready) nor 6 (ALUA) but", Some(v)),
+            emc::Fault::ArrayCommPathOff => ("arraycommpath is off for this host", None),
+            emc::Fault::Unbound => ("no LUN is bound here", None),
+            emc::Fault::State(v) => ("the LUN's owner state is not known:", Some(v)),
+            emc::Fault::WwnChanged => ("it is another LUN now", None),
+            emc::Fault::InactiveSnapshot => ("the LUN is an inactive snapshot", None),
+            emc::Fault::Operations(v) => ("an upgrade of the storage processor is under way, code", Some(v)),
+        },
+        ArrayFault::Rdac(fault) => match fault {
+            rdac::Fault::NotConnected => ("the volume is not mapped to this host", None),
+            rdac::Fault::Unavailable(v) => ("the controller cannot serve the volume, reason", Some(v)),
+            rdac::Fault::Transitioning => ("the controller is changing state", None),
+            rdac::Fault::NotOwner => ("the other controller owns the volume", None),
+        },
+    };
+    write!(out, ": {words}")?;
+    value.map_or(Ok(()), |v| write!(out, " {v:#04x}"))
 }
 
 fn host_words(code: u16) -> &'static str {
@@ -315,4 +344,22 @@ pub fn refusal(refusal: Refusal, out: &mut dyn Write) -> fmt::Result {
         Refusal::Full => "no room",
         Refusal::ShuttingDown => "shutting down",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::String;
+
+    #[test]
+    fn an_array_says_what_is_wrong() {
+        let say = |fault| {
+            let mut out = String::new();
+            array_fault(fault, &mut out).unwrap();
+            out
+        };
+        let upgrade = say(ArrayFault::Emc(emc::Fault::Operations(1)));
+        assert_eq!(upgrade, ": an upgrade of the storage processor is under way, code 0x01");
+        assert_eq!(say(ArrayFault::Rdac(rdac::Fault::NotOwner)), ": the other controller owns the volume");
+    }
 }

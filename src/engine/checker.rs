@@ -40,6 +40,15 @@ pub enum Cause {
     Rdac(rdac::Fault),
 }
 
+/// What an array says is wrong, in a page of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ArrayFault {
+    Emc(emc::Fault),
+    Rdac(rdac::Fault),
+    /// Too short, or not the page that was asked for.
+    Malformed,
+}
+
 impl From<Outcome> for Cause {
     fn from(outcome: Outcome) -> Cause {
         match outcome {
@@ -55,7 +64,7 @@ impl From<Outcome> for Cause {
 }
 
 impl From<Cause> for super::Cause {
-    /// As a note carries it; `status` shows the checker's own words.
+    /// As a note and the path's own record carry it.
     fn from(cause: Cause) -> super::Cause {
         match cause {
             Cause::Plain => super::Cause::Good,
@@ -65,8 +74,11 @@ impl From<Cause> for super::Cause {
             Cause::Host(code) => super::Cause::Host(code),
             Cause::Errno(errno) => super::Cause::Errno(errno),
             Cause::Emc(emc::Fault::WwnChanged) => super::Cause::WwidChanged,
-            Cause::Emc(_) | Cause::Rdac(_) | Cause::Malformed => super::Cause::Array,
-            Cause::Driver(_) | Cause::ShortRead(_) => super::Cause::Unknown,
+            Cause::Emc(fault) => super::Cause::Array(ArrayFault::Emc(fault)),
+            Cause::Rdac(fault) => super::Cause::Array(ArrayFault::Rdac(fault)),
+            Cause::Malformed => super::Cause::Array(ArrayFault::Malformed),
+            Cause::Driver(code) => super::Cause::Driver(code),
+            Cause::ShortRead(bytes) => super::Cause::ShortRead(bytes),
         }
     }
 }

@@ -49,7 +49,11 @@ pub enum Cause {
     Admin,
     WwidChanged,
     /// The array's own answer in a vendor page (wrong mode, unbound LUN, ...).
-    Array,
+    Array(super::checker::ArrayFault),
+    /// DRIVER_* code of kernels before 5.14.
+    Driver(u16),
+    /// The check's read gave only so many bytes.
+    ShortRead(u32),
     Gone,
     /// Fails too often.
     Shaky,
