@@ -4,7 +4,7 @@
 //!
 //! The control node is opened once at start: misc_open takes a global lock and allocates (drivers/char/misc.c).
 //!
-//! System calls: openat, mkdirat, mknodat, ioctl, symlinkat, unlinkat, readlinkat.
+//! System calls: openat, mkdirat, mknodat, ioctl, newfstatat, symlinkat, renameat, unlinkat.
 //!
 //! # Safety
 //! The kernel writes at most `data_size` bytes back into the buffer; `call` checks that field against the buffer's length.
@@ -113,6 +113,9 @@ impl Control {
     /// `List` into a buffer of any size: a list of many maps does not fit a page. Not while a map has no usable path.
     pub fn list<'b>(&self, prefix: Target<'_>, buffer: &'b mut [u8]) -> Result<Reply<'b>, Failure> {
         let length = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
+        // All of it, not only the page that `emit` zeroes: before 5.15 the kernel leaves gaps between the records as they came, and a
+        // former list there would be read as flags and uuids.
+        buffer.fill(0);
         dm::emit(prefix, &Request::List, buffer)?;
         if let Some(field) = buffer.get_mut(12..16) {
             field.copy_from_slice(&length.to_ne_bytes());
@@ -137,42 +140,89 @@ impl Control {
     }
 }
 
-/// Makes `mapper/NAME` below the held /dev a link to the map's node. A link that is there and right is left alone.
+/// Makes `mapper/NAME` below the held /dev lead to the map: a link to /dev/dm-N as udev makes it, or a node where devtmpfs does not make
+/// that. What is there and right is left alone, anything else is replaced in one step: nobody finds the name missing.
 pub fn link(dev: BorrowedFd<'_>, name: &str, devno: DevNo) -> Result<(), Errno> {
-    let mut to = heapless::String::<24>::new();
-    write!(to, "../dm-{}\0", devno.minor).map_err(|_| Errno::NOSPC)?;
-    let to = core::ffi::CStr::from_bytes_with_nul(to.as_bytes()).map_err(|_| Errno::INVAL)?;
-    let path = path(name)?;
-    let path = core::ffi::CStr::from_bytes_with_nul(path.as_bytes()).map_err(|_| Errno::INVAL)?;
-    let _ = rustix::fs::mkdirat(dev, c"mapper", Mode::from_raw_mode(0o755));
-    match rustix::fs::symlinkat(to, dev, path).map_err(errno) {
-        Err(Errno::EXIST) => {
-            let mut buffer = [core::mem::MaybeUninit::uninit(); 32];
-            if let Ok((there, _)) = rustix::fs::readlinkat_raw(dev, path, &mut buffer)
-                && there == to.to_bytes()
-            {
-                return Ok(());
-            }
-            rustix::fs::unlinkat(dev, path, AtFlags::empty()).map_err(errno)?;
-            rustix::fs::symlinkat(to, dev, path).map_err(errno)
-        }
-        other => other,
+    let number = rustix::fs::makedev(devno.major, devno.minor);
+    let leads_there = |path: &str| {
+        rustix::fs::statat(dev, path, AtFlags::empty())
+            .is_ok_and(|stat| stat.st_rdev == number && FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice)
+    };
+    let path = path("", name, "")?;
+    if leads_there(&path) {
+        return Ok(());
     }
+    let fresh = self::path(".", name, ".new")?;
+    let _ = rustix::fs::mkdirat(dev, c"mapper", Mode::from_raw_mode(0o755));
+    let _ = rustix::fs::unlinkat(dev, fresh.as_str(), AtFlags::empty());
+    let mut node = heapless::String::<24>::new();
+    write!(node, "../dm-{}", devno.minor).map_err(|_| Errno::NOSPC)?;
+    let made = if node.strip_prefix("../").is_some_and(leads_there) {
+        rustix::fs::symlinkat(node.as_str(), dev, fresh.as_str())
+    } else {
+        rustix::fs::mknodat(dev, fresh.as_str(), FileType::BlockDevice, Mode::from_raw_mode(0o600), number)
+    };
+    made.and_then(|()| rustix::fs::renameat(dev, fresh.as_str(), dev, path.as_str())).map_err(|error| {
+        let _ = rustix::fs::unlinkat(dev, fresh.as_str(), AtFlags::empty());
+        errno(error)
+    })
 }
 
-/// Removes `mapper/NAME` below the held /dev; absent is fine.
+/// Removes `mapper/NAME` below the held /dev; absent is fine. What is neither link nor block device is not ours: `EEXIST`.
 pub fn unlink(dev: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
-    let path = path(name)?;
-    let path = core::ffi::CStr::from_bytes_with_nul(path.as_bytes()).map_err(|_| Errno::INVAL)?;
-    match rustix::fs::unlinkat(dev, path, AtFlags::empty()).map_err(errno) {
+    let path = path("", name, "")?;
+    match rustix::fs::statat(dev, path.as_str(), AtFlags::SYMLINK_NOFOLLOW).map_err(errno) {
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink | FileType::BlockDevice => {}
+            _ => return Err(Errno::EXIST),
+        },
+    }
+    match rustix::fs::unlinkat(dev, path.as_str(), AtFlags::empty()).map_err(errno) {
         Err(Errno::NOENT) => Ok(()),
         other => other,
     }
 }
 
-fn path(name: &str) -> Result<heapless::String<160>, Errno> {
+fn path(before: &str, name: &str, after: &str) -> Result<heapless::String<160>, Errno> {
     dm::check_name(name).map_err(|_| Errno::INVAL)?;
     let mut path = heapless::String::new();
-    write!(path, "mapper/{name}\0").map_err(|_| Errno::NOSPC)?;
+    for part in ["mapper/", before, name, after] {
+        path.push_str(part).map_err(|_| Errno::NAMETOOLONG)?;
+    }
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files;
+
+    #[test]
+    fn names_that_are_ours_and_others() {
+        let place = std::env::temp_dir().join(std::format!("corepath-dm-{}", std::process::id()));
+        std::fs::create_dir_all(place.join("mapper/dir")).unwrap();
+        let dir = files::open_dir(place.to_str().unwrap()).unwrap();
+        let dev = dir.as_fd();
+        std::os::unix::fs::symlink("nowhere", place.join("mapper/mpatha")).unwrap();
+        std::fs::write(place.join("mapper/file"), b"").unwrap();
+        assert_eq!(unlink(dev, "mpatha"), Ok(()));
+        assert_eq!(unlink(dev, "mpatha"), Ok(()), "gone already");
+        assert_eq!(unlink(dev, "dir"), Err(Errno::EXIST));
+        assert_eq!(unlink(dev, "file"), Err(Errno::EXIST));
+        for bad in ["", "..", "a/b", "control"] {
+            assert_eq!(unlink(dev, bad), Err(Errno::INVAL));
+            assert_eq!(link(dev, bad, DevNo::new(253, 0)), Err(Errno::INVAL));
+        }
+        // With the right to make nodes the name becomes one (nothing made dm-4001 here); without, nothing is left behind.
+        let made = link(dev, "mpathb", DevNo::new(253, 4001));
+        let there = rustix::fs::statat(dev, "mapper/mpathb", AtFlags::empty());
+        match made {
+            Ok(()) => assert_eq!(there.unwrap().st_rdev, rustix::fs::makedev(253, 4001)),
+            Err(error) => assert!(error == Errno::PERM && there.is_err()),
+        }
+        assert_eq!(std::fs::read_dir(place.join("mapper")).unwrap().count(), if made.is_ok() { 3 } else { 2 });
+        std::fs::remove_dir_all(&place).unwrap();
+    }
 }

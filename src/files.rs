@@ -3,8 +3,7 @@
 //! Bounded: a file larger than its buffer is an error, never a part of it taken for the whole. Never holds policy: which file, and
 //! what is in it, is the caller's.
 //!
-//! System calls: openat, read, pread64, getdents64, newfstatat, close; before the seal also mkdirat, write, fsync, fchmod, renameat,
-//! unlinkat.
+//! System calls: openat, read, pread64, getdents64, newfstatat, write, fsync, renameat, unlinkat, close.
 
 use crate::fault::Errno;
 use crate::model::Text;
@@ -203,7 +202,7 @@ pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
 }
 
 /// Puts `bytes` in the place of the file `name` in `dir`, all or nothing, on the disk when this returns: a new file is written and
-/// synced, takes the name, and the directory is synced. A failure leaves the old file. Before the seal only: it makes a file.
+/// synced, takes the name, and the directory is synced. A failure leaves the old file.
 pub fn replace(dir: impl AsFd, name: &str, bytes: &[u8], mode: u32) -> Result<(), Errno> {
     if name.is_empty() || name.contains('/') {
         return Err(Errno::INVAL);
@@ -216,10 +215,9 @@ pub fn replace(dir: impl AsFd, name: &str, bytes: &[u8], mode: u32) -> Result<()
     // One left behind by a crash is ours to take away; a link there is never followed.
     let _ = rustix::fs::unlinkat(dir, fresh.as_str(), AtFlags::empty());
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(dir, fresh.as_str(), flags, Mode::from_raw_mode(0o600)).map_err(errno)?;
+    // The umask may narrow the mode; setting it afterwards would be one more call for the seal to allow.
+    let fd = rustix::fs::openat(dir, fresh.as_str(), flags, Mode::from_raw_mode(mode)).map_err(errno)?;
     let result = write_all(&fd, bytes)
-        // The umask has no say in it.
-        .and_then(|()| rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(errno))
         .and_then(|()| rustix::fs::fsync(&fd).map_err(errno))
         .and_then(|()| rustix::fs::renameat(dir, fresh.as_str(), dir, name).map_err(errno));
     if result.is_err() {

@@ -5,18 +5,18 @@
 //! Everything here may sleep on the device for as long as the device likes (kernel-side timeouts do not run while a transport is
 //! blocked), so workers call it. Timeouts below 7 s are raised to 7 s by the kernel (BLK_MIN_SG_TIMEOUT).
 //!
-//! System calls: openat, ioctl, pread64.
+//! System calls: openat, fstat, ioctl, pread64.
 //!
 //! # Safety
 //! Structures are those of scsi/sg.h and linux/blkpg.h, their sizes asserted; every pointer in them is to memory that outlives the call.
 
 use crate::dmioctl::Page;
 use crate::fault::Errno;
-use crate::model::Sectors;
+use crate::model::{DevNo, Sectors};
 use crate::raw::{self, errno};
 use crate::wire::scsi::{Command, Reply, Transfer};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 
 /// Most sense data kept.
 pub const SENSE: usize = 64;
@@ -80,9 +80,24 @@ impl Outcome {
     }
 }
 
-/// Opens a disk below the held /dev for commands and direct reads.
+/// Opens a disk below the held /dev for commands and direct reads. Read-only: closing a descriptor opened for writing makes udev look
+/// at the disk again, and CAP_SYS_RAWIO lets every command through all the same.
 pub fn open(dev: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
-    rustix::fs::openat(dev, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty()).map_err(errno)
+    // sysfs writes '!' for a '/' in a name (cciss!c0d0).
+    let mut path = crate::model::DevName::new();
+    for c in name.chars() {
+        path.push(if c == '!' { '/' } else { c }).map_err(|_| Errno::NAMETOOLONG)?;
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::DIRECT | OFlags::CLOEXEC;
+    rustix::fs::openat(dev, path.as_str(), flags, Mode::empty()).map_err(errno)
+}
+
+/// As [`open`], and makes sure that it is that disk: a node left over from one that went, or no block device, is `ENODEV`.
+pub fn open_disk(dev: BorrowedFd<'_>, name: &str, devno: DevNo) -> Result<OwnedFd, Errno> {
+    let fd = open(dev, name)?;
+    let stat = rustix::fs::fstat(&fd).map_err(errno)?;
+    let same = stat.st_rdev == rustix::fs::makedev(devno.major, devno.minor);
+    if same && FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice { Ok(fd) } else { Err(Errno::NODEV) }
 }
 
 /// Sends one command. Data comes to and goes from the page, which is page-aligned: no bounce buffer is allocated for it.

@@ -68,7 +68,9 @@ fn facts(disk: &str) {
 /// Pass-through, direct reads and size queries say what sysfs says.
 fn scsi(disk: &str) {
     let (roots, facts) = (roots(), read_facts(disk));
-    let fd = sgio::open(roots.dev.as_fd(), disk).expect("open");
+    let fd = sgio::open_disk(roots.dev.as_fd(), disk, facts.devno).expect("open");
+    let other = corepath::model::DevNo::new(8, 240);
+    assert_eq!(sgio::open_disk(roots.dev.as_fd(), disk, other).map(|_| ()), Err(corepath::fault::Errno::NODEV), "another disk's node");
     let mut page = Page::new();
     let mut sense = [0u8; SENSE];
 
