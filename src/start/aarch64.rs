@@ -1,5 +1,8 @@
 //! `_start` and the memory functions for aarch64, in assembly: before relocation no Rust may run, and a Rust `memcpy` could be
 //! compiled into a call to itself.
+//!
+//! # Safety
+//! The one exported name takes an integer and gives one; no other object of the program defines it.
 
 use core::arch::global_asm;
 
