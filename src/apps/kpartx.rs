@@ -1,14 +1,14 @@
 //! `kpartx`: options, output and exit statuses as upstream's, so that udev rules and scripts need no change.
 //!
-//! Differences are in docs/differences.md ("Partitions"): nothing waits for udev (the link under /dev/mapper is made here), a listing
-//! needs no loop device, an update removes nothing on the word of a table that could not be read to its end.
+//! Differences are in docs/differences.md ("Partitions"): the link under /dev/mapper is made here and udev is waited for by its database,
+//! not by a semaphore; a listing needs no loop device, an update removes nothing on the word of a table that could not be read to its end.
 
 use super::args::Arg;
-use super::partmaps::{self, Maps, Parent, Trouble};
+use super::partmaps::{self, Maps, Parent, Seen, Trouble};
 use super::{Cx, DONE, FAILED};
 use crate::diskread::What;
 use crate::files;
-use crate::model::{DevNo, Text};
+use crate::model::{DevNo, MapName, Text};
 use crate::wire::links;
 use crate::wire::partition::{Complaint, Found, Kind, Options, Partition};
 use core::fmt::Write;
@@ -26,9 +26,11 @@ struct Asked<'a> {
     action: Action,
     read_only: bool,
     delimiter: Option<&'a str>,
-    /// Also maps from before there were uuids; also maps that say `no_partitions`.
+    /// With -d all linear maps over the device; else also maps that say `no_partitions`.
     force: bool,
     verbose: bool,
+    /// Return before udev has seen the maps: for its own rules.
+    no_wait: bool,
     options: Options,
     device: &'a str,
 }
@@ -40,11 +42,11 @@ const USAGE: &str = "usage: kpartx [-a|-d|-u|-l] [-r] [-p DELIMITER] [-f] [-g] [
     \t-l list the maps that -a would add\n\
     \t-r read-only maps\n\
     \t-p what stands between the name and the number\n\
-    \t-f with -d: also maps without a uuid; else: also on maps with no_partitions\n\
+    \t-f with -d: all linear maps over the device, whoever made them; else: also on maps with no_partitions\n\
     \t-g accept a GPT without a protective MBR\n\
     \t-t TYPE try one type of table only: gpt dos bsd solaris unixware dasd mac sun ps3\n\
     \t-v say what is done\n\
-    \t-s, -n accepted: maps are there on return, and nothing waits for udev\n";
+    \t-n do not wait for udev (-s: the default, do)\n";
 
 fn parse<'a>(cx: &mut Cx<'a>) -> Option<Asked<'a>> {
     let mut asked = Asked {
@@ -53,6 +55,7 @@ fn parse<'a>(cx: &mut Cx<'a>) -> Option<Asked<'a>> {
         delimiter: None,
         force: false,
         verbose: false,
+        no_wait: false,
         options: Options::default(),
         device: "",
     };
@@ -66,7 +69,8 @@ fn parse<'a>(cx: &mut Cx<'a>) -> Option<Asked<'a>> {
             Arg::Short('p') => asked.delimiter = Some(cx.args.value()?),
             Arg::Short('f') => asked.force = true,
             Arg::Short('g') => asked.options.force_gpt = true,
-            Arg::Short('s' | 'n') => {}
+            Arg::Short('s') => asked.no_wait = false,
+            Arg::Short('n') => asked.no_wait = true,
             Arg::Short('v') => asked.verbose = true,
             Arg::Short('t') => asked.options.only = Some(Kind::parse(cx.args.value()?)?),
             Arg::Word(word) if asked.device.is_empty() => asked.device = word,
@@ -111,11 +115,25 @@ fn say(cx: &mut Cx<'_>, what: &str, trouble: Trouble) -> i32 {
     FAILED
 }
 
-/// Does what was asked over `parent`; gives the exit status and how many maps there are now.
+/// Maps that were made, changed or (`None`) removed.
+type Done = Vec<(DevNo, Option<MapName>), 512>;
+
+/// Does what was asked over `parent`, waits for udev; gives the exit status and how many maps there are now.
 fn perform(cx: &mut Cx<'_>, asked: &Asked<'_>, maps: &mut Maps, parent: &Parent, device: &str) -> (i32, u32) {
+    let mut done = Done::new();
+    let result = act(cx, asked, maps, parent, device, &mut done);
+    if !asked.no_wait && !partmaps::settle(&done) {
+        let _ = writeln!(cx.err, "kpartx: {device}: udev has not handled the maps yet");
+    }
+    result
+}
+
+fn act(cx: &mut Cx<'_>, asked: &Asked<'_>, maps: &mut Maps, parent: &Parent, device: &str, done: &mut Done) -> (i32, u32) {
     let delimiter = links::delimiter(&parent.name, asked.delimiter);
     if asked.action == Action::Delete {
-        return (delete(cx, asked, maps, parent, delimiter, &mut |_| true), 0);
+        let failed =
+            if asked.force { delete_all(cx, asked, maps, parent, done) } else { delete(cx, asked, maps, parent, done, &mut |_| true) };
+        return (failed.min(255), 0);
     }
     let mut partitions = Vec::<Partition, 256>::new();
     let mut complaints = Vec::<Complaint, 32>::new();
@@ -139,25 +157,26 @@ fn perform(cx: &mut Cx<'_>, asked: &Asked<'_>, maps: &mut Maps, parent: &Parent,
     }
     let mut there = 0;
     for p in found.partitions() {
-        let mut name = Text::<160>::new();
-        let _ = write!(name, "{}{delimiter}{}", parent.name, p.number);
         match maps.add(parent, delimiter, p, asked.read_only) {
-            Ok(made) => {
+            Ok((made, name)) => {
                 there += 1;
                 if asked.verbose {
                     let (devno, length, start) = (made.devno(), p.length.0, p.start.0);
                     let _ = writeln!(cx.out, "add map {name} ({devno}): 0 {length} linear {} {start}", parent.devno);
                 }
+                let _ = done.push((made.devno(), Some(name)));
             }
             Err(trouble) => {
                 failed += 1;
+                let mut name = Text::<160>::new();
+                let _ = write!(name, "{}{delimiter}{}", parent.name, p.number);
                 say(cx, &name, trouble);
             }
         }
     }
     if asked.action == Action::Update && kind.is_some() && found.complete() {
         let stays = |number: u32| found.partitions().iter().any(|p| p.number == number);
-        failed += delete(cx, asked, maps, parent, delimiter, &mut |number| !stays(number));
+        failed += delete(cx, asked, maps, parent, done, &mut |number| !stays(number));
     }
     (failed.min(255), there)
 }
@@ -168,34 +187,58 @@ fn delete(
     asked: &Asked<'_>,
     maps: &mut Maps,
     parent: &Parent,
-    delimiter: &str,
+    done: &mut Done,
     which: &mut dyn FnMut(u32) -> bool,
 ) -> i32 {
     let mut failed = 0;
-    for number in partmaps::numbers() {
-        if !which(number) {
-            continue;
+    for number in partmaps::numbers().filter(|number| which(*number)) {
+        match maps.find(parent, number) {
+            Ok(None) => {}
+            Ok(Some(seen)) => failed += remove(cx, asked, maps, parent, &seen, done),
+            Err(trouble) => {
+                say(cx, &parent.name, trouble);
+                return failed + 1;
+            }
         }
-        let seen = match maps.find(parent, delimiter, number, asked.force) {
-            Ok(None) => continue,
+    }
+    failed
+}
+
+/// `-fd`: all linear maps over the device, whoever made them.
+fn delete_all(cx: &mut Cx<'_>, asked: &Asked<'_>, maps: &mut Maps, parent: &Parent, done: &mut Done) -> i32 {
+    let mut failed = 0;
+    // Those that were tried and are in use; more than fit are not tried.
+    let mut passed = Vec::<DevNo, 256>::new();
+    loop {
+        let seen = match maps.find_any(parent, &passed) {
+            Ok(None) => return failed,
             Ok(Some(seen)) => seen,
             Err(trouble) => {
                 say(cx, &parent.name, trouble);
                 return failed + 1;
             }
         };
-        match maps.remove(parent, &seen) {
-            Ok(()) if asked.verbose => {
-                let _ = writeln!(cx.out, "del devmap : {}", seen.name);
-            }
-            Ok(()) => {}
-            Err(trouble) => {
-                failed += 1;
-                say(cx, &seen.name, trouble);
-            }
+        failed += remove(cx, asked, maps, parent, &seen, done);
+        if passed.push(seen.devno).is_err() {
+            return failed + 1;
         }
     }
-    failed
+}
+
+fn remove(cx: &mut Cx<'_>, asked: &Asked<'_>, maps: &mut Maps, parent: &Parent, seen: &Seen, done: &mut Done) -> i32 {
+    match maps.remove(parent, seen) {
+        Ok(()) => {
+            if asked.verbose {
+                let _ = writeln!(cx.out, "del devmap : {}", seen.name);
+            }
+            let _ = done.push((seen.devno, None));
+            0
+        }
+        Err(trouble) => {
+            say(cx, &seen.name, trouble);
+            1
+        }
+    }
 }
 
 /// A regular file: its partitions are maps over a loop device, which is made for -a and -u and taken away by -d.

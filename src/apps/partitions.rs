@@ -5,7 +5,7 @@ use super::json::Json;
 use super::partmaps::{self, Maps, Parent, Trouble};
 use super::{Cx, DONE, FAILED};
 use crate::diskread::What;
-use crate::model::{Sectors, Text, parse_decimal};
+use crate::model::{DevNo, MapName, Sectors, Text, parse_decimal};
 use crate::wire::links;
 use crate::wire::partition::{Complaint, Found, Kind, Options, Partition, Type, Unique};
 use core::fmt::{self, Write};
@@ -195,31 +195,43 @@ fn add(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<i32, Trouble> {
     let mut found = Found::new(&mut partitions, &mut complaints);
     partmaps::read(&parent, &asked.options, &mut found)?;
     let mut status = complain(cx, asked.device, &found);
+    let mut done = Vec::<_, 256>::new();
     for p in found.partitions() {
         match maps.add(&parent, delimiter, p, asked.read_only) {
-            Ok(made) => {
-                let _ = writeln!(cx.out, "{}{delimiter}{} {}", parent.name, p.number, made.devno());
+            Ok((made, name)) => {
+                let _ = writeln!(cx.out, "{name} {}", made.devno());
+                let _ = done.push((made.devno(), Some(name)));
             }
             Err(trouble) => status = cx.fail(format_args!("{}{delimiter}{}: {trouble}", parent.name, p.number)),
         }
     }
+    settle(cx, asked.device, &done);
     Ok(status)
+}
+
+/// Names under /dev/mapper and what udev makes besides are there, or gone, when we return.
+fn settle(cx: &mut Cx<'_>, device: &str, done: &[(DevNo, Option<MapName>)]) {
+    if !partmaps::settle(done) {
+        let _ = writeln!(cx.err, "corepath: {device}: udev has not handled the maps yet");
+    }
 }
 
 fn delete(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<i32, Trouble> {
     let mut maps = Maps::open()?;
     maps.ready().map_err(Trouble::Dm)?;
     let parent = parent(&mut maps, asked.device)?;
-    let delimiter = links::delimiter(&parent.name, asked.delimiter);
     let mut status = DONE;
+    let mut done = Vec::<_, 256>::new();
     for number in partmaps::numbers() {
-        let Some(seen) = maps.find(&parent, delimiter, number, false)? else { continue };
+        let Some(seen) = maps.find(&parent, number)? else { continue };
         match maps.remove(&parent, &seen) {
             Ok(()) => {
                 let _ = writeln!(cx.out, "{}", seen.name);
+                let _ = done.push((seen.devno, None));
             }
             Err(trouble) => status = cx.fail(format_args!("{}: {trouble}", seen.name)),
         }
     }
+    settle(cx, asked.device, &done);
     Ok(status)
 }

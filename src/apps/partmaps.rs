@@ -10,11 +10,13 @@ use crate::fault::{Errno, Full};
 use crate::files;
 use crate::model::{DevNo, DmPathState, GroupState, MapName, Sectors, Text};
 use crate::raw::{AsFd, OwnedFd};
+use crate::wait;
 use crate::wire::dm::{Content, Cookie, Request, Target, UUID_LEN, mangle, printable};
 use crate::wire::links;
 use crate::wire::partition::{self, Complaint, Found, Kind, MAX_NUMBER, Options, Partition};
 use crate::wire::table::{Status, Table};
 use core::fmt::{self, Write};
+use core::time::Duration;
 
 /// A dm uuid.
 pub type Uuid = Text<UUID_LEN>;
@@ -105,6 +107,8 @@ pub struct Seen {
     pub uuid: Uuid,
     pub read_only: bool,
     pub suspended: bool,
+    /// It has no table.
+    pub empty: bool,
     /// Of a map with one linear target: its device, start there, and length.
     pub linear: Option<(DevNo, Sectors, Sectors)>,
 }
@@ -166,6 +170,7 @@ impl Maps {
             uuid: text(info.uuid)?,
             read_only: info.flags.read_only(),
             suspended: info.flags.suspended(),
+            empty: info.target_count == 0,
             linear: None,
         };
         if let Ok(line) = reply.only_line(Some("linear"))
@@ -221,7 +226,7 @@ impl Maps {
     }
 
     /// Makes, or brings up to date, the map of one partition. One that is there under another name is renamed.
-    pub fn add(&mut self, parent: &Parent, delimiter: &str, partition: &Partition, read_only: bool) -> Result<Made, Trouble> {
+    pub fn add(&mut self, parent: &Parent, delimiter: &str, partition: &Partition, read_only: bool) -> Result<(Made, MapName), Trouble> {
         let (name, uuid) = names(parent, delimiter, partition.number)?;
         let content = Content::Linear { device: parent.devno, start: partition.start };
         let load = Request::Load { size: partition.length, read_only, content };
@@ -237,7 +242,7 @@ impl Maps {
                 self.submit(Target::Uuid(&uuid), &Request::Resume { cookie: RELOADED })?;
             }
             self.link(&name, seen.devno)?;
-            return Ok(if same { Made::Same(seen.devno) } else { Made::Reloaded(seen.devno) });
+            return Ok((if same { Made::Same(seen.devno) } else { Made::Reloaded(seen.devno) }, name));
         }
         if self.look(Target::Name(&name))?.is_some() {
             return Err(Trouble::Foreign);
@@ -253,29 +258,50 @@ impl Maps {
             return Err(trouble);
         }
         self.link(&name, devno)?;
-        Ok(Made::Created(devno))
+        Ok((Made::Created(devno), name))
     }
 
     fn link(&self, name: &str, devno: DevNo) -> Result<(), Trouble> {
         dmioctl::link(self.dev.as_fd(), name, devno).map_err(Trouble::Open)
     }
 
-    /// The map of partition `number`, if there is one: by uuid, or with `old` by name if it has none.
-    pub fn find(&mut self, parent: &Parent, delimiter: &str, number: u32, old: bool) -> Result<Option<Seen>, Trouble> {
-        let (name, uuid) = names(parent, delimiter, number)?;
-        if let Some(seen) = self.look(Target::Uuid(&uuid))? {
-            return Ok(Some(seen));
-        }
-        if !old {
-            return Ok(None);
-        }
-        Ok(self.look(Target::Name(&name))?.filter(|seen| seen.uuid.is_empty()))
+    /// The map of partition `number`, if there is one: its uuid says so, whatever its name is.
+    pub fn find(&mut self, parent: &Parent, number: u32) -> Result<Option<Seen>, Trouble> {
+        let mut uuid = Uuid::new();
+        links::partition_uuid(&parent.uuid, number, uuid.as_mut_view())?;
+        self.look(Target::Uuid(&uuid))
     }
 
-    /// Removes a map that [`Maps::find`] gave, if it is a linear map over `parent`.
+    /// Any map with one linear target over `parent`, made by whomever: what `kpartx -fd` removes. One at a time, as removing changes the list.
+    pub fn find_any(&mut self, parent: &Parent, passed: &[DevNo]) -> Result<Option<Seen>, Trouble> {
+        let mut path = Text::<64>::new();
+        write!(path, "sys/dev/block/{}/holders", parent.devno).map_err(|_| Trouble::TooLong)?;
+        let root = files::open_dir("/").map_err(Trouble::Open)?;
+        let holders = files::open_dir_at(&root, &path).map_err(Trouble::Open)?;
+        let mut found = Ok(None);
+        files::names(&holders, &mut |holder| {
+            let mut room = [0; 32];
+            let mut path = Text::<64>::new();
+            let dev = match write!(path, "{holder}/dev") {
+                Ok(()) => files::read(&holders, &path, &mut room).ok(),
+                Err(_) => None,
+            };
+            if let Some(devno) = dev.and_then(|text| DevNo::parse(core::str::from_utf8(text).ok()?))
+                && holder.starts_with("dm-")
+                && !passed.contains(&devno)
+            {
+                found = self.look(Target::Device(devno));
+                found = core::mem::replace(&mut found, Ok(None)).map(|seen| seen.filter(|seen| over(seen, parent)));
+            }
+            matches!(found, Ok(None))
+        })
+        .map_err(Trouble::Open)?;
+        found
+    }
+
+    /// Removes a map that was found, if it is a linear map over `parent`, or has no table: the rest of a failed attempt.
     pub fn remove(&mut self, parent: &Parent, seen: &Seen) -> Result<(), Trouble> {
-        // A map whose table was never loaded is the rest of a failed attempt.
-        if seen.linear.is_some_and(|(devno, ..)| devno != parent.devno) {
+        if !over(seen, parent) && !seen.empty {
             return Err(Trouble::NotOurs);
         }
         self.submit(Target::Name(&seen.name), &Request::Remove { deferred: false, cookie: FRESH })?;
@@ -287,6 +313,52 @@ impl Maps {
     pub fn name_of(&mut self, devno: DevNo) -> Result<Option<Seen>, Trouble> {
         self.look(Target::Device(devno))
     }
+}
+
+/// Longest wait for udev: it may be stopped, or busy with a machine that boots.
+const UDEV_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Waits until udev has seen what was done to `maps`: (number, name it has now or `None` if it is gone). Without udev there is nothing to wait
+/// for. False when udev took too long.
+///
+/// By udev's database, which is written when a device's links are right: the semaphores that libdm waits on are lost with a daemon that
+/// dies, and belong to another IPC namespace in a container.
+pub fn settle(maps: &[(DevNo, Option<MapName>)]) -> bool {
+    let Ok(run) = files::open_dir("/run/udev") else { return true };
+    if !files::exists(&run, "control") {
+        return true;
+    }
+    let until = wait::now() + UDEV_PATIENCE;
+    let mut left = maps.iter();
+    let mut next = left.next();
+    while let Some((devno, name)) = next {
+        if handled(&run, *devno, name.as_deref()) {
+            next = left.next();
+        } else if wait::now() < until {
+            wait::sleep(5);
+        } else {
+            return false;
+        }
+    }
+    true
+}
+
+fn handled(run: &OwnedFd, devno: DevNo, name: Option<&str>) -> bool {
+    let mut path = Text::<64>::new();
+    if write!(path, "data/b{devno}").is_err() {
+        return true;
+    }
+    let mut room = [0; 4096];
+    match (files::read_front(run, &path, &mut room), name) {
+        (Ok(entry), Some(name)) => entry.split(|b| *b == b'\n').any(|line| line.strip_prefix(b"E:DM_NAME=") == Some(name.as_bytes())),
+        (Ok(_), None) => false,
+        (Err(_), name) => name.is_none(),
+    }
+}
+
+/// Is it one linear target over `parent`?
+fn over(seen: &Seen, parent: &Parent) -> bool {
+    seen.linear.is_some_and(|(devno, ..)| devno == parent.devno)
 }
 
 /// Name and uuid of the map of partition `number`, in udev's spelling.

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::lab::{Guest, Vm, host};
+use crate::lab::apt::Suite;
+use crate::lab::{self, Guest, Vm, host, peer};
 use crate::scenario;
 
 #[path = "../common/disk.rs"]
@@ -296,5 +297,47 @@ scenario! {
         guest.run(&format!("corepath devmap_name {major}:99")).fails(1);
         guest.run("corepath name two").fails(1);
         guest.run("corepath devmap_name x").fails(1);
+    }
+}
+
+/// A guest with udev and what the peer's tests call; `kpartx` is ours.
+fn for_the_peers_tests(kernel: &lab::Kernel, packages: &[&str]) -> Guest {
+    let vm = peer::with_udev(Vm::new(kernel)).corepath().modules(&["dm_mod", "loop"]).debs(packages);
+    let guest = vm.file("/usr/sbin/kpartx", 0o755, b"#!/bin/sh\nexec corepath kpartx \"$@\"\n").boot();
+    peer::start_udev(&guest);
+    guest.ok("modprobe loop");
+    guest
+}
+
+scenario! {
+    /// Upstream's kpartx/test-kpartx, unmodified, from the suite's source package.
+    fn upstreams_own_test(kernel) {
+        let script = Suite::new("bookworm").source_file("multipath-tools", "kpartx/test-kpartx");
+        let guest = for_the_peers_tests(kernel, &["bash", "parted", "lvm2", "mount", "fdisk"]);
+        guest.put("/tmp/test-kpartx", 0o755, &script);
+        // parted maps the partitions of a dm device itself, as NAMEp1 and without a uuid. Such a map has the name that the test then wants for
+        // another device: the peer's kpartx fails over it, too.
+        guest.put("/usr/local/bin/parted", 0o755, b"#!/bin/sh\nmap=\nfor w in \"$@\"; do case $w in /dev/mapper/*) map=${w##*/};; esac; done\n\
+            /usr/sbin/parted \"$@\" || exit\n[ -z \"$map\" ] || dmsetup remove ${map}p1 2>/dev/null || true\n");
+        let test = guest.spawn("cd /tmp && PATH=/usr/local/bin:/usr/sbin:/sbin:/usr/bin:/bin KPARTX=/usr/sbin/kpartx bash /tmp/test-kpartx");
+        let output = test.wait(Duration::from_secs(120));
+        assert!(output.ok().contains("all tests completed successfully"), "{}", output.text());
+    }
+}
+
+scenario! {
+    /// Debian's autopkgtest kpartx-file-loopback, unmodified.
+    fn debians_own_test(kernel) {
+        let script = Suite::new("bookworm").source_file("multipath-tools", "debian/tests/kpartx-file-loopback");
+        let guest = for_the_peers_tests(kernel, &["bash", "gdisk", "mount"]);
+        // All that the test wants of QEMU's tools is an empty file.
+        guest.put("/usr/bin/qemu-img", 0o755, b"#!/bin/sh\nexec truncate -s \"$3\" \"$2\"\n");
+        guest.put("/tmp/test", 0o755, &script);
+        // Not busybox's sh: it takes its own losetup before the one in the path.
+        let output = guest.spawn("PATH=/usr/sbin:/sbin:/usr/bin:/bin bash --posix /tmp/test").wait(Duration::from_secs(60));
+        let said = output.ok();
+        for word in ["standard_filename: OK", "standard_filename_cleanup: OK", "filename_with_spaces: OK", "filename_with_spaces_cleanup: OK"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
     }
 }

@@ -112,6 +112,43 @@ impl Suite {
         let _ = fs::remove_file(deb); // Kernels are large, and unpacked once.
     }
 
+    /// One file of a package's source, as upstream or Debian ship it: `kpartx/test-kpartx` of `multipath-tools`.
+    pub fn source_file(&self, package: &str, file: &str) -> Vec<u8> {
+        let _lock = self.lock();
+        let dir = self.dir.join("source").join(package);
+        if !dir.join("ready").exists() {
+            for part in ["lists-source/partial", "sources-source"] {
+                host::make_dir(&self.dir.join(part));
+            }
+            host::make_dir(&dir);
+            for entry in fs::read_dir(self.dir.join("sources")).unwrap() {
+                let path = entry.unwrap().path();
+                let text = fs::read_to_string(&path).unwrap();
+                let text = text.replace("Types: deb\n", "Types: deb-src\n");
+                let text: String =
+                    text.lines().map(|l| l.replacen("deb ", "deb-src ", usize::from(l.starts_with("deb "))) + "\n").collect();
+                host::write_whole(&self.dir.join("sources-source").join(path.file_name().unwrap()), text.as_bytes());
+            }
+            let at = |option: &str, part: &str| format!("{option}={}", self.dir.join(part).display());
+            let options =
+                ["-o".into(), at("Dir::Etc::sourceparts", "sources-source"), "-o".into(), at("Dir::State::lists", "lists-source")];
+            host::must(self.apt("apt-get").args(&options).args(["update", "-qq"]));
+            host::must(self.apt("apt-get").current_dir(&dir).args(&options).args(["source", "-qq", "--download-only", package]));
+            for archive in fs::read_dir(&dir).unwrap() {
+                let path = archive.unwrap().path();
+                // One archive is the package's name and version, the other a folder called debian: both hold the file's path from there.
+                if path.to_string_lossy().contains(".tar.") && path.extension().is_none_or(|e| e != "asc") {
+                    let debian = path.to_string_lossy().contains(".debian.tar.");
+                    let strip: &[&str] = if debian { &[] } else { &["--strip-components=1"] };
+                    host::must(Command::new(host::program("tar")).current_dir(&dir).args(strip).arg("-xf").arg(&path));
+                }
+            }
+            host::write_whole(&dir.join("ready"), b"");
+        }
+        let path = dir.join(file);
+        fs::read(&path).unwrap_or_else(|e| panic!("the source of {package} has no {file}: {e}"))
+    }
+
     /// Packages with what they depend on, unpacked one by one.
     pub fn debs(&self, packages: &[&str]) -> Debs {
         let _lock = self.lock();
