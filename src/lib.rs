@@ -23,6 +23,7 @@ pub mod wire;
 // The shell: one kind of system call each, no policy.
 pub mod arena;
 pub mod console;
+pub mod devlinks;
 pub mod diskread;
 pub mod dmioctl;
 pub mod files;

@@ -44,7 +44,8 @@ pub const COMMANDS: &[Row] = &[
                   --force-gpt        a GPT without its protective MBR\n  \
                   --block-size N     list: of an image (default 512)\n  \
                   --delimiter D      between name and number (default p after a digit, else nothing)\n  \
-                  --read-only        add: read-only maps\n",
+                  --read-only        add: read-only maps\n  \
+                  --links            add: also the links of udev under /dev/disk (where no udev runs)\n",
     },
     Row {
         name: "name",

@@ -4,9 +4,12 @@ use super::args::Arg;
 use super::json::Json;
 use super::partmaps::{self, Maps, Parent, Trouble};
 use super::{Cx, DONE, FAILED};
+use crate::devlinks;
 use crate::diskread::What;
 use crate::model::{DevNo, MapName, Sectors, Text, parse_decimal};
-use crate::wire::links;
+use crate::raw::AsFd;
+use crate::wire::dm::map_wwid;
+use crate::wire::links::{self, Subject};
 use crate::wire::partition::{Complaint, Found, Kind, Options, Partition, Type, Unique};
 use core::fmt::{self, Write};
 use heapless::Vec;
@@ -14,20 +17,24 @@ use heapless::Vec;
 struct Asked<'a> {
     json: bool,
     read_only: bool,
+    links: bool,
     delimiter: Option<&'a str>,
     block_size: Option<u32>,
     options: Options,
     device: &'a str,
 }
 
-const USAGE: &str = "partitions list|add|delete [--json] [--read-only] [--delimiter D] [--type T] [--force-gpt] [--block-size N] DEVICE";
+const USAGE: &str =
+    "partitions list|add|delete [--json] [--read-only] [--links] [--delimiter D] [--type T] [--force-gpt] [--block-size N] DEVICE";
 
 fn parse<'a>(cx: &mut Cx<'a>) -> Option<Asked<'a>> {
-    let mut asked = Asked { json: false, read_only: false, delimiter: None, block_size: None, options: Options::default(), device: "" };
+    let mut asked =
+        Asked { json: false, read_only: false, links: false, delimiter: None, block_size: None, options: Options::default(), device: "" };
     while let Some(arg) = cx.args.next() {
         match arg {
             Arg::Long("json") => asked.json = true,
             Arg::Short('r') | Arg::Long("read-only") => asked.read_only = true,
+            Arg::Long("links") => asked.links = true,
             Arg::Short('p') | Arg::Long("delimiter") => asked.delimiter = Some(cx.args.value()?),
             Arg::Short('t') | Arg::Long("type") => asked.options.only = Some(Kind::parse(cx.args.value()?)?),
             Arg::Short('g') | Arg::Long("force-gpt") => asked.options.force_gpt = true,
@@ -117,15 +124,6 @@ fn type_of(kind: Type, out: &mut dyn Write) -> fmt::Result {
     }
 }
 
-/// The value of PARTUUID=.
-fn unique(p: &Partition, out: &mut dyn Write) -> fmt::Result {
-    match p.unique {
-        Unique::None => Ok(()),
-        Unique::Guid(guid) => write!(out, "{guid}"),
-        Unique::Dos(signature) => write!(out, "{signature:08x}-{:02x}", p.number),
-    }
-}
-
 fn lines(out: &mut dyn Write, kind: Option<Kind>, name: &str, delimiter: &str, found: &Found<'_>) -> fmt::Result {
     let Some(kind) = kind else { return writeln!(out, "{name}: no partition table") };
     writeln!(out, "{name}: {}", kind.word())?;
@@ -140,7 +138,7 @@ fn lines(out: &mut dyn Write, kind: Option<Kind>, name: &str, delimiter: &str, f
         }
         if p.unique != Unique::None {
             out.write_str(" partuuid=")?;
-            unique(p, out)?;
+            p.write_unique(out)?;
         }
         if !p.name.is_empty() {
             // A name is the disk's text: nothing of it may reach a terminal as a command.
@@ -172,7 +170,7 @@ fn document(out: &mut dyn Write, kind: Option<Kind>, name: &str, delimiter: &str
         json.number("size", sectors(p.length))?;
         json.number("container", i64::from(p.container))?;
         json.with("type", &|out| type_of(p.kind, out))?;
-        json.with("partuuid", &|out| unique(p, out))?;
+        json.with("partuuid", &|out| p.write_unique(out))?;
         json.with("name", &|out| write!(out, "{}", p.name))?;
         json.close('}')?;
     }
@@ -200,6 +198,9 @@ fn add(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<i32, Trouble> {
         match maps.add(&parent, delimiter, p, asked.read_only) {
             Ok((made, name)) => {
                 let _ = writeln!(cx.out, "{name} {}", made.devno());
+                if asked.links {
+                    status = link(cx, &maps, &parent, made.devno(), &name, p).max(status);
+                }
                 let _ = done.push((made.devno(), Some(name)));
             }
             Err(trouble) => status = cx.fail(format_args!("{}{delimiter}{}: {trouble}", parent.name, p.number)),
@@ -207,6 +208,28 @@ fn add(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<i32, Trouble> {
     }
     settle(cx, asked.device, &done);
     Ok(status)
+}
+
+/// The links that udev would make for a partition map, and for its map.
+fn link(cx: &mut Cx<'_>, maps: &Maps, parent: &Parent, devno: DevNo, name: &str, p: &Partition) -> i32 {
+    let wwid = map_wwid(&parent.uuid).unwrap_or("");
+    let mut uuid = partmaps::Uuid::new();
+    if links::partition_uuid(&parent.uuid, p.number, uuid.as_mut_view()).is_err() {
+        uuid.clear();
+    }
+    let ids = partmaps::ids(parent, p).unwrap_or(None);
+    let whole = Subject { name: &parent.name, uuid: &parent.uuid, wwid, partition: None, ids: None };
+    let part = Subject { name, uuid: &uuid, partition: Some(p), ids: ids.as_ref(), ..whole };
+    let mut status = DONE;
+    for (subject, devno) in [(&whole, parent.devno), (&part, devno)] {
+        // Links of a plain disk are not ours to make.
+        if !wwid.is_empty()
+            && let (_, Err(errno)) = devlinks::make(maps.dev.as_fd(), subject, devno)
+        {
+            status = cx.fail(format_args!("links of {}: {}", subject.name, Trouble::Open(errno)));
+        }
+    }
+    status
 }
 
 /// Names under /dev/mapper and what udev makes besides are there, or gone, when we return.
@@ -227,6 +250,7 @@ fn delete(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<i32, Trouble> {
         match maps.remove(&parent, &seen) {
             Ok(()) => {
                 let _ = writeln!(cx.out, "{}", seen.name);
+                devlinks::clear(maps.dev.as_fd(), seen.devno);
                 let _ = done.push((seen.devno, None));
             }
             Err(trouble) => status = cx.fail(format_args!("{}: {trouble}", seen.name)),

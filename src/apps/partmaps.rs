@@ -14,6 +14,7 @@ use crate::wait;
 use crate::wire::dm::{Content, Cookie, Request, Target, UUID_LEN, mangle, printable};
 use crate::wire::links;
 use crate::wire::partition::{self, Complaint, Found, Kind, MAX_NUMBER, Options, Partition};
+use crate::wire::superblock::{self, Ids};
 use crate::wire::table::{Status, Table};
 use core::fmt::{self, Write};
 use core::time::Duration;
@@ -398,6 +399,13 @@ pub fn open(path: &str) -> Result<Disk, Trouble> {
 pub fn read_disk(disk: &mut Disk, options: &Options, found: &mut Found<'_>) -> Result<Option<Kind>, Trouble> {
     let mut page = Page::new();
     partition::read(&mut disk.reader(&mut page, None), options, found).map_err(Trouble::Read)
+}
+
+/// Ids of the file system on a partition.
+pub fn ids(parent: &Parent, partition: &Partition) -> Result<Option<Ids>, Trouble> {
+    let disk = open(&parent.read_from)?;
+    let mut page = Page::new();
+    superblock::read(&mut disk.reader(&mut page, None), partition.start, partition.length).map_err(Trouble::Read)
 }
 
 /// What `path` is.

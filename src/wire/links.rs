@@ -5,8 +5,10 @@
 //! `encode_devnode_name`.
 
 use crate::fault::Full;
-use crate::model::DevNo;
+use crate::model::{DevNo, Text};
 use crate::wire::partition::guid::{hex, write_hex};
+use crate::wire::partition::{Partition, Unique};
+use crate::wire::superblock::Ids;
 use core::fmt::{self, Write};
 use heapless::string::StringView;
 
@@ -95,10 +97,118 @@ pub fn names(encoded: &str, text: &[u8]) -> bool {
     decoded(encoded).eq(text.iter().copied())
 }
 
+/// Where a link goes, below /dev.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    Id,
+    PartUuid,
+    PartLabel,
+    Uuid,
+    Label,
+}
+
+impl Place {
+    pub const fn dir(self) -> &'static str {
+        match self {
+            Place::Id => "disk/by-id",
+            Place::PartUuid => "disk/by-partuuid",
+            Place::PartLabel => "disk/by-partlabel",
+            Place::Uuid => "disk/by-uuid",
+            Place::Label => "disk/by-label",
+        }
+    }
+}
+
+/// A dm device that links shall lead to.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    pub name: &'a str,
+    pub uuid: &'a str,
+    /// The disk's; empty when unknown.
+    pub wwid: &'a str,
+    pub partition: Option<&'a Partition>,
+    pub ids: Option<&'a Ids>,
+}
+
+/// Longest name of a link: a btrfs label, all of it escaped.
+pub const LINK_LEN: usize = 4 * 256;
+
+/// Calls `visit` with each link that udev's rules would make for a device of multipath. One whose name has no room is left out: names come from
+/// labels on the disk, and none of them is needed to find root.
+pub fn each(subject: &Subject<'_>, visit: &mut dyn FnMut(Place, &str)) {
+    let mut name = Text::<LINK_LEN>::new();
+    let mut link = |place, write: &dyn Fn(&mut StringView) -> Result<(), Full>| {
+        name.clear();
+        // A name of nothing, or one that leads out of its directory, is none.
+        if write(name.as_mut_view()).is_ok() && !matches!(name.as_str(), "" | "." | "..") {
+            visit(place, &name);
+        }
+    };
+    link(Place::Id, &|out| fill(out, |out| write!(out, "dm-name-{}", subject.name)));
+    if !subject.uuid.is_empty() {
+        link(Place::Id, &|out| fill(out, |out| write!(out, "dm-uuid-{}", subject.uuid)));
+    }
+    // NAA identifiers only, as udev's ID_WWN_WITH_EXTENSION: 64 or 128 bits.
+    let naa = subject.wwid.strip_prefix('3').filter(|id| matches!(id.len(), 16 | 32) && id.bytes().all(|b| b.is_ascii_hexdigit()));
+    if let Some(id) = naa {
+        link(Place::Id, &|out| {
+            fill(out, |out| match subject.partition {
+                Some(p) => write!(out, "wwn-0x{id}-part{}", p.number),
+                None => write!(out, "wwn-0x{id}"),
+            })
+        });
+    }
+    if let Some(p) = subject.partition {
+        if p.unique != Unique::None {
+            link(Place::PartUuid, &|out| fill(out, |out| p.write_unique(out)));
+        }
+        if !p.name.is_empty() {
+            link(Place::PartLabel, &|out| {
+                let mut utf8 = Text::<{ 36 * 4 }>::new();
+                fill(utf8.as_mut_view(), |utf8| write!(utf8, "{}", p.name))?;
+                encode(utf8.as_bytes(), out)
+            });
+        }
+    }
+    if let Some(ids) = subject.ids {
+        link(Place::Uuid, &|out| fill(out, |out| write!(out, "{}", ids.uuid)));
+        link(Place::Label, &|out| encode(ids.label(), out));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Text;
+
+    #[test]
+    fn links_of_a_map_and_a_partition() {
+        use crate::wire::partition::{Guid, Name};
+        use std::string::{String, ToString};
+        let list = |subject: &Subject<'_>| {
+            let mut all = std::vec::Vec::<String>::new();
+            each(subject, &mut |place, name| all.push(place.dir().to_string() + "/" + name));
+            all
+        };
+        let wwid = "3600a098000aabbccddeeff0011223344";
+        let map = Subject { name: "mpatha", uuid: "mpath-3600a", wwid, partition: None, ids: None };
+        let wwn = "disk/by-id/wwn-0x600a098000aabbccddeeff0011223344";
+        assert_eq!(list(&map), ["disk/by-id/dm-name-mpatha", "disk/by-id/dm-uuid-mpath-3600a", wwn]);
+        let guid = Guid::parse("0fc63daf-8483-4772-8e79-3d69d8477de4").unwrap();
+        let gpt = Partition { number: 2, unique: Unique::Guid(guid), name: Name::from_bytes(b"my root"), ..Partition::default() };
+        let part = Subject { name: "mpatha2", uuid: "part2-mpath-3600a", partition: Some(&gpt), ..map };
+        let all = list(&part);
+        assert_eq!(
+            all[2..],
+            [
+                (wwn.to_string() + "-part2").as_str(),
+                "disk/by-partuuid/0fc63daf-8483-4772-8e79-3d69d8477de4",
+                "disk/by-partlabel/my\\x20root"
+            ]
+        );
+        let dos = Partition { number: 11, unique: Unique::Dos(0xdeca0de1), name: Name::from_bytes(b".."), ..gpt };
+        let all = list(&Subject { partition: Some(&dos), uuid: "", wwid: "1ATA", ..part });
+        assert_eq!(all, ["disk/by-id/dm-name-mpatha2", "disk/by-partuuid/deca0de1-0b"], "no link out of its directory");
+    }
 
     #[test]
     fn partition_maps_are_named_as_kpartx_names_them() {

@@ -280,6 +280,31 @@ scenario! {
         guest.ok(&format!("lab dm message mpatha --say 'reinstate_path {}'", guest.ok(&format!("cat /sys/block/{}/dev", disks[1]))));
         guest.ok("umount /mnt; corepath partitions delete mpatha");
         assert_eq!(guest.ok("dmsetup ls | cut -f1"), "mpatha");
+
+        // No udev here: its links on request, and gone with the map. They need a map that knows its disk.
+        guest.ok("dmsetup rename mpatha --setuuid mpath-36001405aabbccdd0aabbccdd0aabbccd");
+        guest.ok("printf 'label: gpt\\n1: start=2048,size=32768,name=\"my root\",uuid=0fc63daf-8483-4772-8e79-3d69d8477de4\\n' \
+                  | sfdisk -q --force --no-reread --no-tell-kernel /dev/mapper/mpatha; sync; blockdev --flushbufs /dev/mapper/mpatha");
+        let links = "cd /dev/disk && for l in */*; do echo $l $(readlink $l); done | sort";
+        assert_eq!(guest.ok("corepath partitions add --links mpatha | cut -d' ' -f1"), "mpatha1");
+        let (map, part) = (guest.ok("readlink /dev/mapper/mpatha"), guest.ok("readlink /dev/mapper/mpatha1"));
+        let uuid = guest.ok("lab pread /dev/mapper/mpatha1 >/dev/null; dd if=/dev/mapper/mpatha1 bs=1 skip=1128 count=16 2>/dev/null | od -An -tx1 | tr -d ' \\n'");
+        let uuid = format!("{}-{}-{}-{}-{}", &uuid[..8], &uuid[8..12], &uuid[12..16], &uuid[16..20], &uuid[20..]);
+        let said = guest.ok(links);
+        for (link, to) in [
+            ("by-id/dm-name-mpatha", &map),
+            ("by-id/dm-uuid-mpath-36001405aabbccdd0aabbccdd0aabbccd", &map),
+            ("by-id/wwn-0x6001405aabbccdd0aabbccdd0aabbccd", &map),
+            ("by-id/wwn-0x6001405aabbccdd0aabbccdd0aabbccd-part1", &part),
+            ("by-partuuid/0fc63daf-8483-4772-8e79-3d69d8477de4", &part),
+            ("by-partlabel/my\\x20root", &part),
+            ("by-label/top", &part),
+            (format!("by-uuid/{uuid}").as_str(), &part),
+        ] {
+            assert!(said.contains(&format!("{link} ../{to}")), "{link} {to}: {said}");
+        }
+        guest.ok("corepath partitions delete mpatha");
+        assert!(!guest.ok(links).contains(part.trim_start_matches("../")));
     }
 }
 

@@ -22,6 +22,7 @@ pub use guid::{Guid, Name};
 
 use crate::fault::Errno;
 use crate::model::Sectors;
+use core::fmt;
 
 /// Bytes of one sector in every offset of this room, whatever the disk's logical block size (dm and the kernel's parsers agree).
 pub const SECTOR: usize = 512;
@@ -130,6 +131,25 @@ pub struct Partition {
     pub unique: Unique,
     /// GPT and Mac tables have names; empty elsewhere.
     pub name: Name,
+}
+
+impl Partition {
+    /// The value of `PARTUUID=`; nothing where there is none.
+    pub fn write_unique<W: fmt::Write + ?Sized>(&self, out: &mut W) -> fmt::Result {
+        match self.unique {
+            Unique::None => Ok(()),
+            Unique::Guid(guid) => write!(out, "{guid}"),
+            Unique::Dos(signature) => {
+                signature.to_be_bytes().into_iter().try_for_each(|byte| guid::write_hex(byte, out))?;
+                out.write_char('-')?;
+                // At most 256: `%02x` of the kernel gives three digits for that one.
+                if self.number > 0xff {
+                    out.write_char('1')?;
+                }
+                guid::write_hex(self.number as u8, out)
+            }
+        }
+    }
 }
 
 /// Why a copy of a GPT was not believed (UEFI 5.3.2; efi.c `is_gpt_valid`).
