@@ -79,10 +79,13 @@ pub fn ask(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, requests: &mut R
         engine.process(&Context { now: crate::wait::now(), settings }, Event::Ask { token: 1, ask });
         let mut answered = 0;
         while answered == 0 {
-            if crate::wait::now() >= deadline || hands.turn(engine, settings, &mut teller, Some(deadline), &mut |_| {}).is_err() {
+            hands.advance(engine, settings, &mut teller);
+            answered = teller.answers;
+            if answered == 0
+                && (crate::wait::now() >= deadline || hands.listen(engine, settings, &mut teller, Some(deadline), &mut |_| {}).is_err())
+            {
                 break;
             }
-            answered = teller.answers;
         }
         if answered == 0 {
             let _ = writeln!(cx.err, "corepath {command}: no answer within 20 s; what was asked may still be under way in the kernel");

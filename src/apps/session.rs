@@ -65,14 +65,15 @@ pub fn run(
     done: &mut dyn FnMut(&Engine<'static>, &Hands) -> bool,
 ) -> End {
     loop {
-        if let Err(errno) = hands.turn(engine, settings, audience, Some(deadline), &mut |_| {}) {
-            return End::Failed(errno);
-        }
+        hands.advance(engine, settings, audience);
         if done(engine, hands) {
             return End::Done;
         }
         if crate::wait::now() >= deadline {
             return End::TimedOut;
+        }
+        if let Err(errno) = hands.listen(engine, settings, audience, Some(deadline), &mut |_| {}) {
+            return End::Failed(errno);
         }
     }
 }

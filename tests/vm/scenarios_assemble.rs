@@ -19,7 +19,7 @@ scenario! {
         println!("vm: {} {boot}", kernel.release);
         assert!(boot.contains("2 maps with 4 usable paths"), "{boot}");
 
-        let wwid = format!("3{}", guest.wwid(&guest.disk("a.0").unwrap()).trim_start_matches("naa."));
+        let wwid = format!("3{}", guest.wwid("a").trim_start_matches("naa."));
         let list = guest.ok("corepath list");
         println!("{list}");
         for disk in ["a.0", "a.1", "b.0", "b.1"] {

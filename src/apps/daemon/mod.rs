@@ -370,8 +370,9 @@ impl Daemon {
             }
             let mut tokens = heapless::Vec::<u64, { wait::BATCH }>::new();
             let Machine { engine, hands, .. } = &mut self.machine;
+            hands.advance(engine, &configuration.settings, &mut self.ears);
             if hands
-                .turn(engine, &configuration.settings, &mut self.ears, until, &mut |token| {
+                .listen(engine, &configuration.settings, &mut self.ears, until, &mut |token| {
                     // As many as one wait can give.
                     let _ = tokens.push(token);
                 })

@@ -568,8 +568,14 @@ impl Hands {
         self.walk_on(engine, cx);
     }
 
-    /// One turn: steps, wait until something happens or `until`, answers. `other` is told of the caller's own tokens.
-    pub fn turn(
+    /// Lets the engine name its steps and starts them: the first half of a turn. What is settled is so after this, not before.
+    pub fn advance(&mut self, engine: &mut Engine<'_>, settings: &dyn Lookup, audience: &mut dyn Audience) {
+        let cx = Context { now: wait::now(), settings };
+        self.dispatch(engine, &cx, audience);
+    }
+
+    /// Waits until something happens or `until`, and takes it to the engine: the second half. `other` is told of the caller's own tokens.
+    pub fn listen(
         &mut self,
         engine: &mut Engine<'_>,
         settings: &dyn Lookup,
@@ -577,8 +583,6 @@ impl Hands {
         until: Option<Instant>,
         other: &mut dyn FnMut(u64),
     ) -> Result<(), Errno> {
-        let cx = Context { now: wait::now(), settings };
-        self.dispatch(engine, &cx, audience);
         let deadline = match (engine.poll_at(), until) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
