@@ -46,12 +46,21 @@ pub struct State {
     due: Option<Instant>,
     /// Our last switch: when, and whether it was seen to take effect.
     last: Option<(Instant, bool)>,
-    held: bool,
+    held: Option<Hold>,
+}
+
+/// Why nothing is done although it could be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hold {
+    /// Another host undid our switch.
+    Quarrel,
+    /// An administrator chose the group that is in use.
+    Admin,
 }
 
 impl State {
     pub const fn new() -> State {
-        State { due: None, last: None, held: false }
+        State { due: None, last: None, held: None }
     }
 
     /// Looks at the map. Call it when a path's state or priority or the kernel's group changed, and at [`State::poll_at`]. Until the
@@ -59,12 +68,14 @@ impl State {
     pub fn process(&mut self, now: Instant, mode: Failback, view: &View<'_>) -> Decision {
         // Failures and returns of our own paths end a quarrel: what follows is our own business again.
         if view.failed || view.came_up {
-            self.held = false;
+            self.held = None;
             self.last = self.last.filter(|(_, seen)| !seen);
         }
         let best = best_group(view.groups.iter().copied());
-        let usable = usize::from(best).checked_sub(1).and_then(|i| view.groups.get(i)).is_some_and(|g| g.usable > 0);
-        let switch = usable && view.current != 0 && view.current != best;
+        let alive = |group: u8| usize::from(group).checked_sub(1).and_then(|i| view.groups.get(i)).is_some_and(|g| g.usable > 0);
+        let usable = alive(best);
+        // Out of a group without a usable path the kernel goes by itself, with the next I/O.
+        let switch = usable && alive(view.current) && view.current != best;
         let order = view.regroup || !usable_in_order(view.groups);
         if !usable || !(switch || order) {
             self.due = None;
@@ -76,9 +87,9 @@ impl State {
         if let Some((at, true)) = self.last
             && now.since(at) < GUARD
         {
-            self.held = true;
+            self.held = Some(Hold::Quarrel);
         }
-        if self.held {
+        if self.held.is_some() {
             self.due = None;
             return Decision::Stay;
         }
@@ -110,12 +121,17 @@ impl State {
         self.due
     }
 
-    /// Another host undid our switch; nothing is done until a path of ours changes or an administrator switches.
-    pub fn held(&self) -> bool {
+    /// Why it rests: until a path of ours changes, or [`State::reset`].
+    pub fn held(&self) -> Option<Hold> {
         self.held
     }
 
-    /// An administrator switched the group, or the settings changed: forget what was.
+    /// An administrator switched the group: that is respected until a path of ours changes.
+    pub fn hold(&mut self) {
+        *self = State { held: Some(Hold::Admin), ..State::new() };
+    }
+
+    /// The settings changed: forget what was.
     pub fn reset(&mut self) {
         *self = State::new();
     }
@@ -252,11 +268,11 @@ mod tests {
         // The other host takes it back, again and again.
         for t in 6..10_000 {
             assert_eq!(s.process(at(t), Failback::Immediate, &view(&[A, B], if t % 5 == 0 { 1 } else { 2 })), Decision::Stay);
-            assert!(s.held());
+            assert_eq!(s.held(), Some(Hold::Quarrel));
         }
         // Our own paths fail and come back: it is our business again.
         s.process(at(20_000), Failback::Immediate, &View { failed: true, ..view(&[A_DEAD, B], 2) });
-        assert!(!s.held());
+        assert_eq!(s.held(), None);
         assert_eq!(s.process(at(20_010), Failback::Immediate, &back(&[A, B])), Decision::Switch(1));
     }
 
@@ -274,9 +290,28 @@ mod tests {
         s.process(at(1), Failback::Immediate, &view(&[A, B], 2));
         s.process(at(2), Failback::Immediate, &view(&[A, B], 1));
         s.process(at(3), Failback::Immediate, &view(&[A, B], 2));
-        assert!(s.held());
+        assert_eq!(s.held(), Some(Hold::Quarrel));
         s.reset();
         assert_eq!(s.process(at(4), Failback::Immediate, &view(&[A, B], 2)), Decision::Switch(1));
+    }
+
+    #[test]
+    fn what_an_administrator_chose_stays() {
+        let mut s = State::new();
+        s.hold();
+        for t in 0..1000 {
+            assert_eq!(s.process(at(t), Failback::Immediate, &view(&[A, B], 2)), Decision::Stay);
+        }
+        assert_eq!(s.process(at(1000), Failback::Immediate, &View { came_up: true, ..view(&[A, B], 2) }), Decision::Switch(1));
+    }
+
+    #[test]
+    fn leaving_a_dead_group_is_the_kernels() {
+        let mut s = State::new();
+        assert_eq!(s.process(at(1), Failback::Immediate, &View { failed: true, ..view(&[A_DEAD, B], 1) }), Decision::Stay);
+        // It went somewhere, but not to the best.
+        let other = Rating { prio: Prio(1), ..B };
+        assert_eq!(s.process(at(2), Failback::Immediate, &view(&[A_DEAD, B, other], 3)), Decision::Switch(2));
     }
 
     #[test]

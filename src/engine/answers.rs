@@ -107,6 +107,9 @@ impl Engine<'_> {
             map.switch_to = None;
             map.replan = true;
         }
+        if swapped {
+            map.alive_groups = 0;
+        }
         let what = match (swapped, created) {
             (true, true) => What::MapCreated,
             (true, false) if changing.size => What::MapResized,
@@ -426,6 +429,9 @@ impl Engine<'_> {
             }
             self.map_dismiss(cx, m);
         } else {
+            if was && core::mem::take(&mut self.maps[m].flush) {
+                self.note(None, Some(m), What::MapRemoved);
+            }
             let wait = cx.now + super::FIRST_WAIT;
             self.maps[m].first_wait = Some(wait);
         }

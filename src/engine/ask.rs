@@ -157,6 +157,7 @@ impl Engine<'_> {
                     return Err(Refusal::NoUsablePath);
                 }
                 self.maps[m].switch_to = Some(group);
+                self.maps[m].failback.hold();
                 self.ask_map(m);
                 Ok(Goal::Switched(self.map_id(m)))
             }
@@ -304,6 +305,10 @@ impl Engine<'_> {
         let map = &mut self.maps[m];
         if off && !map.admin_no_queueing && map.have.table_known {
             map.queue_before = Some(map.have.features.queue_if_no_path);
+        }
+        if map.admin_no_queueing && !off {
+            // A full time, should no path be usable.
+            map.queue.restore(cx.now);
         }
         map.admin_no_queueing = off;
         self.refresh_usable(cx, m);

@@ -232,6 +232,8 @@ pub struct Engine<'s> {
     pub(super) surveyed: bool,
     /// Counts up with every replacement of the settings.
     pub(super) settings_serial: u32,
+    /// `polling_interval`, as last seen.
+    pub(super) interval: Duration,
     pub(super) last_ticket: u32,
     /// Maps whose I/O waits for a path.
     pub(super) starved: u32,
@@ -320,6 +322,7 @@ impl<'s> Engine<'s> {
             scanned: false,
             surveyed: false,
             settings_serial: 1,
+            interval: Duration::from_secs(5),
             last_ticket: 0,
             starved: 0,
             wake: false,

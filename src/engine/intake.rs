@@ -191,10 +191,11 @@ impl Engine<'_> {
     /// Takes the path out of the map it is wanted in.
     pub(super) fn path_leave(&mut self, cx: &Context<'_>, i: u32) {
         let map = self.paths[i].map;
-        self.timers.set(i, None);
+        // One that left before may have a job under way, whose deadline stands.
         if map == NONE {
             return;
         }
+        self.timers.set(i, None);
         self.path_by_map.remove(&mut self.maps[map].paths, i);
         self.paths[i].map = NONE;
         self.refresh_usable(cx, map);

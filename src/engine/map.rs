@@ -226,6 +226,18 @@ pub struct MapSlot {
     pub(super) first_wait: Option<Instant>,
     pub(super) next_status: Instant,
     pub(super) switch_to: Option<u8>,
+    pub(super) queue: super::queueing::State,
+    pub(super) failback: crate::failback::State,
+    /// Failback decided; until then it is not asked again.
+    pub(super) failback_rest: Option<Instant>,
+    /// Since failback was last asked: a path became unusable, or usable.
+    pub(super) path_failed: bool,
+    pub(super) path_came: bool,
+    /// Groups of the live table that had a usable path when failback was last asked, a bit each.
+    pub(super) alive_groups: u64,
+    /// Its last path is gone and it goes with it; `flush_quiet`: its queueing ends before.
+    pub(super) flush: bool,
+    pub(super) flush_quiet: bool,
     /// The name the configuration gives it, where that is not a default.
     pub(super) rename_to: MapName,
     pub(super) told_selector: bool,

@@ -46,7 +46,7 @@ impl Engine<'_> {
     /// May a request that is not harmless be sent now? Whether it is for the map whose I/O waits or for another: a thread that hangs in
     /// the kernel for want of memory is lost either way.
     fn permitted(&self) -> bool {
-        self.ready() && !self.options.dry_run && !self.stopping && self.quiet()
+        self.ready() && !self.options.dry_run && self.quiet()
     }
 
     /// What `m` needs next; `None` when nothing, or nothing now.
@@ -86,7 +86,10 @@ impl Engine<'_> {
             // A resume would swap in whatever table somebody left.
             return Some(if have.inactive && !map.loaded && have.active { Job::Clear } else { Job::Resume });
         }
-        if map.remove {
+        if self.stopping {
+            return None;
+        }
+        if map.remove || (map.flush && map.paths.len == 0) {
             return match have.known {
                 Known::Live => Some(self.part_remove_next(m).unwrap_or(Job::Remove)),
                 _ => None,
@@ -152,7 +155,8 @@ impl Engine<'_> {
         for x in &have.members {
             let Some(p) = self.paths.get(x.path) else { continue };
             let foreign = p.map != m && !p.wwid.is_empty() && p.wwid != map.wwid;
-            if foreign && x.dm == DmPathState::Active {
+            // Also when its state is not known (the table was just read): to fail a failed path does no harm.
+            if foreign && x.dm != DmPathState::Failed {
                 return Some(Message::FailPath(x.devno));
             }
             if p.map != m {
@@ -204,6 +208,7 @@ impl Engine<'_> {
         heavy: bool,
         emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>,
     ) -> Turn {
+        self.map_tend(cx, m);
         let mut plan = None;
         let Some(job) = self.map_next(cx, m, &mut plan) else {
             let turn = self.map_rest(cx, m, emit);

@@ -12,6 +12,7 @@ pub mod balance;
 pub mod checker;
 mod checks;
 pub mod claim;
+mod clocks;
 pub mod coalesce;
 pub mod detect;
 mod drive;

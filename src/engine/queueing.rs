@@ -104,7 +104,8 @@ impl State {
         answer
     }
 
-    fn want(&self, setting: NoPathRetry) -> Want {
+    /// What [`State::process`] last said.
+    pub fn want(&self, setting: NoPathRetry) -> Want {
         match setting {
             _ if self.disabled => Want::Off,
             NoPathRetry::Fail => Want::Off,
@@ -160,6 +161,11 @@ impl State {
                 None => Shown::On,
             },
         }
+    }
+
+    /// Since when no path is usable.
+    pub fn lost_at(&self) -> Option<Instant> {
+        self.lost
     }
 
     /// Why no path is usable; `None` while one is.

@@ -5,7 +5,7 @@ use super::names::{self, NameOrigin};
 use super::note::{Note, Room, What};
 use super::storage::{NONE, hash, hash_pair};
 use super::{Context, Engine, FIRST_WAIT};
-use crate::conf::settings::{FindMultipaths, NoPathRetry};
+use crate::conf::settings::FindMultipaths;
 use crate::model::{DevNo, Instant, MapId, MapName, PathFacts, PathId};
 use core::time::Duration;
 
@@ -128,6 +128,7 @@ impl Engine<'_> {
         if changed {
             map.replan = true;
             map.regroup = true;
+            map.failback.reset();
             map.plain = 0;
             map.told_selector = false;
             map.told_handler = false;
@@ -241,6 +242,8 @@ impl Engine<'_> {
         let now = self.count_usable(m);
         let map = &mut self.maps[m];
         let before = core::mem::replace(&mut map.usable, now);
+        map.path_came |= now > before;
+        map.path_failed |= now < before;
         let live = map.have.known != Known::Absent && map.have.active;
         let queueing = map.have.features.queue_if_no_path;
         // Only I/O that waits can hold memory: a map that fails it at once, or that nobody has open, makes nobody wait.
@@ -278,22 +281,6 @@ impl Engine<'_> {
         cx.now + pause
     }
 
-    /// Whether the kernel should queue when no path is left; `None` to leave it as it is.
-    pub(super) fn want_queueing(&self, _cx: &Context<'_>, m: u32) -> Option<bool> {
-        let map = &self.maps[m];
-        if map.admin_no_queueing {
-            return Some(false);
-        }
-        match map.settings.no_path_retry {
-            // As it was before an administrator disabled it.
-            NoPathRetry::Unset => map.queue_before,
-            NoPathRetry::Fail => Some(false),
-            NoPathRetry::Queue => Some(true),
-            // Without somebody who counts, the retries would never end.
-            NoPathRetry::Retries(_) => self.options.resident.then_some(true),
-        }
-    }
-
     pub(super) fn map_timer(&self, m: u32) -> u32 {
         self.paths.capacity() as u32 + m
     }
@@ -318,11 +305,6 @@ impl Engine<'_> {
             self.path_touch(at);
             at = self.path_by_map.next(at);
         }
-    }
-
-    /// The next time something of the map is due by its own clocks.
-    pub(super) fn map_clock(&self, _m: u32) -> Option<Instant> {
-        None
     }
 
     /// Status of the maps that wait, now.

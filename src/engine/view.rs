@@ -285,6 +285,23 @@ impl<'e> MapView<'e> {
     pub fn queueing_disabled_by_admin(&self) -> bool {
         self.slot.admin_no_queueing
     }
+    /// When I/O begins to fail for want of a path; `None` while one is usable, or for never.
+    pub fn queue_until(&self) -> Option<Instant> {
+        let interval = self.engine.interval;
+        self.slot.queue.poll_at(self.slot.settings.no_path_retry, interval).filter(|_| !self.slot.admin_no_queueing)
+    }
+    /// Why no path is usable; `None` while one is.
+    pub fn outage(&self) -> Option<super::queueing::Outage> {
+        self.slot.queue.outage()
+    }
+    /// When deferred failback is due.
+    pub fn failback_at(&self) -> Option<Instant> {
+        self.slot.failback.poll_at()
+    }
+    /// Why failback rests although there is a better group.
+    pub fn failback_held(&self) -> Option<crate::failback::Hold> {
+        self.slot.failback.held()
+    }
     pub fn queue_io(&self) -> bool {
         self.slot.have.queue_io
     }

@@ -55,7 +55,7 @@ fn wwid(n: usize) -> String {
 fn setup(tale: Tale, rng: &mut Rng) -> (Config, Options) {
     let mut config = Config::default();
     config.map.policy = rng.pick(&[Policy::Multibus, Policy::Multibus, Policy::Failover, Policy::GroupByNodeName]);
-    config.map.no_path_retry = rng.pick(&[NoPathRetry::Queue, NoPathRetry::Queue, NoPathRetry::Fail, NoPathRetry::Unset]);
+    config.map.no_path_retry = rng.pick(&[NoPathRetry::Queue, NoPathRetry::Retries(3), NoPathRetry::Fail, NoPathRetry::Unset]);
     config.map.failback = rng.pick(&[Failback::Immediate, Failback::Manual, Failback::After(7), Failback::Followover]);
     config.globals.auto_resize = rng.pick(&[AutoResize::Never, AutoResize::GrowOnly, AutoResize::GrowShrink]);
     config.map.deferred_remove = rng.one_in(4);
@@ -475,9 +475,13 @@ fn right(w: &World<'_>) -> Result<(), Fault> {
         }
         // (A map without a path we know has no settings but those it came with.)
         if w.options.resident && !disks.is_empty() {
+            // A LUN that the array says is gone is not queued for for ever.
+            let gone = disks.iter().all(|d| d.health == Health::Unmapped);
             let wanted = match w.config.map.no_path_retry {
+                _ if gone => None,
                 NoPathRetry::Queue => Some(true),
                 NoPathRetry::Fail => Some(false),
+                NoPathRetry::Retries(_) if disks.iter().any(|d| d.health == Health::Good && d.size == *size) => Some(true),
                 _ => None,
             };
             if wanted.is_some_and(|q| q != *queue) {

@@ -2,6 +2,7 @@
 // A test target has no outside; `pub` here only says "for the other files".
 #![allow(unreachable_pub)]
 
+mod clocks;
 mod config;
 mod dm;
 mod histories;

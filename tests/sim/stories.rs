@@ -6,10 +6,10 @@ use corepath::engine::{Options, What};
 use corepath::model::DevNo;
 use std::time::Duration;
 
-const W: &str = "36001405aaaaaaaaaaaaaaaaaaaaaaaaa";
-const UUID: &str = "mpath-36001405aaaaaaaaaaaaaaaaaaaaaaaaa";
+pub const W: &str = "36001405aaaaaaaaaaaaaaaaaaaaaaaaa";
+pub const UUID: &str = "mpath-36001405aaaaaaaaaaaaaaaaaaaaaaaaa";
 
-fn story(config: Config, options: Options, tell: impl FnOnce(&mut World<'_>)) {
+pub fn story(config: Config, options: Options, tell: impl FnOnce(&mut World<'_>)) {
     let mut memory = [Memory::new(SMALL), Memory::new(SMALL)];
     let spare = memory.iter_mut().map(Memory::storage).collect();
     let mut w = World::new(spare, config, options, 1);
@@ -23,11 +23,11 @@ fn story(config: Config, options: Options, tell: impl FnOnce(&mut World<'_>)) {
     }
 }
 
-fn daemon() -> Options {
+pub fn daemon() -> Options {
     Options { resident: true, ..Options::default() }
 }
 
-const SECS: fn(u64) -> Duration = Duration::from_secs;
+pub const SECS: fn(u64) -> Duration = Duration::from_secs;
 
 #[test]
 fn two_paths_become_one_map() {

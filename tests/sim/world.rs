@@ -365,6 +365,8 @@ impl<'m> World<'m> {
         if facts.wwid.is_empty() {
             return;
         }
+        // It is what the table holds it for again.
+        self.must_fail.remove(&(format!("mpath-{}", facts.wwid), facts.devno));
         let Some(p) = self.engine.find_path(&facts.name) else { return };
         if p.devno() != facts.devno || p.wwid().is_empty() || p.wwid() == facts.wwid.as_str() || !p.live() {
             return;
@@ -954,6 +956,11 @@ impl<'m> World<'m> {
                 return Ok(());
             }
             if !self.step(until)? {
+                for p in self.engine.paths() {
+                    let (map, judged, open, busy, gone, state) = (p.map().is_some(), p.judged(), p.open(), p.busy(), p.gone(), p.state());
+                    let line = format!("{} map {map} judged {judged} open {open} busy {busy} gone {gone} {state:?}", p.name());
+                    self.log.push(line);
+                }
                 return Err(format!("not settled within {within:?}: {:?}", self.engine.unsettled()));
             }
         }

@@ -1,0 +1,212 @@
+//! What a map does by the clock: queueing that ends in time, failback that is due, a map that goes with its last path.
+//!
+//! Decides through queueing.rs and failback.rs and leaves wishes behind (`switch_to`, `regroup`, `flush`); the requests are mapsteps.rs'.
+//! A one-shot run decides nothing here: nobody would be left to count.
+
+use super::group::{self, Rating};
+use super::map::Known;
+use super::note::What;
+use super::queueing::{self, LastPath, Outage, Want};
+use super::storage::NONE;
+use super::{Context, Engine};
+use crate::conf::settings::{MarginalPathgroups, NoPathRetry, Policy};
+use crate::failback::{Decision, View};
+use crate::model::{Instant, MAP_PATHS, PathState};
+use crate::wire::table::MAP_GROUPS;
+use core::time::Duration;
+use heapless::Vec;
+
+/// A group switch has so long to take effect before it is asked for again.
+const REST: Duration = Duration::from_secs(1);
+
+impl Engine<'_> {
+    /// The clocks of map `m` have their turn.
+    pub(super) fn map_tend(&mut self, cx: &Context<'_>, m: u32) {
+        self.interval = cx.settings.globals().polling_interval;
+        if !self.options.resident || self.stopping {
+            return;
+        }
+        let map = &self.maps[m];
+        if map.have.known == Known::Absent || !map.have.active {
+            return;
+        }
+        self.tend_queueing(cx, m);
+        self.tend_last_path(m);
+        self.tend_failback(cx, m);
+    }
+
+    fn tend_queueing(&mut self, cx: &Context<'_>, m: u32) {
+        let usable = self.maps[m].usable;
+        let mut view = queueing::View { paths: 0, usable: u16::from(usable), gone: 0 };
+        if usable == 0 {
+            let mut at = self.maps[m].paths.head;
+            while at != NONE {
+                view.paths = view.paths.saturating_add(1);
+                view.gone = view.gone.saturating_add(u16::from(self.paths[at].state == PathState::Disconnected));
+                at = self.path_by_map.next(at);
+            }
+        }
+        let map = &mut self.maps[m];
+        let was_gone = map.queue.outage() == Some(Outage::LunGone);
+        let since = map.queue.lost_at();
+        let answer = map.queue.process(cx.now, map.settings.no_path_retry, self.interval, view);
+        let gone = map.queue.outage() == Some(Outage::LunGone);
+        if answer.expired {
+            map.queue_timeouts = map.queue_timeouts.saturating_add(1);
+            if map.settings.no_path_retry == NoPathRetry::Unset && map.queue_before.is_none() {
+                // What was there before comes back with the first path.
+                map.queue_before = Some(map.have.features.queue_if_no_path);
+            }
+        }
+        if answer.outage_ended
+            && let Some(since) = since
+        {
+            map.queue_time_secs = map.queue_time_secs.saturating_add(cx.now.since(since).as_secs());
+        }
+        if gone && !was_gone {
+            self.note(None, Some(m), What::LunGone);
+        }
+        if answer.expired {
+            self.note(None, Some(m), What::QueueExpired);
+        }
+    }
+
+    /// Whether the kernel should queue when no path is left; `None` to leave it as it is.
+    pub(super) fn want_queueing(&self, cx: &Context<'_>, m: u32) -> Option<bool> {
+        let map = &self.maps[m];
+        if map.admin_no_queueing || map.flush_quiet {
+            return Some(false);
+        }
+        if self.stopping && self.options.resident {
+            return match queueing::at_exit(cx.settings.globals().queue_without_daemon) {
+                Want::Off => Some(false),
+                Want::On => Some(true),
+                Want::Leave => None,
+            };
+        }
+        if !self.options.resident {
+            return match map.settings.no_path_retry {
+                NoPathRetry::Unset => map.queue_before,
+                NoPathRetry::Fail => Some(false),
+                NoPathRetry::Queue => Some(true),
+                // Without somebody who counts, the retries would never end.
+                NoPathRetry::Retries(_) => None,
+            };
+        }
+        match map.queue.want(map.settings.no_path_retry) {
+            Want::On => Some(true),
+            Want::Off => Some(false),
+            // As it was before an administrator, or a LUN that was gone, ended it.
+            Want::Leave => map.queue_before,
+        }
+    }
+
+    /// `flush_on_last_del`: a map of which no disk is left. One whose disks are there, but not ours, or not known to us (yet), is left
+    /// alone: it may be somebody's work of this very moment.
+    fn tend_last_path(&mut self, m: u32) {
+        let map = &self.maps[m];
+        let here = |i: u32| self.paths.get(i).is_none_or(|p| !p.gone);
+        let left = map.paths.len > 0 || map.have.members.iter().any(|x| here(x.path));
+        if left || !self.ready() || !map.have.table_known || map.remove {
+            let map = &mut self.maps[m];
+            (map.flush, map.flush_quiet) = (false, false);
+            return;
+        }
+        let decision = queueing::on_last_path(map.settings.flush_on_last_del, map.have.features.queue_if_no_path, map.have.open_count);
+        // Its users can close it only when their I/O ends; then, or at once where dm may defer it, it is removed.
+        let removable = map.have.open_count == 0 || map.settings.deferred_remove;
+        let map = &mut self.maps[m];
+        match decision {
+            LastPath::Keep => map.flush = false,
+            LastPath::Remove { stop_queueing } => {
+                map.flush_quiet |= stop_queueing;
+                map.flush = removable && !map.have.deferred;
+            }
+        }
+    }
+
+    fn tend_failback(&mut self, cx: &Context<'_>, m: u32) {
+        let map = &self.maps[m];
+        let have = &map.have;
+        let steady = have.known == Known::Live && have.table_known && have.status_known && !have.suspended && !have.inactive;
+        if !steady || map.job != super::map::Job::None || map.failback_rest.is_some_and(|t| t > cx.now) {
+            return;
+        }
+        let mut ratings: Vec<Rating, MAP_GROUPS, u8> = Vec::new();
+        for g in 0..have.groups.len() as u8 {
+            let inside = have.members.iter().filter(|x| x.group == g && self.paths.get(x.path).is_some());
+            // As many as the table has groups.
+            let _ = ratings.push(group::rate(inside.map(|x| self.group_member(x.path))));
+        }
+        let mut alive = 0u64;
+        for (g, r) in ratings.iter().enumerate().take(64) {
+            alive |= u64::from(r.usable > 0) << g;
+        }
+        let best = group::best_group(ratings.iter().copied());
+        let fresh = alive & !map.alive_groups;
+        let revived = best.checked_sub(1).is_some_and(|b| fresh & (1u64 << (b & 63)) != 0 && map.alive_groups != 0);
+        let view = View {
+            groups: &ratings,
+            current: have.current_group,
+            regroup: self.prio_regroup(cx, m),
+            failed: map.path_failed,
+            came_up: map.path_came,
+            revived: revived.then_some(best),
+        };
+        let mode = map.settings.failback;
+        let map = &mut self.maps[m];
+        let decision = map.failback.process(cx.now, mode, &view);
+        (map.path_failed, map.path_came, map.alive_groups) = (false, false, alive);
+        map.failback_rest = None;
+        match decision {
+            Decision::Stay => return,
+            Decision::Switch(group) => map.switch_to = map.switch_to.or(Some(group)),
+            Decision::Reload => (map.regroup, map.replan) = (true, true),
+        }
+        map.failback_rest = Some(cx.now + REST);
+    }
+
+    /// Under `group_by_prio`: do paths of one priority stand apart, or paths of different ones together?
+    fn prio_regroup(&self, cx: &Context<'_>, m: u32) -> bool {
+        let have = &self.maps[m].have;
+        let mut slots: Vec<u32, MAP_PATHS, u8> = Vec::new();
+        let split = cx.settings.globals().marginal_pathgroups != MarginalPathgroups::Off;
+        let mut known: Vec<((bool, i32), u8), MAP_PATHS, u8> = Vec::new();
+        for x in &have.members {
+            let Some(p) = self.paths.get(x.path) else { continue };
+            // As many as one table holds.
+            let _ = slots.push(x.path);
+            if p.usable() && p.prio != crate::model::Prio::UNDEFINED {
+                let marginal = split && (p.marginal || p.marginal_by_admin);
+                let _ = known.push(((marginal, p.prio.0), x.group));
+            }
+        }
+        if self.policy_of(m, &slots) != Policy::GroupByPrio {
+            return false;
+        }
+        known.sort_unstable();
+        // Sorted by priority: one group each, and no group twice.
+        let mut groups = 0u64;
+        for run in known.chunk_by(|a, b| a.0 == b.0) {
+            let Some(&(_, g)) = run.first() else { continue };
+            let bit = 1u64 << (g & 63);
+            if groups & bit != 0 || run.iter().any(|x| x.1 != g) {
+                return true;
+            }
+            groups |= bit;
+        }
+        false
+    }
+
+    /// The next time one of the map's clocks runs out.
+    pub(super) fn map_clock(&self, m: u32) -> Option<Instant> {
+        if !self.options.resident || self.stopping {
+            return None;
+        }
+        let map = &self.maps[m];
+        [map.queue.poll_at(map.settings.no_path_retry, self.interval), map.failback.poll_at(), map.failback_rest]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}

@@ -1,0 +1,184 @@
+//! Stories of what happens by the clock: queueing that ends, failback in its four modes, maps that go with their last path, the end.
+
+use crate::config::Config;
+use crate::stories::{SECS, UUID, W, daemon, story};
+use crate::world::{Health, World};
+use corepath::conf::settings::{Failback, FlushOnLastDel, NoPathRetry, Policy};
+use corepath::engine::{Ask, What};
+
+fn with(retry: NoPathRetry) -> Config {
+    let mut config = Config::default();
+    config.map.no_path_retry = retry;
+    config
+}
+
+/// Two paths through two ports.
+fn two(w: &mut World<'_>) -> (usize, usize) {
+    let lun = w.add_lun(W, 2048);
+    let paths = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+    w.settle(SECS(10)).unwrap();
+    paths
+}
+
+fn queues(w: &World<'_>) -> bool {
+    w.dm.by_uuid(UUID).unwrap().queues()
+}
+
+#[test]
+fn retries_run_out_and_begin_anew() {
+    // 2 x polling_interval of 5 s.
+    story(with(NoPathRetry::Retries(2)), daemon(), |w| {
+        let (a, b) = two(w);
+        assert!(queues(w));
+        w.set_health(a, Health::Failing);
+        w.set_health(b, Health::Failing);
+        assert_ne!(w.io(UUID), Some(false), "it waits");
+        w.run_for(SECS(9)).unwrap();
+        assert!(queues(w));
+        let map = w.engine.find_map(W).unwrap();
+        assert!(map.queue_until().is_some_and(|t| t > w.now));
+        w.run_for(SECS(8)).unwrap();
+        assert!(!queues(w) && w.saw(|n| *n == What::QueueExpired));
+        assert_eq!(w.io(UUID), Some(false), "now it fails");
+        w.run_for(SECS(100)).unwrap();
+        assert!(!queues(w));
+        w.set_health(b, Health::Good);
+        w.run_for(SECS(2)).unwrap();
+        assert!(queues(w), "with the first path");
+        assert_eq!(w.io(UUID), Some(true));
+        assert_eq!(w.engine.find_map(W).unwrap().queue_timeouts(), 1);
+    });
+}
+
+#[test]
+fn silence_is_waited_for_a_lun_that_is_gone_is_not() {
+    story(with(NoPathRetry::Queue), daemon(), |w| {
+        let (a, b) = two(w);
+        w.set_health(a, Health::Failing);
+        w.set_health(b, Health::Failing);
+        w.run_for(SECS(3600)).unwrap();
+        assert!(queues(w), "an hour without an answer");
+        w.set_health(a, Health::Unmapped);
+        w.run_for(SECS(100)).unwrap();
+        assert!(queues(w), "one path says so");
+        w.set_health(b, Health::Unmapped);
+        w.run_for(SECS(30)).unwrap();
+        assert!(queues(w) && w.saw(|n| *n == What::LunGone));
+        w.run_for(SECS(40)).unwrap();
+        assert!(!queues(w), "a minute is enough");
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(3)).unwrap();
+        assert!(queues(w) && w.io(UUID) == Some(true));
+    });
+}
+
+/// Fails over from the first path to the second, brings the first back, and tells after which second its group is in use again.
+fn seconds_to_failback(mode: Failback) -> Option<u64> {
+    let mut seconds = None;
+    let mut config = with(NoPathRetry::Queue);
+    (config.map.policy, config.map.failback) = (Policy::Failover, mode);
+    story(config, daemon(), |w| {
+        let (a, _) = two(w);
+        let first = w.engine.find_map(W).unwrap().current_group();
+        assert_eq!((w.io(UUID), first), (Some(true), 1));
+        w.set_health(a, Health::Failing);
+        assert_eq!(w.io(UUID), Some(true));
+        w.run_for(SECS(30)).unwrap();
+        assert_eq!(w.engine.find_map(W).unwrap().current_group(), 2);
+        let loads = w.engine.find_map(W).unwrap().loads();
+        w.set_health(a, Health::Good);
+        for second in 1..=120 {
+            w.run_for(SECS(1)).unwrap();
+            w.io(UUID);
+            let map = w.engine.find_map(W).unwrap();
+            if map.current_group() == 1 {
+                assert_eq!((map.loads(), map.group_switches()), (loads, 1), "a message, no reload, once");
+                seconds = Some(second);
+                break;
+            }
+        }
+        w.run_for(SECS(300)).unwrap();
+        assert!(w.engine.find_map(W).unwrap().group_switches() <= 1);
+    });
+    seconds
+}
+
+#[test]
+fn failback_modes() {
+    assert_eq!(seconds_to_failback(Failback::Manual), None);
+    assert!(seconds_to_failback(Failback::Immediate).is_some_and(|s| s <= 2));
+    assert!(seconds_to_failback(Failback::Followover).is_some_and(|s| s <= 2));
+    assert!(seconds_to_failback(Failback::After(20)).is_some_and(|s| (20..=22).contains(&s)));
+}
+
+#[test]
+fn what_an_administrator_chose_is_respected() {
+    let mut config = with(NoPathRetry::Queue);
+    config.map.policy = Policy::Failover;
+    story(config, daemon(), |w| {
+        two(w);
+        w.io(UUID);
+        w.ask(1, Ask::SwitchGroup { map: W, group: 2 });
+        w.run_for(SECS(1)).unwrap();
+        w.io(UUID);
+        w.run_for(SECS(600)).unwrap();
+        assert_eq!(w.engine.find_map(W).unwrap().current_group(), 2);
+        assert_eq!(w.answers, [(1, Ok(()))]);
+    });
+}
+
+/// All disks of the LUN go; is there a map afterwards, and does it queue?
+fn after_the_last_path(flush: FlushOnLastDel, open: bool) -> Option<bool> {
+    let mut left = None;
+    let mut config = with(NoPathRetry::Queue);
+    config.map.flush_on_last_del = flush;
+    story(config, daemon(), |w| {
+        let paths = two(w);
+        let minor = w.dm.by_uuid(UUID).unwrap().minor;
+        w.dm.devices.get_mut(&minor).unwrap().opens = u32::from(open);
+        w.run_for(SECS(30)).unwrap();
+        for d in [paths.0, paths.1] {
+            w.unplug(d);
+            let name = w.disks[d].name.clone();
+            w.uevent(&name);
+        }
+        w.run_for(SECS(30)).unwrap();
+        left = w.dm.by_uuid(UUID).map(|d| d.queues());
+        if left.is_some() {
+            // A path comes back in time: all is as before.
+            let d = w.add_path(0, 3, 0);
+            let name = w.disks[d].name.clone();
+            w.uevent(&name);
+            w.run_for(SECS(30)).unwrap();
+            assert!(queues(w), "{flush:?}");
+        }
+    });
+    left
+}
+
+#[test]
+fn the_last_path_goes() {
+    assert_eq!(after_the_last_path(FlushOnLastDel::Unused, false), None);
+    assert_eq!(after_the_last_path(FlushOnLastDel::Unused, true), Some(true));
+    assert_eq!(after_the_last_path(FlushOnLastDel::Always, false), None);
+    assert_eq!(after_the_last_path(FlushOnLastDel::Always, true), Some(false));
+    assert_eq!(after_the_last_path(FlushOnLastDel::Never, true), Some(true));
+}
+
+#[test]
+fn at_the_end_nobody_waits_for_a_daemon_that_is_gone() {
+    for stay in [false, true] {
+        let mut config = with(NoPathRetry::Queue);
+        config.globals.queue_without_daemon = stay;
+        story(config, daemon(), |w| {
+            let (a, b) = two(w);
+            w.set_health(a, Health::Failing);
+            w.set_health(b, Health::Failing);
+            w.run_for(SECS(30)).unwrap();
+            w.ask(9, Ask::Shutdown);
+            w.run_for(SECS(5)).unwrap();
+            assert_eq!(w.answers, [(9, Ok(()))]);
+            assert_eq!(queues(w), stay);
+        });
+    }
+}
