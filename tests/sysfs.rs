@@ -52,7 +52,8 @@ fn fibre_channel() {
     let mut seen = Vec::new();
     partitions(&roots, "sda", &mut |name, p| seen.push((name.to_string(), p.number, p.devno, p.start.0, p.size.0))).unwrap();
     assert_eq!(seen, [("sda1".into(), 1, DevNo::new(8, 1), 2048, 4192256)]);
-    assert_eq!(count_disks(&roots), Ok(2));
+    // The map above it is made here: no disk to look at.
+    assert_eq!(count_disks(&roots), Ok(1));
 }
 
 #[test]

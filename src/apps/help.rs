@@ -56,10 +56,53 @@ pub const COMMANDS: &[Row] = &[
     Row { name: "why", usage: "DEV", summary: "why a disk is claimed or refused: the reason code and the rule behind it", details: "" },
     Row {
         name: "config",
-        usage: "[--check FILE]",
+        usage: "[--plain] [--keywords | KEYWORD] [--check [FILE]]",
         summary: "the effective configuration with the origin of each value",
-        details: "  --check FILE  report every error of FILE and exit 1 if there is one\n",
+        details: "  --check FILE  report every error of FILE (or of all files) and exit 1 if there is one\n  \
+                  --plain       without origins, as multipath -t\n  --keywords    every keyword with its meaning and default\n",
     },
+    Row {
+        name: "daemon",
+        usage: "[--strict] [--own-activation] [--socket NAME]",
+        summary: "watch the paths for ever, from locked memory; in the foreground",
+        details: "  --strict          refuse to run when a step of the seal fails\n  \
+                  --own-activation  trespass or set target port groups where the kernel has no handler\n  \
+                  --socket NAME     listen there only (@NAME: abstract)\n  \
+                  --no-filter       without the system call filter, for debugging\n",
+    },
+    Row {
+        name: "status",
+        usage: "[--json] [--watch[=SECONDS]]",
+        summary: "what the daemon knows, from memory: maps, groups, paths, countdowns, the seal",
+        details: "  --json   one document\n  --watch  a live screen\n",
+    },
+    Row { name: "metrics", usage: "", summary: "the daemon's counters as a monitoring system scrapes them", details: "" },
+    Row { name: "show", usage: "MAP|PATH", summary: "one map's tree, or one path's state, from the daemon", details: "" },
+    Row { name: "fail", usage: "PATH", summary: "take a path out until it is reinstated", details: "" },
+    Row { name: "reinstate", usage: "PATH", summary: "take it in again", details: "" },
+    Row { name: "switch-group", usage: "MAP N", summary: "use group N of a map", details: "" },
+    Row { name: "suspend", usage: "MAP", summary: "hold a map's I/O (resume lets it go)", details: "" },
+    Row { name: "resume", usage: "MAP", summary: "let a map's I/O go on", details: "" },
+    Row { name: "reload", usage: "MAP", summary: "load a map's table again", details: "" },
+    Row { name: "resize", usage: "MAP", summary: "take over the size its paths agree on", details: "" },
+    Row { name: "reconfigure", usage: "", summary: "make the daemon read its configuration again", details: "" },
+    Row { name: "stop", usage: "", summary: "end the daemon; the maps stay", details: "" },
+    Row { name: "release", usage: "", summary: "no map queues any longer; needs no daemon, shutdown runs it", details: "" },
+    Row { name: "kpartx", usage: "-a|-d|-l|-u [OPTIONS] DEVICE", summary: "partition maps as kpartx makes them", details: "" },
+    Row {
+        name: "partitions",
+        usage: "list|add|delete DEVICE [--json] [--links]",
+        summary: "the partitions of a disk, map or file",
+        details: "",
+    },
+    Row { name: "name", usage: "MAJOR:MINOR|NAME", summary: "a map's name for its number, and the reverse", details: "" },
+    Row {
+        name: "install-hooks",
+        usage: "--for dracut|initramfs-tools|mkinitcpio [--root DIR]",
+        summary: "put the hooks of one initramfs builder in place",
+        details: "",
+    },
+    Row { name: "install", usage: "[--root DIR]", summary: "put all hooks, units and rules in place, for packagers", details: "" },
     Row { name: "help", usage: "[COMMAND]", summary: "this list, or one command", details: "" },
     Row { name: "version", usage: "", summary: "the version", details: "" },
 ];
@@ -69,7 +112,7 @@ pub fn overview(out: &mut dyn Write) {
     let _ = out
         .write_str("corepath: multipath I/O from bare disks to live maps, in one static binary\n\nusage: corepath COMMAND [OPTIONS]\n\n");
     for row in COMMANDS {
-        let _ = writeln!(out, "  {:<12}{}", row.name, row.summary);
+        let _ = writeln!(out, "  {:<14}{}", row.name, row.summary);
     }
     let _ = out.write_str(
         "\n'corepath help COMMAND' tells more. Options of all commands: --config FILE, --config-dir DIR, --sysfs DIR, --dev DIR, -v.\n\
