@@ -5,6 +5,7 @@
 mod lab;
 mod scenarios_array;
 mod scenarios_assemble;
+mod scenarios_daemon;
 mod scenarios_demo;
 mod scenarios_lab;
 mod scenarios_partitions;

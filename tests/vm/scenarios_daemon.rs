@@ -1,0 +1,100 @@
+//! The daemon where it hurts: no memory, targets that hang, kill -9, disks that go and come.
+
+use std::time::Duration;
+
+use crate::lab::pressure::{Plan, exhaust};
+use crate::lab::{Array, Guest, Vm};
+use crate::scenario;
+
+/// Queues for ever, checks often: what waits is then the daemon and not its schedule.
+const QUEUE: &[u8] = b"defaults {\n\tno_path_retry queue\n\tpath_checker tur\n\tpolling_interval 1\n\tmax_polling_interval 2\n}\n";
+
+const MODULES: &str = "modprobe dm_multipath; modprobe dm_service_time";
+
+/// Waits until so many maps have two usable paths and a name; gives the names, sorted.
+#[track_caller]
+fn maps(guest: &Guest, count: usize) -> Vec<String> {
+    guest.until(&format!("[ $(corepath status | grep -c '2 usable') = {count} ]"), Duration::from_secs(20));
+    guest.until(&format!("[ $(ls /dev/mapper | grep -vc control) = {count} ]"), Duration::from_secs(5));
+    guest.ok("ls /dev/mapper | grep -v control | sort").lines().map(String::from).collect()
+}
+
+/// When the daemon said that a path was reinstated, by the kernel's log, on the guest's clock: when the line was written, so at most early.
+fn reinstated(log: &str) -> Vec<Duration> {
+    let lines = log.lines().filter(|line| line.contains("corepath: ") && line.contains("reinstated"));
+    let seconds = lines.filter_map(|line| line.trim_start_matches('[').split(']').next()?.trim().parse::<f64>().ok());
+    seconds.map(Duration::from_secs_f64).collect()
+}
+
+scenario! {
+    /// What this project exists for: every path down, memory exhausted with swap on a map, and paths are reinstated when the ports answer.
+    fn daemon_recovers_without_memory(kernel) {
+        let array = Array::start("plain", &["a0", "a1"], "--luns 2,size=512M");
+        let mut guest =
+            Vm::new(kernel).corepath().array(&array).memory(768).file("/etc/multipath.conf", 0o644, QUEUE).alone().boot();
+        guest.ok(MODULES);
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 4 ]", Duration::from_secs(20));
+        let daemon = guest.spawn("exec corepath daemon --strict");
+        let maps = maps(&guest, 2);
+        let plan = Plan { outage: Duration::from_secs(20), ..Plan::default() };
+        let outcome = exhaust(&mut guest, &array, &format!("/dev/mapper/{}", maps[0]), &format!("/dev/mapper/{}", maps[1]), plan);
+        assert!(outcome.stuck.is_empty(), "{:?}", outcome.stuck);
+        assert!(outcome.least < 32 << 10, "that was no memory pressure: {} KiB were available", outcome.least);
+        let log = guest.spawn("dmesg").wait(Duration::from_secs(60)).ok();
+        let after: Vec<Duration> = reinstated(&log).into_iter().filter_map(|t| t.checked_sub(outcome.up)).collect();
+        println!("vm: {} daemon: reinstated {after:?} after the ports answered, writers resumed after {:?}, least memory {} KiB", kernel.release, outcome.resumed, outcome.least);
+        assert_eq!(after.len(), 4, "{log}");
+        assert!(after.iter().min().is_some_and(|first| *first < Duration::from_millis(1500)), "{after:?}");
+        assert!(!daemon.ended());
+        let status = guest.spawn("corepath status").wait(Duration::from_secs(30)).ok();
+        assert!(status.contains("page faults since the seal: 0 minor, 0 major"), "{status}");
+    }
+}
+
+scenario! {
+    /// One port swallows every command: status answers at once, the other array is checked as ever and its failures are seen, `stop` stops,
+    /// and the next daemon takes over.
+    fn hung_target_hangs_nothing(kernel) {
+        let hung = Array::start("plain", &["a0", "a1"], "--luns 2,size=64M --serial hung");
+        let well = Array::start("plain", &["b0", "b1"], "--luns 1,size=64M --serial well");
+        let guest = Vm::new(kernel).corepath().array(&hung).array(&well).file("/etc/multipath.conf", 0o644, QUEUE).boot();
+        guest.ok(MODULES);
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 6 ]", Duration::from_secs(20));
+        let daemon = guest.spawn("exec corepath daemon --strict");
+        maps(&guest, 3);
+
+        hung.say("hang a0");
+        std::thread::sleep(Duration::from_secs(4));
+        let checks = || ["b0", "b1"].map(|port| well.number(&format!("count port={port} op=TEST_UNIT_READY")));
+        let (before, since) = (checks(), guest.clock());
+        let mut slowest = Duration::ZERO;
+        for _ in 0..8 {
+            let asked = guest.run("corepath status");
+            slowest = slowest.max(asked.took());
+            asked.ok();
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        let (after, time) = (checks(), guest.clock() - since);
+        println!("vm: {} a port hangs: status within {slowest:?}; checks of the other array in {time:?}: {before:?} to {after:?}", kernel.release);
+        assert!(slowest < Duration::from_millis(500), "{slowest:?}");
+        for (before, after) in before.iter().zip(after) {
+            assert!(after >= before + 2, "the other array was not checked: {before} to {after}");
+        }
+        well.say("down b0");
+        guest.until("corepath status | grep -q '1 usable'", Duration::from_secs(8));
+        well.say("up b0");
+        guest.until("corepath status | grep -c '2 usable' | grep -qx 3", Duration::from_secs(8));
+
+        let stop = guest.run("corepath stop");
+        println!("vm: {} a port hangs: stop took {:?}", kernel.release, stop.took());
+        assert!(stop.took() < Duration::from_secs(2), "{:?}", stop.took());
+        stop.ok();
+        // The worker that sleeps in the kernel keeps the process's remains until its command ends, but nothing of it answers.
+        guest.until("! corepath status", Duration::from_secs(2));
+        let _next = guest.spawn("exec corepath daemon --strict");
+        guest.until("corepath status | grep -q 'usable'", Duration::from_secs(10));
+        hung.say("release a0");
+        daemon.wait(Duration::from_secs(10));
+        guest.until("[ $(corepath status | grep -c '2 usable') = 3 ]", Duration::from_secs(20));
+    }
+}
