@@ -184,7 +184,7 @@ pub fn sorted_names(dir: impl AsFd, suffix: &str, into: &mut VecView<FileName>) 
         }
         result.is_ok()
     })?;
-    into.sort_unstable();
+    crate::order::sort(into, |a, b| a < b);
     result
 }
 

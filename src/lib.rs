@@ -14,6 +14,7 @@ extern crate std;
 
 pub mod fault;
 pub mod model;
+pub mod order;
 
 pub mod conf;
 pub mod engine;

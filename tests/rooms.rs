@@ -37,7 +37,7 @@ fn rules() -> Vec<(&'static str, Vec<String>, Vec<&'static str>)> {
     vec![
         (
             "model",
-            owned(&["model.rs", "fault.rs"]),
+            owned(&["model.rs", "fault.rs", "order.rs"]),
             vec!["rustix", "crate::wire", "crate::conf", "crate::engine", "crate::apps", "log::", "unsafe"],
         ),
         (

@@ -82,8 +82,8 @@ pub fn group(members: &[Member<'_>], rules: Rules) -> Result<Grouping, Full> {
     }
     // Members of one group become neighbours; the position decides last, so that the result never depends on the sort's stability.
     let class = |i: u8| members.get(usize::from(i)).copied().unwrap_or_default();
-    order.sort_unstable_by(|&a, &b| {
-        together(rules, a, class(a), b, class(b)).then((rules.lead != Some(a)).cmp(&(rules.lead != Some(b)))).then(a.cmp(&b))
+    crate::order::sort(&mut order, |&a, &b| {
+        together(rules, a, class(a), b, class(b)).then((rules.lead != Some(a)).cmp(&(rules.lead != Some(b)))).then(a.cmp(&b)).is_lt()
     });
 
     let mut drafts: Vec<Draft, MAP_GROUPS, u8> = Vec::new();
@@ -101,10 +101,11 @@ pub fn group(members: &[Member<'_>], rules: Rules) -> Result<Grouping, Full> {
         drafts.push(Draft { group, seen, lead }).map_err(|_| Full)?;
         from = to;
     }
-    drafts.sort_unstable_by_key(|d| {
+    let key = |d: &Draft| {
         let r = d.group.rating;
         (r.marginal, Reverse(r.prio), Reverse(r.usable), !d.lead, d.seen)
-    });
+    };
+    crate::order::sort(&mut drafts, |a, b| key(a) < key(b));
 
     let mut answer = Grouping::default();
     for draft in &drafts {

@@ -350,7 +350,7 @@ fn members_differ(want: &Table, have: &Table) -> (bool, bool) {
             *slot = (path.devno, path.group);
             *len += 1;
         }
-        side[..*len].sort_unstable();
+        crate::order::sort(&mut side[..*len], |a, b| a < b);
     }
     let (w, h) = (&sides[0][..lens[0]], &sides[1][..lens[1]]);
     let members = lens[0] != lens[1] || w.iter().zip(h).any(|(a, b)| a.0 != b.0);

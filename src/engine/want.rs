@@ -120,7 +120,8 @@ impl Engine<'_> {
         // Newcomers by their address: the order in which they were heard of is chance.
         let kept = slots.iter().filter(|&&i| self.paths[i].live_in == m).count();
         if let Some(newcomers) = slots.get_mut(kept..) {
-            newcomers.sort_unstable_by_key(|&i| (self.paths[i].hctl, self.paths[i].devno));
+            let key = |i: u32| (self.paths[i].hctl, self.paths[i].devno);
+            crate::order::sort(newcomers, |&a, &b| key(a) < key(b));
         }
         if slots.is_empty() {
             return None;
