@@ -31,7 +31,7 @@ enum Stage {
     },
 }
 
-struct Client {
+pub struct Client {
     socket: OwnedFd,
     peer: Peer,
     decoder: Decoder,
@@ -43,7 +43,8 @@ struct Client {
 
 /// All clients.
 pub struct Clients {
-    slots: [Option<Client>; CLIENTS],
+    /// [`CLIENTS`] of them, in the arena: on the stack they would be copied with everything that holds them.
+    slots: &'static mut [Option<Client>],
     large: &'static mut [u8],
     large_taken: bool,
     generation: u32,
@@ -88,8 +89,9 @@ impl Caller {
 }
 
 impl Clients {
-    pub fn new(large: &'static mut [u8], first_token: u64) -> Clients {
-        Clients { slots: [const { None }; CLIENTS], large, large_taken: false, generation: 0, first_token, dropped: 0 }
+    /// `slots`: [`CLIENTS`] empty ones.
+    pub fn new(slots: &'static mut [Option<Client>], large: &'static mut [u8], first_token: u64) -> Clients {
+        Clients { slots, large, large_taken: false, generation: 0, first_token, dropped: 0 }
     }
 
     /// Takes all newcomers of a listener.
@@ -100,7 +102,7 @@ impl Clients {
             let place = match self.slots.iter().position(Option::is_none) {
                 Some(place) => place,
                 None => {
-                    let oldest = (0..CLIENTS).filter(|&i| self.slots[i].as_ref().is_some_and(|c| c.stage == Stage::Reading));
+                    let oldest = (0..self.slots.len()).filter(|&i| self.slots[i].as_ref().is_some_and(|c| c.stage == Stage::Reading));
                     let Some(oldest) = oldest.min_by_key(|&i| self.slots[i].as_ref().map(|c| c.touched)) else {
                         self.dropped = self.dropped.saturating_add(1);
                         continue;
@@ -133,7 +135,7 @@ impl Clients {
     /// A client's socket is ready: reads what came, or goes on writing. `serve` is given each whole request and writes the reply;
     /// `Ok(false)` means that the reply comes later, by [`Clients::reply`].
     pub fn ready(&mut self, index: usize, poll: &Poll, now: Instant, serve: &mut Serve<'_>) {
-        if index >= CLIENTS {
+        if index >= self.slots.len() {
             return;
         }
         self.push(index, poll, now);
@@ -240,7 +242,7 @@ impl Clients {
     /// Lets go of clients that do not read their replies or do not finish a request; when to look again.
     pub fn expire(&mut self, poll: &Poll, now: Instant) -> Option<Instant> {
         let mut next = None;
-        for index in 0..CLIENTS {
+        for index in 0..self.slots.len() {
             let Some(client) = &self.slots[index] else { continue };
             let hanging = matches!(client.stage, Stage::Writing { .. }) || (client.stage == Stage::Reading && client.decoder.begun());
             if !hanging {

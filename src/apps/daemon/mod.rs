@@ -23,7 +23,7 @@ use crate::model::Instant;
 use crate::raw::{AsFd, OwnedFd};
 use crate::sock::{self, Address, Notify};
 use crate::wait;
-use clients::{CLIENTS, Clients};
+use clients::{CLIENTS, Client, Clients};
 use control::Verdict;
 use core::fmt::Write;
 use core::mem::MaybeUninit;
@@ -261,12 +261,13 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
         Err(trouble) => return Err(cx.trouble("daemon", trouble)),
     };
     let reply = 64 * 1024 + machine.sizes.paths * 1024;
-    let memory = Arena::map(reply + 32 * 1024).and_then(|mut arena| {
+    let memory = Arena::map(reply + 32 * 1024 + CLIENTS * size_of::<Option<Client>>()).and_then(|mut arena| {
+        let slots = arena.take(CLIENTS, |_| None).map_err(|_| Errno::NOMEM)?;
         let large = arena.take(reply, |_| 0u8).map_err(|_| Errno::NOMEM)?;
         let ring = arena.take(16 * 1024, |_| 0u8).map_err(|_| Errno::NOMEM)?;
-        Ok((large, ring))
+        Ok((slots, large, ring))
     });
-    let Ok((large, ring)) = memory else { return Err(cx.fail(format_args!("daemon: no memory for replies"))) };
+    let Ok((slots, large, ring)) = memory else { return Err(cx.fail(format_args!("daemon: no memory for replies"))) };
     let now = wait::now();
     let poll = &machine.hands.poll;
     let mut added = poll.add(signals.as_fd(), TOKEN_SIGNALS);
@@ -288,7 +289,7 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
         errors: configuration.report.errors,
         seal,
         sealed_faults: None,
-        clients: Clients::new(large, TOKEN_CLIENTS),
+        clients: Clients::new(slots, large, TOKEN_CLIENTS),
         listeners,
         signals,
         ears,
@@ -567,4 +568,15 @@ impl Daemon {
 fn load<'m>(common: &Common<'_>, memory: &'m mut [MaybeUninit<u8>]) -> Option<Configuration<'m>> {
     let configuration = setup::configuration(common, &mut Arena::over(memory).ok()?).ok()?;
     (!configuration.report.fatal).then_some(configuration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It is moved a few times while it is put together; the main stack has 256 KB.
+    #[test]
+    fn a_daemon_is_small_enough_to_be_moved() {
+        assert!(size_of::<Daemon>() < 24 * 1024, "{} bytes; machine {}", size_of::<Daemon>(), size_of::<Machine>());
+    }
 }
