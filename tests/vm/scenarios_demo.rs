@@ -52,17 +52,17 @@ scenario! {
         show(&sealed);
 
         let map = guest.ok("corepath list | grep PLAIN | cut -d' ' -f1");
-        let writer = guest.spawn(&format!("lab write /dev/mapper/{} --size 16m --secs 24 --direct", map.trim()));
+        let writer = guest.spawn(&format!("lab write /dev/mapper/{} --size 16m --secs 16 --direct", map.trim()));
         std::thread::sleep(Duration::from_secs(2));
         say(began, GREEN, "I/O is running", "verified writes through the first map");
 
-        first.say("down p0 p1 p2");
+        first.say("down p0,p1,p2");
         say(began, RED, "three cables out", "ports p0, p1, p2 of the first array answer nothing");
         guest.until("corepath status | grep -q ' 1 usable'", Duration::from_secs(20));
         say(began, GREEN, "I/O goes on", "through the one path that is left");
         show(&guest.ok("corepath status | tail -n +4 | head -8"));
 
-        first.say("up p0 p1 p2");
+        first.say("up p0,p1,p2");
         let back = Instant::now();
         guest.until("corepath status | grep -c ' 4 usable' | grep -q 2", Duration::from_secs(20));
         say(began, GREEN, "cables back in", &format!("all paths reinstated {:.1} s later", back.elapsed().as_secs_f64()));
