@@ -7,6 +7,7 @@ use super::checker::{self, Answer, Checker, Subject, Verdict};
 use super::note::{Cause, What};
 use super::path::Job;
 use super::probe::{ProbeSlot, Question, Stage};
+use super::schedule::{self, Outcome, PortChange};
 use super::storage::NONE;
 use super::{Context, Engine, Ticket};
 use crate::conf::settings::{CheckerKind, PrioKind};
@@ -222,6 +223,7 @@ impl Engine<'_> {
             p.failures = p.failures.saturating_add(1);
         }
         self.schedule(cx, i, from);
+        self.port_heard(cx, i, cause);
         self.refresh_prio(i);
         if from != to {
             self.note(Some(i), self.map_id_of(i), What::PathState { from, to, cause });
@@ -244,16 +246,45 @@ impl Engine<'_> {
     /// When the next check is due.
     fn schedule(&mut self, cx: &Context<'_>, i: u32, from: PathState) {
         let globals = cx.settings.globals();
-        let (least, most) = (globals.polling_interval.as_secs().max(1), globals.max_polling_interval.as_secs().max(1));
+        let secs = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
         let p = &mut self.paths[i];
-        if !p.state.usable() {
-            p.interval_secs = 1;
+        let outcome = if !p.state.usable() {
+            Outcome::Failed
         } else if from != p.state || p.interval_secs == 0 {
-            p.interval_secs = u16::try_from(least).unwrap_or(u16::MAX);
+            Outcome::Changed
         } else {
-            p.interval_secs = u16::try_from((u64::from(p.interval_secs) * 2).clamp(least, most.max(least))).unwrap_or(u16::MAX);
+            Outcome::Steady
+        };
+        let (least, most) = (secs(globals.polling_interval), secs(globals.max_polling_interval));
+        p.next_check = schedule::next_check(cx.now, outcome, &mut p.interval_secs, least, most, i);
+    }
+
+    /// Keeps the port's count of silent paths: when they fall silent together one is asked for all, and the first answer makes all of
+    /// them due.
+    fn port_heard(&mut self, cx: &Context<'_>, i: u32, cause: Cause) {
+        let p = &self.paths[i];
+        let unheard = matches!(cause, Cause::NoAnswer | Cause::Host(_) | Cause::Driver(_) | Cause::Errno(_) | Cause::Sys(_));
+        let silent = unheard && !p.state.usable();
+        let (port, was) = (p.port, core::mem::replace(&mut self.paths[i].silent, silent));
+        if port == NONE {
+            return;
         }
-        p.next_check = cx.now + Duration::from_secs(u64::from(p.interval_secs));
+        let paths = self.ports[port].paths.len;
+        match self.ports[port].silence.checked(was, silent, paths) {
+            PortChange::Nothing => {}
+            PortChange::Down => self.note(Some(i), None, What::PortDown),
+            PortChange::Up => {
+                self.note(Some(i), None, What::PortUp);
+                let mut at = self.ports[port].paths.head;
+                while at != NONE {
+                    let next = self.path_by_port.next(at);
+                    if at != i {
+                        self.check_now(cx, at);
+                    }
+                    at = next;
+                }
+            }
+        }
     }
 
     /// The priority, where no command is needed for it.

@@ -126,6 +126,10 @@ pub struct PathSlot {
     pub(super) marginal_by_admin: bool,
     pub(super) next_check: Instant,
     pub(super) interval_secs: u16,
+    /// Nothing came back through its port at the last check.
+    pub(super) silent: bool,
+    /// Its port is down and its check was put off once.
+    pub(super) put_off: bool,
     /// Checked at least once since it became ours.
     pub(super) judged: bool,
     /// The kernel's state was seen to change after the last check: what that check said is stale.
@@ -205,6 +209,8 @@ impl Default for PathSlot {
             marginal_by_admin: false,
             next_check: Instant::ZERO,
             interval_secs: 0,
+            silent: false,
+            put_off: false,
             judged: false,
             stale: false,
             last_good: None,
@@ -277,6 +283,7 @@ pub struct PortSlot {
     pub(super) busy: u16,
     /// Paths waiting for a share of the pool.
     pub(super) waiting: List,
+    pub(super) silence: super::schedule::Port,
 }
 
 impl Slot for PortSlot {

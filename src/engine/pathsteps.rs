@@ -4,6 +4,7 @@ use super::map::Known;
 use super::note::Cause;
 use super::path::{Fds, Job};
 use super::probe::Question;
+use super::schedule::Ask;
 use super::storage::NONE;
 use super::{Action, Context, Engine, Refused};
 use crate::model::PathState;
@@ -71,6 +72,16 @@ impl Engine<'_> {
             let due = p.next_check <= cx.now && (self.options.resident || !p.judged);
             if !due {
                 return self.path_extras(cx, i, emit);
+            }
+            // (A first verdict is waited for; everything else of a dead port is asked through one of its paths.)
+            if let Some(port) = self.ports.get(p.port).filter(|_| p.judged).map(|_| p.port) {
+                let (put_off, paths) = (p.put_off, self.ports[port].paths.len);
+                let ask = self.ports[port].silence.ask(cx.now, i, put_off, paths);
+                self.paths[i].put_off = ask != Ask::Yes;
+                if let Ask::At(later) = ask {
+                    self.paths[i].next_check = later;
+                    return Turn::Idle;
+                }
             }
             if !self.port_take(i) {
                 return Turn::Idle;

@@ -49,6 +49,8 @@ impl Engine<'_> {
             return;
         }
         self.path_by_port.remove(&mut self.ports[port].paths, i);
+        let silent = core::mem::take(&mut self.paths[i].silent);
+        self.ports[port].silence.left(silent);
         self.path_waiting.remove(&mut self.ports[port].waiting, i);
         self.paths[i].port = NONE;
     }

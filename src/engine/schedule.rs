@@ -15,8 +15,8 @@ use core::time::Duration;
 pub const FAILED: Duration = Duration::from_secs(1);
 /// Paths that fall silent one after the other, with no answer from the port in between, before the port is held to be down.
 pub const SILENT_LIMIT: u16 = 4;
-/// How long a path of a port that is down waits before it offers to be asked again.
-const HOLD: Duration = Duration::from_secs(5);
+/// Ports with fewer paths are not asked through one of them: little is won, and the one may be dead by itself.
+pub const PORT_LEAST: u32 = 8;
 
 /// What a check said, as far as its repetition goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -116,8 +116,7 @@ impl Port {
             self.streak = self.streak.saturating_add(1);
         }
         let together = u32::from(self.silent) >= paths.max(1) || self.streak >= SILENT_LIMIT;
-        // A port of one path is that path; nothing is won by asking the one for the other.
-        if self.down || !together || paths < 2 {
+        if self.down || !together || paths < PORT_LEAST {
             return PortChange::Nothing;
         }
         self.down = true;
@@ -131,11 +130,11 @@ impl Port {
         }
     }
 
-    /// Path `index` is due. While the port is down, the first that comes each second is asked; the others come again later, each at
-    /// its own time. The one that was asked comes again after a second as a failed path, so it goes on being the one; should it be
-    /// gone or stuck, one of the others takes its turn within [`HOLD`].
-    pub fn ask(&mut self, now: Instant, index: u32) -> Ask {
-        if !self.down {
+    /// Path `index` of `paths` is due. While the port is down, the first that comes each second is asked: as a rule the one that was
+    /// asked before, which as a failed path is due again by then. The others are put off once, each to its own time within as many
+    /// seconds as there are paths, and then asked in any case (`put_off`), for the one may be dead by itself.
+    pub fn ask(&mut self, now: Instant, index: u32, put_off: bool, paths: u32) -> Ask {
+        if !self.down || put_off {
             return Ask::Yes;
         }
         if now >= self.turn {
@@ -143,7 +142,7 @@ impl Port {
             self.turn = now + FAILED / 2;
             return Ask::Yes;
         }
-        Ask::At(place(now, HOLD, index))
+        Ask::At(place(now, Duration::from_secs(u64::from(paths.clamp(5, 300))), index))
     }
 }
 
@@ -274,14 +273,44 @@ mod tests {
     #[test]
     fn small_ports() {
         let mut p = Port::new();
-        assert_eq!(p.checked(false, true, 1), PortChange::Nothing);
-        let mut p = Port::new();
-        assert_eq!(p.checked(false, true, 2), PortChange::Nothing);
-        assert_eq!(p.checked(false, true, 2), PortChange::Down);
-        p.left(true);
-        p.left(true);
-        p.left(true);
+        for n in 0..PORT_LEAST {
+            assert_eq!(p.checked(false, true, PORT_LEAST - 1), PortChange::Nothing, "{n}");
+        }
+        assert_eq!(p.checked(false, true, PORT_LEAST), PortChange::Down);
+        for _ in 0..100 {
+            p.left(true);
+        }
         assert_eq!(p.checked(false, false, 0), PortChange::Up);
+    }
+
+    #[test]
+    fn a_dead_path_does_not_stand_for_a_port_that_answers() {
+        // The one that is asked is dead by itself; the others answer again.
+        let n = 20u32;
+        let mut p = Port::new();
+        for _ in 0..n {
+            p.checked(false, true, n);
+        }
+        let (mut due, mut put_off) = (vec![at(0); n as usize], vec![false; n as usize]);
+        let mut up = None;
+        for ms in (0..30_000).step_by(10) {
+            for i in 0..n as usize {
+                if due[i] > at(ms) || up.is_some() {
+                    continue;
+                }
+                match p.ask(at(ms), i as u32, put_off[i], n) {
+                    Ask::At(t) => (due[i], put_off[i]) = (t, true),
+                    Ask::Yes => {
+                        put_off[i] = false;
+                        due[i] = next_check(at(ms), Outcome::Failed, &mut 0, 5, 20, i as u32);
+                        if p.checked(true, i == 0 || ms < 5000, n) == PortChange::Up {
+                            up = Some(ms);
+                        }
+                    }
+                }
+            }
+        }
+        assert!(up.is_some_and(|ms| ms < 8000), "{up:?}");
     }
 
     /// A thousand paths behind a dead port, driven as the engine does: how many are asked per second, and how soon all are.
@@ -292,18 +321,21 @@ mod tests {
         let mut due: Vec<Instant> = (0..n).map(|_| at(0)).collect();
         let mut silent = vec![false; n as usize];
         let mut asked = 0;
+        let mut put_off = vec![false; n as usize];
         let mut stuck = None;
         for ms in (0..60_000).step_by(10) {
             for i in 0..n as usize {
                 if due[i] > at(ms) || stuck == Some(i) {
                     continue;
                 }
-                match p.ask(at(ms), i as u32) {
+                match p.ask(at(ms), i as u32, put_off[i], n) {
                     Ask::At(t) => {
                         assert!(t > at(ms));
                         due[i] = t;
+                        put_off[i] = true;
                     }
                     Ask::Yes => {
+                        put_off[i] = false;
                         if ms >= 10_000 {
                             asked += 1;
                         }
@@ -318,9 +350,9 @@ mod tests {
                 }
             }
         }
-        assert!((45..=110).contains(&asked), "{asked} in 50 s");
+        assert!((45..=300).contains(&asked), "{asked} in 50 s");
         assert_eq!(p.checked(true, false, n), PortChange::Up);
-        assert_eq!(p.ask(at(60_000), 5), Ask::Yes);
-        assert_eq!(p.ask(at(60_000), 6), Ask::Yes);
+        assert_eq!(p.ask(at(60_000), 5, false, n), Ask::Yes);
+        assert_eq!(p.ask(at(60_000), 6, false, n), Ask::Yes);
     }
 }

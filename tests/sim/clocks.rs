@@ -182,3 +182,32 @@ fn at_the_end_nobody_waits_for_a_daemon_that_is_gone() {
         });
     }
 }
+
+#[test]
+fn a_dead_port_is_asked_about_through_one_path() {
+    let config = with(NoPathRetry::Queue);
+    let mut memory = [crate::world::Memory::new(crate::world::SMALL)];
+    let spare = memory.iter_mut().map(crate::world::Memory::storage).collect();
+    let mut w = World::new(spare, config, daemon(), 1);
+    // Ten LUNs behind two ports.
+    for n in 0..10 {
+        let lun = w.add_lun(&format!("36001405{n:025x}"), 2048);
+        w.add_path(lun, 1, 0);
+        w.add_path(lun, 2, 0);
+    }
+    w.settle(SECS(10)).unwrap();
+    w.run_for(SECS(60)).unwrap();
+    let behind: Vec<usize> = (0..w.disks.len()).filter(|&d| w.disks[d].hctl.host == 1).collect();
+    for &d in &behind {
+        w.set_health(d, Health::Failing);
+    }
+    w.run_for(SECS(60)).unwrap();
+    assert_eq!(w.notes.iter().filter(|n| n.0.what == What::PortDown).count(), 1);
+    for &d in &behind {
+        w.set_health(d, Health::Good);
+    }
+    w.run_for(SECS(2)).unwrap();
+    assert!(w.saw(|n| *n == What::PortUp));
+    let good = |w: &World<'_>, d: usize| w.engine.find_path(&w.disks[d].name).unwrap().usable();
+    assert!(behind.iter().all(|&d| good(&w, d)), "all of them, within two seconds");
+}

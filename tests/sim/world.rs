@@ -879,6 +879,11 @@ impl<'m> World<'m> {
         if due.is_empty() || suspended || matches!(command, dm::Command::Status | dm::Command::Table | dm::Command::Info) {
             return Ok(());
         }
+        // Several changed: any of them may be the first.
+        let other = |d: &Disk| format!("mpath-{}", d.wwid) != uuid && command == dm::Command::Message(format!("fail_path {}", d.devno));
+        if self.disks.iter().any(|d| d.present && other(d)) {
+            return Ok(());
+        }
         let active = |d: &DevNo| self.dm.by_uuid(&uuid).and_then(|m| m.path(*d)).is_some_and(|p| p.active);
         let due: Vec<DevNo> = due.into_iter().filter(active).collect();
         for d in &due {
