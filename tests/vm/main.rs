@@ -10,4 +10,5 @@ mod scenarios_demo;
 mod scenarios_lab;
 mod scenarios_partitions;
 mod scenarios_pressure;
+mod scenarios_refusals;
 mod scenarios_shell;

@@ -6,6 +6,8 @@ use crate::lab::pressure::{Plan, exhaust};
 use crate::lab::{Array, Guest, Vm};
 use crate::scenario;
 
+const MIB: u64 = 1 << 20;
+
 /// Queues for ever, checks often: what waits is then the daemon and not its schedule.
 const QUEUE: &[u8] = b"defaults {\n\tno_path_retry queue\n\tpath_checker tur\n\tpolling_interval 1\n\tmax_polling_interval 2\n}\n";
 
@@ -96,5 +98,31 @@ scenario! {
         hung.say("release a0");
         daemon.wait(Duration::from_secs(10));
         guest.until("[ $(corepath status | grep -c '2 usable') = 3 ]", Duration::from_secs(20));
+    }
+}
+
+scenario! {
+    /// Each path in turn is unplugged while data is written and plugged in again: out of the map, in again, no error.
+    fn paths_are_unplugged(kernel) {
+        let guest = Vm::new(kernel).corepath().lun("a", 64 * MIB, 2).file("/etc/multipath.conf", 0o644, QUEUE).boot();
+        guest.ok(MODULES);
+        let daemon = guest.spawn("exec corepath daemon --strict");
+        let map = maps(&guest, 1).remove(0);
+        let writer = guest.spawn(&format!("lab write /dev/mapper/{map} --size 16m --secs 20 --direct"));
+        for device in ["a.0", "a.1", "a.0", "a.1"] {
+            let path = guest.disk(device).unwrap();
+            guest.unplug(device);
+            guest.until(&format!("[ ! -e /sys/block/{path} ]"), Duration::from_secs(10));
+            guest.until("corepath status | grep -q '1 usable' && [ $(ls /sys/block/dm-0/slaves | wc -l) = 1 ]", Duration::from_secs(10));
+            guest.plug(device);
+            guest.until("corepath status | grep -q '2 usable' && [ $(ls /sys/block/dm-0/slaves | wc -l) = 2 ]", Duration::from_secs(10));
+        }
+        let output = writer.wait(Duration::from_secs(60));
+        let last = output.text().lines().last().unwrap_or("").to_string();
+        println!("vm: {} unplugged four times: {last}", kernel.release);
+        assert!(output.code == 0 && last.contains("errors=0 wrong=0"), "{}", output.text());
+        assert!(guest.ok("corepath status").contains("page faults since the seal: 0 minor, 0 major"));
+        guest.ok("corepath stop");
+        assert_eq!(daemon.wait(Duration::from_secs(5)).code, 0);
     }
 }

@@ -1,0 +1,48 @@
+//! What `corepath boot` says when it cannot or must not: each a clear line, and nothing touched.
+
+use crate::lab::Vm;
+use crate::scenario;
+
+const MIB: u64 = 1 << 20;
+
+scenario! {
+    /// No device-mapper in the kernel, and none to be had.
+    fn no_device_mapper(kernel) {
+        let guest = Vm::new(kernel).corepath().lun("a", 16 * MIB, 2).boot();
+        // Opening the control node makes the kernel look for the module; here it may not run the program that loads one.
+        guest.ok("echo > /proc/sys/kernel/modprobe");
+        let said = guest.run("corepath boot --timeout 5 2>&1").fails(1);
+        println!("vm: {} {said}", kernel.release);
+        assert!(said.contains("device-mapper") || said.contains("dm_mod") || said.contains("dm-mod"), "{said}");
+        assert!(said.lines().count() <= 3, "{said}");
+        // Without the target's module there is a device-mapper but no map, and nothing is left behind.
+        guest.ok("modprobe dm_mod");
+        let said = guest.run("corepath boot --timeout 5 2>&1").fails(1);
+        println!("vm: {} {said}", kernel.release);
+        assert!(said.contains("multipath"), "{said}");
+        assert_eq!(guest.ok("ls /sys/block | grep -c dm- || true").trim(), "0");
+        guest.ok("modprobe -a dm_multipath dm_service_time");
+        assert!(guest.ok("corepath boot --timeout 5").contains("1 maps with 2 usable paths"));
+    }
+}
+
+scenario! {
+    /// Two LUNs, one alias: one has it, the other keeps its WWID, and it is said.
+    fn an_alias_twice(kernel) {
+        let guest = Vm::new(kernel).corepath().lun("a", 16 * MIB, 2).lun("b", 16 * MIB, 2).boot();
+        guest.ok("modprobe dm_multipath; modprobe dm_service_time");
+        let wwids = ["a", "b"].map(|lun| format!("3{}", guest.wwid(lun).trim_start_matches("naa.")));
+        let section = wwids.each_ref().map(|wwid| format!("multipath {{\n wwid {wwid}\n alias data\n}}\n")).concat();
+        guest.put("/etc/multipath.conf", 0o644, format!("multipaths {{\n{section}}}\n").as_bytes());
+        let said = guest.run("corepath boot --timeout 10 2>&1");
+        println!("vm: {} {} {}", kernel.release, said.code, said.text());
+        let names = guest.ok("ls /dev/mapper | grep -v control | sort");
+        println!("vm: {names}");
+        assert!(names.lines().any(|name| name == "data"), "{names}");
+        assert!(names.lines().any(|name| wwids.iter().any(|wwid| wwid == name)), "{names}");
+        assert!(said.text().contains("data"), "{}", said.text());
+        let list = guest.ok("corepath list");
+        assert_eq!(list.matches("active ready running").count(), 4, "{list}");
+        assert!(guest.ok("corepath boot --timeout 10").contains(", 0 changes)"));
+    }
+}
