@@ -119,7 +119,7 @@ impl<'a> Found<'a> {
 
     /// Orders by number and names the containers that readers did not name: of several the smallest, of twins the later.
     pub(super) fn finish(&mut self) {
-        crate::order::sort(&mut self.partitions, |a, b| a.number < b.number);
+        crate::order::sort(self.partitions, |a, b| a.number < b.number);
         for i in 0..self.partitions.len() {
             let inner = self.partitions[i];
             if inner.container != 0 {
