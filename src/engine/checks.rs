@@ -174,7 +174,12 @@ impl Engine<'_> {
     /// An attribute was written.
     pub(super) fn written(&mut self, cx: &Context<'_>, id: PathId, ticket: Ticket, result: Result<(), crate::fault::Errno>) {
         let Some(i) = self.path_answer(cx, id, ticket, Job::Write) else { return };
-        let _ = (i, result);
+        let p = &mut self.paths[i];
+        match result {
+            // The port is blocked: later. (Any other refusal stays one; the rest of the list may still be taken.)
+            Err(crate::fault::Errno::BUSY | crate::fault::Errno::AGAIN) => p.tune_at = cx.now + Duration::from_secs(5),
+            _ => p.tuned = p.tuned.saturating_add(1),
+        }
     }
 
     /// No answer in time: the worker stays parked on the device, the path counts as not answering.

@@ -128,6 +128,10 @@ pub struct PathSlot {
     pub(super) interval_secs: u16,
     /// Nothing came back through its port at the last check.
     pub(super) silent: bool,
+    /// Transport settings: written under these settings, so many of the list, and not before this time.
+    pub(super) tuned_of: u32,
+    pub(super) tuned: u8,
+    pub(super) tune_at: Instant,
     /// Its port is down and its check was put off once.
     pub(super) put_off: bool,
     /// Checked at least once since it became ours.
@@ -210,6 +214,9 @@ impl Default for PathSlot {
             next_check: Instant::ZERO,
             interval_secs: 0,
             silent: false,
+            tuned_of: 0,
+            tuned: 0,
+            tune_at: Instant::ZERO,
             put_off: false,
             judged: false,
             stale: false,

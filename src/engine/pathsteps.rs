@@ -6,7 +6,7 @@ use super::path::{Fds, Job};
 use super::probe::Question;
 use super::schedule::Ask;
 use super::storage::NONE;
-use super::{Action, Context, Engine, Refused};
+use super::{Action, Context, Engine, Refused, tuning};
 use crate::model::PathState;
 use core::time::Duration;
 
@@ -186,7 +186,7 @@ impl Engine<'_> {
     }
 
     /// What a path in a live map gets besides checks.
-    fn path_extras(&mut self, _cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Turn {
+    fn path_extras(&mut self, cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Turn {
         let p = &self.paths[i];
         let live = self.maps.get(p.map).is_some_and(|m| m.have.known == Known::Live && m.have.active);
         if self.options.path_partitions && !self.options.dry_run && !p.parts_dropped && live && p.live_in == p.map && self.starved == 0 {
@@ -196,7 +196,50 @@ impl Engine<'_> {
             self.paths[i].parts_dropped = true;
             return Turn::Sent;
         }
+        if live && p.live_in == p.map && self.starved == 0 && !self.options.dry_run {
+            return self.path_tune(cx, i, emit);
+        }
         Turn::Idle
+    }
+
+    /// The next of the path's transport settings, once per settings in force.
+    fn path_tune(&mut self, cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Turn {
+        if self.paths[i].tuned_of != self.paths[i].settings_of {
+            let p = &mut self.paths[i];
+            (p.tuned_of, p.tuned) = (p.settings_of, 0);
+        }
+        let p = &self.paths[i];
+        if p.tuned == u8::MAX || p.tune_at > cx.now {
+            return Turn::Idle;
+        }
+        let (Some(profile), Some(map)) = (self.profiles.get(p.profile), self.maps.get(p.map)) else { return Turn::Idle };
+        let globals = cx.settings.globals();
+        let wish = tuning::Wish {
+            fast_io_fail: profile.settings.fast_io_fail,
+            dev_loss: profile.settings.dev_loss,
+            eh_deadline: profile.settings.eh_deadline,
+            max_retries: globals.max_retries,
+            max_sectors_kb: map.settings.max_sectors_kb,
+            no_path_retry: map.settings.no_path_retry,
+            polling_interval: globals.polling_interval,
+        };
+        let (writes, _) = tuning::plan(&wish, p.protocol);
+        let Some(&tuning::Write { attribute, value }) = writes.get(usize::from(p.tuned)) else {
+            self.paths[i].tuned = u8::MAX;
+            return Turn::Idle;
+        };
+        if !self.port_take(i) {
+            return Turn::Idle;
+        }
+        let (path, ticket) = (self.path_id(i), self.ticket());
+        if let Err(refused) = emit(Action::Write { path, ticket, attribute, value }) {
+            self.port_release(i);
+            // A parked worker says nothing about the setting.
+            return if refused == Refused::Busy { Turn::Idle } else { Turn::Refused(refused) };
+        }
+        let p = &mut self.paths[i];
+        (p.job, p.ticket, p.deadline) = (Job::Write, ticket, cx.now + Duration::from_secs(30));
+        Turn::Sent
     }
 
     /// Takes one of the port's shares for a job of path `i`, or lets the path wait for one.

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::dm::{Disks, KTable};
 use crate::rng::Rng;
 use crate::world::{Fault, Faults, Health, Memory, SMALL, World};
-use corepath::conf::settings::{AutoResize, Failback, NoPathRetry, Policy};
+use corepath::conf::settings::{AutoResize, Failback, NoPathRetry, Policy, Timeout};
 use corepath::engine::{Ask, Event, Options};
 use corepath::fault::Errno;
 use corepath::model::{DevNo, Text};
@@ -59,6 +59,10 @@ fn setup(tale: Tale, rng: &mut Rng) -> (Config, Options) {
     config.map.failback = rng.pick(&[Failback::Immediate, Failback::Manual, Failback::After(7), Failback::Followover]);
     config.globals.auto_resize = rng.pick(&[AutoResize::Never, AutoResize::GrowOnly, AutoResize::GrowShrink]);
     config.map.deferred_remove = rng.one_in(4);
+    if rng.one_in(4) {
+        config.path.fast_io_fail = Timeout::Secs(5);
+        config.path.dev_loss = Timeout::Secs(30);
+    }
     for n in 0..tale.luns as usize {
         if rng.one_in(4) {
             config.aliases.insert(wwid(n), format!("lun{n}"));
