@@ -144,7 +144,7 @@ pub fn faults() -> Option<(u64, u64)> {
     let n = rustix::io::read(&fd, &mut buffer).ok()?;
     let text = core::str::from_utf8(buffer.get(..n)?).ok()?;
     // The name in parentheses may hold blanks: count from behind it.
-    let mut fields = text.rsplit_once(") ")?.1.split(' ');
+    let mut fields = text.rsplit_once(')')?.1.strip_prefix(' ')?.split(' ');
     let minor = fields.nth(7)?.parse().ok()?;
     let major = fields.nth(1)?.parse().ok()?;
     Some((minor, major))

@@ -245,16 +245,19 @@ pub fn read_state(state: BorrowedFd<'_>) -> SysState {
 
 /// The words of scsi_sysfs.c (sdev_states), of nvme's controllers, and `online` of channel devices.
 pub fn parse_state(bytes: &[u8]) -> SysState {
-    match bytes.trim_ascii_end() {
-        b"running" | b"live" | b"1" => SysState::Running,
-        b"offline" | b"dead" | b"0" => SysState::Offline,
-        b"transport-offline" => SysState::TransportOffline,
-        b"blocked" | b"created-blocked" | b"resetting" | b"connecting" => SysState::Blocked,
-        b"created" | b"new" => SysState::Created,
-        b"quiesce" => SysState::Quiesce,
-        b"cancel" | b"deleted" | b"deleting" | b"deleting (no IO)" => SysState::Deleted,
-        _ => SysState::Unknown,
-    }
+    // Words between bars. A match on literals compares inline, at three times the size.
+    const WORDS: [(&str, SysState); 7] = [
+        ("running|live|1", SysState::Running),
+        ("offline|dead|0", SysState::Offline),
+        ("transport-offline", SysState::TransportOffline),
+        ("blocked|created-blocked|resetting|connecting", SysState::Blocked),
+        ("created|new", SysState::Created),
+        ("quiesce", SysState::Quiesce),
+        ("cancel|deleted|deleting|deleting (no IO)", SysState::Deleted),
+    ];
+    let word = bytes.trim_ascii_end();
+    let known = WORDS.iter().find(|(words, _)| words.split('|').any(|w| w.as_bytes() == word));
+    known.map_or(SysState::Unknown, |&(_, state)| state)
 }
 
 /// The raw text of a disk's entry in udev's database; `None` when udev does not run or has not seen it.

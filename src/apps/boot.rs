@@ -244,7 +244,7 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
         maps += 1;
         paths += map.usable();
     }
-    let took = crate::wait::now().since(began).as_millis();
+    let took = u64::try_from(crate::wait::now().since(began).as_millis()).unwrap_or(u64::MAX);
     match end {
         End::Done => {
             let local = found.borrow().local.clone();

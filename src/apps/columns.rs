@@ -24,9 +24,8 @@ const COLUMNS: usize = 64;
 
 /// A size as people read it: KiB base, one decimal below ten.
 pub fn size(sectors: Sectors, out: &mut dyn Write) -> fmt::Result {
-    let mut unit = 0;
-    // In tenths of KiB, so that no float is needed.
-    let mut tenths = u128::from(sectors.0) * 5;
+    // In tenths of KiB, or of MiB where those would not fit, so that no float is needed.
+    let (mut tenths, mut unit) = sectors.0.checked_mul(5).map_or((sectors.0 / 1024 * 5, 1), |tenths| (tenths, 0));
     while tenths >= 10240 && unit < 4 {
         tenths /= 1024;
         unit += 1;
@@ -213,7 +212,7 @@ fn next_piece<'a, W>(format: &mut &'a str, columns: &[(char, &'static str, W)]) 
         }
         let Some(rest) = format.strip_prefix('%') else {
             let end = format.find('%').unwrap_or(format.len());
-            let (text, rest) = format.split_at(end);
+            let (text, rest) = format.split_at_checked(end).unwrap_or((*format, ""));
             *format = rest;
             return Some(Piece::Text(text));
         };

@@ -12,7 +12,7 @@ use crate::conf::parse::{self, Entry, Room, Section, Source};
 use crate::dmioctl::{Control, Page};
 use crate::engine::selector::{Handler, Kernel, Selector};
 use crate::engine::{Engine, MapSlot, Options, PartSlot, PathSlot, PortSlot, ProbeSlot, ProfileSlot, Sizes, Storage};
-use crate::fault::Errno;
+use crate::fault::{Errno, Full};
 use crate::files;
 use crate::klog::Sink;
 use crate::model::{DevName, Instant};
@@ -48,6 +48,7 @@ pub struct Common<'a> {
 }
 
 impl Default for Common<'_> {
+    #[inline(never)]
     fn default() -> Self {
         Common {
             config: "/etc/multipath.conf",
@@ -340,6 +341,32 @@ fn kernel(tools: &Tools) -> Kernel {
     kernel
 }
 
+// Two functions of their own for the small error: each `?` in `machine` itself writes a whole `Trouble` (2 KB in all).
+#[inline(never)]
+fn storage(arena: &mut Arena<'static>, sizes: &Sizes) -> Result<Storage<'static>, Full> {
+    Ok(Storage {
+        paths: arena.take(sizes.paths, |_| PathSlot::default())?,
+        maps: arena.take(sizes.maps, |_| MapSlot::default())?,
+        partitions: arena.take(sizes.partitions, |_| PartSlot::default())?,
+        ports: arena.take(sizes.ports, |_| PortSlot::default())?,
+        profiles: arena.take(sizes.profiles, |_| ProfileSlot::default())?,
+        probes: arena.take(sizes.probes, |_| ProbeSlot::default())?,
+        words: arena.take(sizes.words(), |_| 0)?,
+        times: arena.take(sizes.timers(), |_| Instant::ZERO)?,
+    })
+}
+
+#[inline(never)]
+fn desks(arena: &mut Arena<'static>, paths: usize, listed: usize, names: usize) -> Result<Memory, Full> {
+    Ok(Memory {
+        paths: arena.take(paths, |_| Desk::default())?,
+        big: arena.pages(listed & !4095)?,
+        room: arena.put(PartitionRoom::default())?,
+        names: arena.take(names, |_| DevName::new())?,
+        peeks: arena.take(names, |_| DevName::new())?,
+    })
+}
+
 /// Builds the machinery: sizes from what sysfs holds, one mapping, the workers.
 pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Trouble<'c>> {
     let roots = Roots::open(common.sys, common.dev, common.proc, common.run).map_err(|(root, errno)| {
@@ -393,29 +420,14 @@ pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Troub
     // Subscribed before the first scan: what comes in between is not lost.
     let uevents = if wish.uevents { Uevents::open().ok() } else { None };
 
-    let storage = Storage {
-        paths: arena.take(sizes.paths, |_| PathSlot::default()).map_err(no_memory)?,
-        maps: arena.take(sizes.maps, |_| MapSlot::default()).map_err(no_memory)?,
-        partitions: arena.take(sizes.partitions, |_| PartSlot::default()).map_err(no_memory)?,
-        ports: arena.take(sizes.ports, |_| PortSlot::default()).map_err(no_memory)?,
-        profiles: arena.take(sizes.profiles, |_| ProfileSlot::default()).map_err(no_memory)?,
-        probes: arena.take(sizes.probes, |_| ProbeSlot::default()).map_err(no_memory)?,
-        words: arena.take(sizes.words(), |_| 0).map_err(no_memory)?,
-        times: arena.take(sizes.timers(), |_| Instant::ZERO).map_err(no_memory)?,
-    };
+    let storage = storage(&mut arena, &sizes).map_err(no_memory)?;
     let engine = Engine::new(storage, wish.options).map_err(no_memory)?;
 
     let done: &'static Completions = arena.put(Completions::new()).map_err(no_memory)?;
     let slots = arena.take(workers, |i| workers::slot(i, done, Job::new(tools))).map_err(no_memory)?;
     let woken = crate::wait::eventfd().map_err(Trouble::Loop)?;
     let crew = Crew::start(slots, done, crate::sock::fd(&woken), STACK).map_err(Trouble::Workers)?;
-    let memory = Memory {
-        paths: arena.take(sizes.paths, |_| Desk::default()).map_err(no_memory)?,
-        big: arena.pages(listed & !4095).map_err(no_memory)?,
-        room: arena.put(PartitionRoom::default()).map_err(no_memory)?,
-        names: arena.take(names, |_| DevName::new()).map_err(no_memory)?,
-        peeks: arena.take(names, |_| DevName::new()).map_err(no_memory)?,
-    };
+    let memory = desks(&mut arena, sizes.paths, listed, names).map_err(no_memory)?;
     let mut hands = Hands::new(tools, crew, woken, uevents, memory).map_err(Trouble::Loop)?;
     hands.make_nodes = !wish.options.udev;
     hands.dry = wish.options.dry_run;

@@ -121,7 +121,7 @@ fn mounted(roots: &Roots, parts: &[DevNo], scratch: &mut [u8], best: &mut Holder
         let (Some(number), Some(place)) = (fields.nth(2), fields.nth(1)) else { return true };
         let by_number = DevNo::parse(number).is_some_and(|n| parts.contains(&n));
         // btrfs and others show a number of their own; the source names the device.
-        let source = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').nth(1)).unwrap_or("");
+        let source = fields.skip_while(|&field| field != "-").nth(2).unwrap_or("");
         if by_number || is_part(roots, parts, source) {
             *best = Holder::Mounted(shortened(place));
             return false;

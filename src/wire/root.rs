@@ -101,8 +101,8 @@ impl<'a> Root<'a> {
         }
         Some(match tag {
             "PARTUUID" => {
-                let (id, offset) = match value.split_once("/PARTNROFF=") {
-                    Some((id, offset)) => (id, offset.parse().ok()?),
+                let (id, offset) = match value.split_once('/') {
+                    Some((id, offset)) => (id, offset.strip_prefix("PARTNROFF=")?.parse().ok()?),
                     None => (value, 0),
                 };
                 Root::PartUuid(PartUuid::parse(id)?, offset)
@@ -142,13 +142,8 @@ impl<'a> Root<'a> {
         if let Some(uuid) = name.strip_prefix("dm-uuid-") {
             return Some(Root::MapUuid(uuid));
         }
-        let (name, partition) = match name.rsplit_once("-part") {
-            Some((disk, number)) => match parse_decimal(number) {
-                Some(number) => (disk, Some(number)),
-                None => (name, None),
-            },
-            None => (name, None),
-        };
+        let part = name.rsplit_once('-').and_then(|(disk, part)| Some((disk, parse_decimal(part.strip_prefix("part")?)?)));
+        let (name, partition) = part.map_or((name, None), |(disk, number)| (disk, Some(number)));
         let id = match name.split_once('-')? {
             ("wwn", id) => DiskId::Wwn(id.strip_prefix("0x")?),
             ("scsi", id) => DiskId::Scsi(id),

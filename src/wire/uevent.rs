@@ -102,7 +102,7 @@ impl<'a> Uevent<'a> {
         let (action, devpath) = header.split_once('@').ok_or(Malformed)?;
         let properties = Properties { bytes: rest.get(1..).unwrap_or(&[]) };
         let agreed = properties.get("ACTION") == Some(action) && properties.get("DEVPATH") == Some(devpath);
-        if !agreed || !devpath.starts_with('/') || devpath.contains("/../") {
+        if !agreed || !devpath.starts_with('/') || devpath.rsplit('/').skip(1).any(|part| part == "..") {
             return Err(Malformed);
         }
         let subsystem = properties.get("SUBSYSTEM").ok_or(Malformed)?;
