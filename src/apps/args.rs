@@ -70,8 +70,9 @@ impl<'a> Iterator for Args<'a> {
 
     fn next(&mut self) -> Option<Arg<'a>> {
         self.glued = None;
-        if let Some(c) = self.group.chars().next() {
-            self.group = &self.group[c.len_utf8()..];
+        let mut letters = self.group.chars();
+        if let Some(c) = letters.next() {
+            self.group = letters.as_str();
             return Some(Arg::Short(c));
         }
         let Ok(word) = self.take()? else { return Some(Arg::Unreadable) };
@@ -91,7 +92,7 @@ impl<'a> Iterator for Args<'a> {
                 None => Arg::Long(long),
             });
         }
-        self.group = &word[1..];
+        self.group = word.strip_prefix('-').unwrap_or("");
         self.next()
     }
 }

@@ -85,10 +85,12 @@ pub fn identity(wwid: &str) -> Identity {
         return if body.bytes().all(nothing) { Identity::None } else { Identity::Strong };
     }
     // First digit of a SCSI WWID: the designator type (2 EUI-64, 3 NAA).
-    let (body, lengths): (&str, &[usize]) = match wwid.as_bytes().first() {
-        Some(b'3') => (&wwid[1..], &[16, 32]),
-        Some(b'2') => (&wwid[1..], &[16, 24, 32]),
-        _ => return Identity::Weak,
+    let (body, lengths): (&str, &[usize]) = if let Some(body) = wwid.strip_prefix('3') {
+        (body, &[16, 32])
+    } else if let Some(body) = wwid.strip_prefix('2') {
+        (body, &[16, 24, 32])
+    } else {
+        return Identity::Weak;
     };
     if body.bytes().all(nothing) {
         Identity::None

@@ -184,7 +184,7 @@ impl Engine<'_> {
         if self.policy_of(m, &slots) != Policy::GroupByPrio {
             return false;
         }
-        known.sort_unstable();
+        crate::order::sort(&mut known, |a, b| a < b);
         // Sorted by priority: one group each, and no group twice.
         let mut groups = 0u64;
         for run in known.chunk_by(|a, b| a.0 == b.0) {

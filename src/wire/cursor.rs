@@ -114,7 +114,7 @@ impl<'a> Iterator for Words<'a> {
             return None;
         }
         let end = text.bytes().position(|b| b.is_ascii_whitespace()).unwrap_or(text.len());
-        let (word, rest) = text.split_at(end);
+        let (word, rest) = text.split_at_checked(end).unwrap_or((text, ""));
         self.rest = rest;
         Some(word)
     }
