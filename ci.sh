@@ -14,7 +14,7 @@ lint() {
 
 size() {
     cargo build --release
-    ls -l "${CARGO_TARGET_DIR:-target}/release/corepath"
+    COREPATH_BIN=$(realpath "${CARGO_TARGET_DIR:-target}/release/corepath") cargo test --test elf -- --nocapture
 }
 
 case "${1:-}" in
