@@ -1,7 +1,7 @@
 //! `corepath daemon`: the resident path manager. One loop that never sleeps on a device; everything that can is a worker's.
 //!
 //! Foreground always: nothing is forked. Started as `@corepath` or `multipathd` it keeps that name (systemd leaves a process alone whose
-//! argv[0] begins with `@`).
+//! first argument begins with `@`).
 
 pub mod clients;
 pub mod control;
