@@ -271,8 +271,11 @@ pub fn why(cx: &mut Cx<'_>) -> i32 {
             Origin::CommandLine => writeln!(cx.out, "command line"),
         };
     }
-    if let crate::model::Holder::Map { .. } | crate::model::Holder::Device(_) | crate::model::Holder::Mounted(_) = path.facts().holder {
-        let _ = holder(cx, &path.facts().holder);
+    // The engine keeps only that somebody holds it; sysfs and mountinfo say who.
+    let mut facts = crate::model::PathFacts::default();
+    let mut scratch = [0u8; 4096];
+    if crate::sysfs::read_facts(&look.machine.hands.tools.roots, path.name(), &mut scratch, &mut facts).is_ok() {
+        let _ = holder(cx, &facts.holder);
     }
     if path.map().is_some() { look.status(cx, "why") } else { FAILED }
 }

@@ -318,7 +318,7 @@ pub fn reason_row(reason: Reason) -> (&'static str, &'static str) {
         Reason::Removable => ("removable", "removable medium"),
         Reason::NoSize => ("no-size", "its size is zero or not known"),
         Reason::SizeDiffers => ("size-differs", "its size is not its map's"),
-        Reason::InUse => ("in-use", "mounted, swapped on, or held by another driver"),
+        Reason::InUse => ("in-use", "it or another path of its LUN is mounted, swapped on, or held by another driver"),
         Reason::TakenOut => ("taken-out", "an administrator took it out"),
         Reason::NoRoom => ("no-room", "no room left for it"),
     }

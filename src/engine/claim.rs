@@ -137,6 +137,7 @@ pub struct Siblings {
     paths: u16,
     first: Option<Nexus>,
     several: bool,
+    in_use: bool,
 }
 
 impl Siblings {
@@ -146,6 +147,10 @@ impl Siblings {
             None => self.first = Some(nexus),
             Some(f) => self.several |= f != nexus,
         }
+    }
+    /// One of them is mounted or held by another driver.
+    pub fn hold(&mut self) {
+        self.in_use = true;
     }
     pub fn count(self) -> u16 {
         self.paths
@@ -212,6 +217,10 @@ pub fn claim(c: &Candidate<'_>, rules: &Rules, now: Instant) -> Claim {
     // Before the size: a path of a passive controller may not know it.
     if held || c.live_map {
         return Claim::Yes(Reason::LiveMap);
+    }
+    // The kernel would take the other paths: two users of one LUN that know nothing of each other.
+    if c.siblings.in_use {
+        return Claim::No(Reason::InUse);
     }
     if facts.size.0 == 0 {
         return Claim::No(Reason::NoSize);

@@ -319,6 +319,9 @@ impl Engine<'_> {
             let p = &self.paths[at];
             if !p.gone && p.wwid == wwid {
                 siblings.add(Nexus::at(p.bus, p.hctl, &p.name, p.devno));
+                if p.held == Held::Others {
+                    siblings.hold();
+                }
                 since = since.min(p.found_at);
             }
             at = self.path_wwids.after(at);

@@ -1,6 +1,9 @@
 //! What `corepath boot` says when it cannot or must not: each a clear line, and nothing touched.
 
-use crate::lab::Vm;
+use std::time::Duration;
+
+use crate::lab::disk::{Part, partitioned};
+use crate::lab::{Vm, host};
 use crate::scenario;
 
 const MIB: u64 = 1 << 20;
@@ -44,5 +47,29 @@ scenario! {
         let list = guest.ok("corepath list");
         assert_eq!(list.matches("active ready running").count(), 4, "{list}");
         assert!(guest.ok("corepath boot --timeout 10").contains(", 0 changes)"));
+    }
+}
+
+scenario! {
+    /// A partition of one path is mounted: no map over any of the LUN's paths, and `why` names the place.
+    fn a_path_is_mounted(kernel) {
+        let vm = Vm::new(kernel).corepath();
+        let (image, tree) = (vm.scratch().join("disk"), vm.scratch().join("tree"));
+        host::make_dir(&tree);
+        partitioned(&image, 32, "gpt", &[Part { mib: 24, ext4: Some(("held", &tree)) }]);
+        let guest = vm.lun_image("a", &image, 2).lun("b", 16 * MIB, 2).boot();
+        guest.ok("modprobe dm_multipath; modprobe dm_service_time; modprobe ext4; true");
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 4 ]", Duration::from_secs(10));
+        let (held, other) = (guest.disk("a.0").unwrap(), guest.disk("a.1").unwrap());
+        guest.ok(&format!("mkdir -p /held && mount /dev/{held}1 /held"));
+        let said = guest.run("corepath boot --timeout 10 2>&1");
+        println!("vm: {} {} {}", kernel.release, said.code, said.text());
+        let why = guest.run(&format!("corepath why {held} 2>&1")).text();
+        println!("vm: {} {why}\n{}", kernel.release, guest.run(&format!("corepath why {other} 2>&1")).text());
+        assert!(why.contains("/held") && why.contains("in-use"), "{why}");
+        assert_eq!(guest.ok("ls /dev/mapper | grep -vc control"), "1", "b's map only: {}", guest.ok("corepath list"));
+        assert_eq!(guest.ok(&format!("ls /sys/block/{held}/holders /sys/block/{other}/holders | grep -c dm- || true")), "0");
+        guest.ok("umount /held; corepath boot --timeout 10");
+        assert_eq!(guest.ok("corepath list").matches("active ready running").count(), 4);
     }
 }
