@@ -11,6 +11,10 @@ const MIB: u64 = 1 << 20;
 /// Queues for ever, checks often: what waits is then the daemon and not its schedule.
 const QUEUE: &[u8] = b"defaults {\n\tno_path_retry queue\n\tpath_checker tur\n\tpolling_interval 1\n\tmax_polling_interval 2\n}\n";
 
+/// As [`QUEUE`] with all paths in one group: a path that is down when the daemon starts then differs in nothing.
+const ONE_GROUP: &[u8] =
+    b"defaults {\n\tno_path_retry queue\n\tpath_grouping_policy multibus\n\tpolling_interval 1\n\tmax_polling_interval 2\n}\n";
+
 const MODULES: &str = "modprobe dm_multipath; modprobe dm_service_time";
 
 /// Waits until so many maps have two usable paths and a name; gives the names, sorted.
@@ -124,5 +128,34 @@ scenario! {
         assert!(guest.ok("corepath status").contains("page faults since the seal: 0 minor, 0 major"));
         guest.ok("corepath stop");
         assert_eq!(daemon.wait(Duration::from_secs(5)).code, 0);
+    }
+}
+
+scenario! {
+    /// Killed in the middle of failovers and failbacks, started again: it adopts what is live and loads nothing; the writer sees no error.
+    fn killed_daemon_adopts(kernel) {
+        let guest = Vm::new(kernel).corepath().lun("a", 64 * MIB, 2).lun("b", 64 * MIB, 2).file("/etc/multipath.conf", 0o644, ONE_GROUP).boot();
+        guest.ok(MODULES);
+        let mut daemon = guest.spawn("exec corepath daemon --strict");
+        let map = maps(&guest, 2).remove(0);
+        let writer = guest.spawn(&format!("lab write /dev/mapper/{map} --size 16m --secs 20 --direct"));
+        let path = guest.disk("a.0").unwrap();
+        for round in 0..6 {
+            let (state, usable) = if round % 2 == 0 { ("offline", "1 usable") } else { ("running", "2 usable") };
+            guest.ok(&format!("echo {state} > /sys/block/{path}/device/state; usleep {}", [0, 300_000, 900_000][round % 3]));
+            daemon.signal(9);
+            daemon.wait(Duration::from_secs(5));
+            daemon = guest.spawn("exec corepath daemon --strict");
+            guest.until(&format!("corepath status | grep '^{map} ' | grep -q '{usable}'"), Duration::from_secs(10));
+            guest.until("corepath status | head -n 1 | grep -q running", Duration::from_secs(5));
+            let metrics = guest.ok("corepath metrics");
+            let loads: Vec<&str> = metrics.lines().filter(|line| line.starts_with("corepath_map_loads_total{")).collect();
+            assert_eq!(loads.len(), 2, "{metrics}");
+            assert!(loads.iter().all(|line| line.ends_with(" 0")), "a table was loaded in round {round}: {metrics}");
+        }
+        let output = writer.wait(Duration::from_secs(60));
+        let last = output.text().lines().last().unwrap_or("").to_string();
+        println!("vm: {} killed six times: {last}", kernel.release);
+        assert!(output.code == 0 && last.contains("errors=0 wrong=0"), "{}", output.text());
     }
 }
