@@ -97,6 +97,19 @@ pub fn ask(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, requests: &mut R
             status = FAILED;
         }
     });
+    // What follows a request (links that go with their maps) is done before we leave; a second is plenty for what needs no device.
+    let until = crate::wait::now() + Duration::from_secs(1);
+    let mut quiet = 0;
+    while quiet < 2 && crate::wait::now() < until {
+        hands.advance(engine, settings, &mut teller);
+        if hands.quiet() {
+            quiet += 1;
+        } else {
+            quiet = 0;
+            let soon = crate::wait::now() + Duration::from_millis(50);
+            let _ = hands.listen(engine, settings, &mut teller, Some(soon), &mut |_| {});
+        }
+    }
     status
 }
 
