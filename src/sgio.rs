@@ -1,5 +1,5 @@
 #![allow(unsafe_code)]
-//! What is asked of a disk through its open node: one SCSI command (SG_IO v3), one direct read, its sizes, its kernel partitions. No
+//! What is asked of a disk through its open node: one SCSI command (SG_IO v3), one NVMe admin command, one direct read, its sizes, its kernel partitions. No
 //! meaning, no policy, no retries: the mid-layer does not retry pass-through, and whether we do is the checker's.
 //!
 //! Everything here may sleep on the device for as long as the device likes (kernel-side timeouts do not run while a transport is
@@ -8,12 +8,13 @@
 //! System calls: openat, fstat, ioctl, pread64.
 //!
 //! # Safety
-//! Structures are those of scsi/sg.h and linux/blkpg.h, their sizes asserted; every pointer in them is to memory that outlives the call.
+//! Structures are those of scsi/sg.h, linux/nvme_ioctl.h and linux/blkpg.h, their sizes asserted; every pointer in them is to memory that outlives the call.
 
 use crate::dmioctl::Page;
 use crate::fault::Errno;
 use crate::model::{DevNo, Sectors};
 use crate::raw::{self, errno};
+use crate::wire::nvme::{Admin, Namespace};
 use crate::wire::scsi::{Command, Reply, Transfer};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -151,6 +152,69 @@ pub fn execute(fd: BorrowedFd<'_>, command: &Command, page: &mut Page, sense: &m
         errno: result.err(),
         millis: header.duration,
     }
+}
+
+#[repr(C)]
+struct NvmePassthru {
+    opcode: u8,
+    flags: u8,
+    reserved: u16,
+    nsid: u32,
+    cdw2: u32,
+    cdw3: u32,
+    metadata: u64,
+    address: u64,
+    metadata_length: u32,
+    length: u32,
+    cdw10: u32,
+    cdw11: u32,
+    cdw12: u32,
+    cdw13: u32,
+    cdw14: u32,
+    cdw15: u32,
+    timeout_millis: u32,
+    result: u32,
+}
+
+const _: () = assert!(size_of::<NvmePassthru>() == 72);
+
+/// Sends one NVMe admin command that reads data (linux/nvme_ioctl.h, NVME_IOCTL_ADMIN_CMD); returns the bytes asked for. A status other
+/// than success is EIO: what the controller said beyond that nobody asks.
+pub fn admin(fd: BorrowedFd<'_>, command: &Admin, page: &mut Page) -> Result<usize, Errno> {
+    const NVME_IOCTL_ID: u32 = 0x4e40;
+    const NVME_IOCTL_ADMIN_CMD: u32 = 0xc048_4e41;
+    const TIMEOUT_MILLIS: u32 = 30_000;
+    let nsid = match command.namespace {
+        Namespace::None => 0,
+        Namespace::All => u32::MAX,
+        // SAFETY: takes no argument.
+        Namespace::Own => unsafe { raw::ioctl(fd, NVME_IOCTL_ID, 0) }? as u32,
+    };
+    let length = usize::from(command.length).min(page.0.len());
+    page.0[..length].fill(0);
+    let mut header = NvmePassthru {
+        opcode: command.opcode,
+        flags: 0,
+        reserved: 0,
+        nsid,
+        cdw2: 0,
+        cdw3: 0,
+        metadata: 0,
+        address: page.0.as_mut_ptr() as u64,
+        metadata_length: 0,
+        length: length as u32,
+        cdw10: command.cdw10,
+        cdw11: command.cdw11,
+        cdw12: 0,
+        cdw13: 0,
+        cdw14: 0,
+        cdw15: 0,
+        timeout_millis: TIMEOUT_MILLIS,
+        result: 0,
+    };
+    // SAFETY: the header and the page live until the call returns; the length is within the page.
+    let status = unsafe { raw::ioctl(fd, NVME_IOCTL_ADMIN_CMD, &raw mut header as usize) }?;
+    if status == 0 { Ok(length) } else { Err(Errno::IO) }
 }
 
 /// Reads `length` bytes (a multiple of the block size) past the page cache.

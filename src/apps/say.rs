@@ -31,6 +31,7 @@ pub fn level(what: &What) -> u8 {
         | What::HandlerMissing
         | What::SelectorReplaced
         | What::Shaky
+        | What::ActivationFailed(_)
         | What::Full { .. }
         | What::Lost { .. }
         | What::MapVanished => 4,
@@ -255,6 +256,8 @@ pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt:
             out.write_str("this kernel lacks the wanted hardware handler: the map runs without; load its scsi_dh module")
         }
         What::GroupSwitched { group } => write!(out, "group {group} is used now"),
+        What::Activated => out.write_str("was made active: the kernel has no handler attached"),
+        What::ActivationFailed(_) => out.write_str("could not be made active; tried again later"),
         What::NoUsablePath { queueing: true } => out.write_str("NO USABLE PATH: I/O waits"),
         What::NoUsablePath { queueing: false } => out.write_str("NO USABLE PATH: I/O fails"),
         What::UsableAgain => out.write_str("has a usable path again"),

@@ -7,6 +7,7 @@ use super::note::{Note, Subject};
 use crate::fault::Errno;
 use crate::model::{DevNo, MapId, PathId};
 use crate::wire::dm::{Request, Target};
+use crate::wire::nvme::Admin;
 use crate::wire::scsi::Command;
 
 /// Why the shell does not take a step now. The gap stays open either way.
@@ -51,6 +52,12 @@ pub enum Action<'a> {
         path: PathId,
         ticket: Ticket,
         command: &'a Command,
+    },
+    /// As `Scsi`, but an NVMe admin command that reads data: `Admin`, or `State`.
+    Admin {
+        path: PathId,
+        ticket: Ticket,
+        command: &'a Admin,
     },
     /// As `Scsi`, but an O_DIRECT read of `length` bytes at 0 (directio checker, marginal sampling): `Read`, or `State`.
     Read {

@@ -3,8 +3,8 @@
 //! A failure leaves the gap open with a time to try again; where it leaves the truth in doubt, the truth is read first. A resume that
 //! follows a load is never given up.
 
-use super::map::{Job, Known};
-use super::note::{Step, What};
+use super::map::{Job, Known, PartTable};
+use super::note::{Difference, Step, What};
 use super::storage::NONE;
 use super::{Context, DmAnswer, Engine, LiveMap, Ticket};
 use crate::fault::Errno;
@@ -74,8 +74,12 @@ impl Engine<'_> {
                 map.attempts = 0;
             }
             Job::Remove => {
-                if map.settings.deferred_remove && map.have.open_count > 0 {
+                if map.settings.deferred_remove {
+                    // Gone, or to go with its last user: the kernel says which.
                     map.have.known = Known::Unknown;
+                    map.have.deferred = true;
+                    map.keep_after_all = false;
+                    map.remove = false;
                 } else {
                     self.map_gone(cx, m);
                 }
@@ -106,6 +110,10 @@ impl Engine<'_> {
             map.resize_allowed = false;
             map.switch_to = None;
             map.replan = true;
+            map.differs = Difference::default();
+            if changing.size && map.part_table == PartTable::Read {
+                map.part_table = PartTable::Unread;
+            }
         }
         if swapped {
             map.alive_groups = 0;
@@ -143,6 +151,7 @@ impl Engine<'_> {
                 return;
             }
             Message::DisableGroup(_) | Message::EnableGroup(_) | Message::CancelDeferredRemove => {
+                self.maps[m].keep_after_all &= message != Message::CancelDeferredRemove;
                 self.maps[m].have.status_known = false;
                 return;
             }
@@ -411,7 +420,8 @@ impl Engine<'_> {
 
     /// The map's device is no more.
     pub(super) fn map_gone(&mut self, cx: &Context<'_>, m: u32) {
-        let was = self.maps[m].have.known == Known::Live;
+        let removed =
+            self.maps[m].remove || core::mem::take(&mut self.maps[m].flush) || (self.maps[m].have.deferred && !self.maps[m].keep_after_all);
         self.unbind_members(m);
         let node = self.maps[m].have.devno;
         self.map_devno_drop(m, node);
@@ -421,17 +431,19 @@ impl Engine<'_> {
         map.created = false;
         map.regroup = true;
         map.replan = true;
+        map.plannable = false;
+        map.differs = Difference::default();
         map.switch_to = None;
-        if map.remove {
+        map.queue = Default::default();
+        map.failback.reset();
+        if removed {
             map.remove = false;
-            if was {
-                self.note(None, Some(m), What::MapRemoved);
+            let dismiss = core::mem::take(&mut map.dismiss);
+            self.note(None, Some(m), What::MapRemoved);
+            if dismiss {
+                self.map_dismiss(cx, m);
             }
-            self.map_dismiss(cx, m);
         } else {
-            if was && core::mem::take(&mut self.maps[m].flush) {
-                self.note(None, Some(m), What::MapRemoved);
-            }
             let wait = cx.now + super::FIRST_WAIT;
             self.maps[m].first_wait = Some(wait);
         }

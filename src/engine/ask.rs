@@ -134,7 +134,7 @@ impl Engine<'_> {
             Ask::RemoveMap(name) => {
                 let m = map(self, name)?;
                 self.refusal_while_starved(m)?;
-                self.maps[m].remove = true;
+                (self.maps[m].remove, self.maps[m].dismiss) = (true, true);
                 self.ask_map(m);
                 Ok(Goal::MapAbsent(self.map_id(m)))
             }
@@ -142,7 +142,7 @@ impl Engine<'_> {
                 self.asks.busy = false;
                 for m in 0..self.maps.capacity() as u32 {
                     if self.maps.get(m).is_some_and(|x| x.have.known != Known::Absent && !x.starved) {
-                        self.maps[m].remove = true;
+                        (self.maps[m].remove, self.maps[m].dismiss) = (true, true);
                         self.ask_map(m);
                     }
                 }
@@ -317,7 +317,7 @@ impl Engine<'_> {
 
     /// A map to be removed is open: it stays, and so do its paths.
     pub(super) fn remove_busy(&mut self, _cx: &Context<'_>, m: u32) {
-        self.maps[m].remove = false;
+        (self.maps[m].remove, self.maps[m].dismiss) = (false, false);
         self.asks.busy = true;
         let id = self.map_id(m);
         for p in &mut self.asks.waiting {
@@ -353,7 +353,10 @@ impl Engine<'_> {
             Goal::MapLive(id) => self
                 .map_at(id)
                 .map_or(Some(Err(Refusal::NoSuchMap)), |m| when(m.have.known == Known::Live && m.have.active).or_else(|| stuck(m))),
-            Goal::MapAbsent(id) => self.map_at(id).map_or(Some(Ok(())), |m| when(m.have.known == Known::Absent).or_else(|| stuck(m))),
+            Goal::MapAbsent(id) => self.map_at(id).map_or(Some(Ok(())), |m| {
+                // With deferred_remove it is enough that the kernel has been told.
+                when(m.have.known == Known::Absent || (!m.remove && m.have.deferred)).or_else(|| stuck(m))
+            }),
             Goal::NoRemovals => {
                 let left = self.maps.iter().any(|(_, m)| m.remove && m.attempts < super::mapsteps::GIVE_UP);
                 (!left).then_some(if self.asks.busy { Err(Refusal::InUse) } else { Ok(()) })

@@ -1,17 +1,23 @@
 //! Checks of paths: when, by which machine, and what a verdict leads to.
 //!
-//! A verdict moves the path's state; what the kernel is told follows from the state (mapsteps.rs). Failed paths are asked every second,
-//! good ones at an interval that grows. Never decides which path is used.
+//! A probe is detection (once), the checker, then the prioritizer. A verdict moves the path's state; what the kernel is told follows
+//! from the state (mapsteps.rs). While a map's I/O waits for a path nothing is asked that a reinstate does not need: a prioritizer's
+//! data buffer is memory the kernel has to find. Never decides which path is used.
 
 use super::checker::{self, Answer, Checker, Subject, Verdict};
+use super::detect::{self, Evidence};
+use super::marginal::{self, Treatment};
 use super::note::{Cause, What};
-use super::path::Job;
+use super::path::{Admin, Fds, Job};
+use super::prio::{self, Prioritizer};
 use super::probe::{ProbeSlot, Question, Stage};
 use super::schedule::{self, Outcome, PortChange};
 use super::storage::NONE;
 use super::{Context, Engine, Ticket};
-use crate::conf::settings::{CheckerKind, PrioKind};
-use crate::model::{AccessState, DmPathState, Instant, PathId, PathState, Prio, SysState};
+use crate::conf::settings::{CheckerKind, MarginalPathgroups, PrioKind};
+use crate::fault::Errno;
+use crate::model::{DmPathState, Instant, PathFacts, PathId, PathState, Prio, SysState};
+use crate::wire::scsi::Reply;
 use core::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,15 +26,26 @@ const GRACE: Duration = Duration::from_secs(2);
 
 impl Engine<'_> {
     /// The path joined a map: ask it as soon as it can be asked.
-    pub(super) fn path_start(&mut self, cx: &Context<'_>, i: u32) {
+    pub(super) fn path_start(&mut self, cx: &Context<'_>, i: u32, facts: &PathFacts) {
         let p = &mut self.paths[i];
         p.judged = false;
         p.state = PathState::Unchecked;
         p.next_check = cx.now;
         p.retry_at = None;
-        p.prio_kind = self.profiles[p.profile].settings.prio;
+        p.tuned = 0;
+        self.path_detect(i, facts);
         self.path_account(i);
         self.path_touch(i);
+    }
+
+    /// Checker and prioritizer, as far as sysfs tells; a question to the device may follow.
+    pub(super) fn path_detect(&mut self, i: u32, facts: &PathFacts) {
+        let settings = &self.profiles[self.paths[i].profile].settings;
+        let found = detect::detect(facts, settings, Evidence::default());
+        let asks = !matches!(detect::question(facts, settings), detect::Question::Nothing);
+        let p = &mut self.paths[i];
+        (p.checker, p.prio_kind, p.keep_args) = (found.checker, found.prio, found.keep_args);
+        p.undetected = asks;
     }
 
     /// Asks the path now instead of at its time.
@@ -42,31 +59,49 @@ impl Engine<'_> {
         self.path_touch(i);
     }
 
+    fn timeout_secs(&self, cx: &Context<'_>, i: u32) -> u16 {
+        let secs = cx.settings.globals().checker_timeout.unwrap_or(self.paths[i].timeout_secs);
+        u16::try_from(secs).unwrap_or(u16::MAX)
+    }
+
     /// Begins the check of a path whose fds are open. False when no slot is free.
     pub(super) fn probe_start(&mut self, cx: &Context<'_>, i: u32) -> bool {
         let Ok(k) = self.probes.take() else { return false };
-        let p = &self.paths[i];
-        let settings = &self.profiles[p.profile].settings;
-        let timeout = match cx.settings.globals().checker_timeout {
-            Some(t) => t,
-            None => p.timeout_secs,
-        };
-        let subject = Subject {
-            state: sys_verdict(p.sys).unwrap_or(PathState::Up),
-            block_size: p.block_size,
-            timeout_secs: u16::try_from(timeout).unwrap_or(u16::MAX),
-        };
         let head = self.probes[k].head;
-        let (stage, question) = if settings.checker == CheckerKind::None {
+        self.probes[k] = ProbeSlot { head, ..ProbeSlot::default() };
+        self.paths[i].probe = k;
+        if self.paths[i].undetected {
+            let facts = self.facts_of(i);
+            let settings = &self.profiles[self.paths[i].profile].settings;
+            let question = match detect::question(&facts, settings) {
+                detect::Question::Scsi(command) => Some(Question::Scsi(command)),
+                detect::Question::Nvme(admin) => Some(Question::Admin(admin)),
+                detect::Question::Nothing => None,
+            };
+            if let Some(question) = question {
+                self.probes[k].stage = Stage::Detect;
+                self.probes[k].question = question;
+                return true;
+            }
+        }
+        self.probe_check(cx, i);
+        true
+    }
+
+    /// The checker's turn.
+    fn probe_check(&mut self, cx: &Context<'_>, i: u32) {
+        let timeout_secs = self.timeout_secs(cx, i);
+        let p = &self.paths[i];
+        let (stage, question) = if p.checker == CheckerKind::None {
             // Nothing to send: what sysfs says is all there is.
-            (Stage::Idle, Question::State)
+            (Stage::State, Question::State)
         } else {
-            let (checker, step) = Checker::start(settings.checker, subject, &p.memory);
+            let subject = Subject { state: sys_verdict(p.sys).unwrap_or(PathState::Up), block_size: p.block_size, timeout_secs };
+            let (checker, step) = Checker::start(p.checker, subject, &p.memory);
             (Stage::Check(checker), Question::from(step))
         };
-        self.probes[k] = ProbeSlot { head, stage, question };
-        self.paths[i].probe = k;
-        true
+        let probe = &mut self.probes[p.probe];
+        (probe.stage, probe.question) = (stage, question);
     }
 
     pub(super) fn probe_end(&mut self, i: u32) {
@@ -74,6 +109,9 @@ impl Engine<'_> {
         if k != NONE {
             self.paths[i].probe = NONE;
             self.probes.give(k);
+            if let Some(next) = self.path_probe_chain.pop_front(&mut self.probe_wait) {
+                self.path_touch(next);
+            }
         }
     }
 
@@ -89,7 +127,7 @@ impl Engine<'_> {
 
     /// Is this answer the one that is awaited? Anything else is dropped and counted; of an overdue job it says that the path's worker
     /// is back, so the path is asked again.
-    fn path_answer(&mut self, cx: &Context<'_>, id: PathId, ticket: Ticket, job: Job) -> Option<u32> {
+    pub(super) fn path_answer(&mut self, cx: &Context<'_>, id: PathId, ticket: Ticket, job: Job) -> Option<u32> {
         let i = id.index;
         let known = self.paths.get(i).is_some_and(|p| p.head.generation == id.generation);
         if known && self.paths[i].overdue == Some(ticket) {
@@ -119,12 +157,12 @@ impl Engine<'_> {
         }
     }
 
-    pub(super) fn opened(&mut self, cx: &Context<'_>, id: PathId, ticket: Ticket, result: Result<(), crate::fault::Errno>) {
+    pub(super) fn opened(&mut self, cx: &Context<'_>, id: PathId, ticket: Ticket, result: Result<(), Errno>) {
         let Some(i) = self.path_answer(cx, id, ticket, Job::Open) else { return };
         let p = &mut self.paths[i];
         match result {
             Ok(()) => {
-                p.fds = super::path::Fds::Open;
+                p.fds = Fds::Open;
                 p.failures_to_open = 0;
                 p.next_check = cx.now;
             }
@@ -135,51 +173,208 @@ impl Engine<'_> {
                 let p = &mut self.paths[i];
                 p.failures_to_open = p.failures_to_open.saturating_add(1);
                 p.retry_at = Some(cx.now + SECOND);
-                self.verdict(cx, i, PathState::Down, Cause::Errno(errno));
+                self.verdict(cx, i, PathState::Down, Cause::Errno(errno), false);
             }
         }
     }
 
+    /// What sysfs says instead of an answer: the state forbids to ask, or is all that there is.
     pub(super) fn state_answer(&mut self, cx: &Context<'_>, id: PathId, ticket: Ticket, state: SysState) {
+        if self.paths.get(id.index).is_some_and(|p| p.head.generation == id.generation && p.job == Job::Sample) {
+            return self.sampled(cx, id, ticket, Err(Errno::IO));
+        }
         let Some(i) = self.path_answer(cx, id, ticket, Job::Probe) else { return };
         self.paths[i].sys = state;
         self.probe_end(i);
         let to = sys_verdict(state).unwrap_or(PathState::Up);
-        self.verdict(cx, i, to, Cause::Sys(state));
+        self.verdict(cx, i, to, Cause::Sys(state), false);
     }
 
-    pub(super) fn probe_answer(&mut self, cx: &Context<'_>, id: PathId, ticket: Ticket, answer: Answer<'_>) {
+    /// A reply, a read, or an admin command's data, for whichever machine runs.
+    pub(super) fn scsi_answer(&mut self, cx: &Context<'_>, id: PathId, ticket: Ticket, reply: &Reply<'_>) {
         let Some(i) = self.path_answer(cx, id, ticket, Job::Probe) else { return };
         let k = self.paths[i].probe;
         if k == NONE {
             return;
         }
         self.paths[i].sys = SysState::Running;
-        let m = self.paths[i].map;
+        match self.probes[k].stage {
+            Stage::State => self.probe_end(i),
+            Stage::Detect => self.detected(cx, i, Evidence::from_scsi(reply)),
+            Stage::Check(_) => self.check_answer(cx, i, Answer::Scsi(reply)),
+            Stage::Prio(_) => {
+                if reply.errno.is_none() {
+                    self.share_report(cx, i, reply.data);
+                }
+                self.prio_answer(cx, i, prio::Answer::Scsi(reply));
+            }
+            Stage::Activate(_) => self.activation_answer(cx, i, Some(reply)),
+        }
+    }
+
+    pub(super) fn read_answer(&mut self, cx: &Context<'_>, id: PathId, ticket: Ticket, result: Result<u32, Errno>) {
+        if self.paths.get(id.index).is_some_and(|p| p.head.generation == id.generation && p.job == Job::Sample) {
+            return self.sampled(cx, id, ticket, result);
+        }
+        let Some(i) = self.path_answer(cx, id, ticket, Job::Probe) else { return };
+        let k = self.paths[i].probe;
+        if k == NONE {
+            return;
+        }
+        let micros = u32::try_from(cx.now.since(self.probes[k].sent).as_micros()).unwrap_or(u32::MAX);
+        match self.probes[k].stage {
+            Stage::Check(_) => self.check_answer(cx, i, Answer::Read(result)),
+            Stage::Prio(_) => self.prio_answer(cx, i, prio::Answer::Read { result, micros }),
+            Stage::State | Stage::Detect | Stage::Activate(_) => self.probe_end(i),
+        }
+    }
+
+    pub(super) fn admin_answer(&mut self, cx: &Context<'_>, id: PathId, ticket: Ticket, result: Result<&[u8], Errno>) {
+        let Some(i) = self.path_answer(cx, id, ticket, Job::Probe) else { return };
+        let k = self.paths[i].probe;
+        if k == NONE {
+            return;
+        }
+        match self.probes[k].stage {
+            Stage::Detect => self.detected(cx, i, result.map_or(Evidence::default(), Evidence::from_nvme)),
+            Stage::Prio(_) => self.prio_answer(cx, i, prio::Answer::Admin(result)),
+            Stage::State | Stage::Check(_) | Stage::Activate(_) => self.probe_end(i),
+        }
+    }
+
+    fn detected(&mut self, cx: &Context<'_>, i: u32, evidence: Evidence) {
+        let facts = self.facts_of(i);
+        let found = detect::detect(&facts, &self.profiles[self.paths[i].profile].settings, evidence);
+        let p = &mut self.paths[i];
+        (p.checker, p.prio_kind, p.keep_args) = (found.checker, found.prio, found.keep_args);
+        p.undetected = false;
+        self.probe_check(cx, i);
+    }
+
+    fn check_answer(&mut self, cx: &Context<'_>, i: u32, answer: Answer<'_>) {
+        let (k, m) = (self.paths[i].probe, self.paths[i].map);
         let mut unused = checker::MapMemory::default();
         let map_memory = if m == NONE { &mut unused } else { &mut self.maps[m].memory };
-        let step = match &mut self.probes[k].stage {
-            Stage::Check(checker) => checker.next(answer, &mut self.paths[i].memory, map_memory),
-            Stage::Idle => return,
-        };
-        match step {
+        let Stage::Check(checker) = &mut self.probes[k].stage else { return };
+        match checker.next(answer, &mut self.paths[i].memory, map_memory) {
             checker::Step::Done(Verdict { state, cause }) => {
-                self.probe_end(i);
-                self.verdict(cx, i, state, Cause::from(cause));
+                // A prioritizer that says nothing about a path which does not answer is not asked.
+                let more = (state.usable() || !self.paths[i].judged) && state != PathState::Pending && self.starved == 0;
+                self.verdict(cx, i, state, Cause::from(cause), more && self.prio_due(cx, i));
+                if self.paths[i].probe == k {
+                    if more && self.paths[i].map != NONE {
+                        self.probe_prio(cx, i);
+                    } else {
+                        self.probe_end(i);
+                    }
+                }
             }
             other => self.probes[k].question = Question::from(other),
         }
     }
 
-    /// An attribute was written.
-    pub(super) fn written(&mut self, cx: &Context<'_>, id: PathId, ticket: Ticket, result: Result<(), crate::fault::Errno>) {
-        let Some(i) = self.path_answer(cx, id, ticket, Job::Write) else { return };
-        let p = &mut self.paths[i];
-        match result {
-            // The port is blocked: later. (Any other refusal stays one; the rest of the list may still be taken.)
-            Err(crate::fault::Errno::BUSY | crate::fault::Errno::AGAIN) => p.tune_at = cx.now + Duration::from_secs(5),
-            _ => p.tuned = p.tuned.saturating_add(1),
+    /// Is a priority wanted now? One report serves all paths of a LUN for one round.
+    fn prio_due(&self, cx: &Context<'_>, i: u32) -> bool {
+        let p = &self.paths[i];
+        p.prio == Prio::UNDEFINED || p.prio_at.is_none_or(|t| cx.now.since(t) >= cx.settings.globals().polling_interval / 2)
+    }
+
+    /// The prioritizer's turn.
+    fn probe_prio(&mut self, cx: &Context<'_>, i: u32) {
+        if !self.prio_due(cx, i) {
+            self.probe_end(i);
+            return self.probed(cx, i);
         }
+        let facts = self.facts_of(i);
+        let timeout_secs = self.timeout_secs(cx, i);
+        let seed = (cx.now.as_micros() as u32) ^ i;
+        let p = &self.paths[i];
+        let args = if p.keep_args { self.profiles[p.profile].settings.prio_args.as_str() } else { "" };
+        let (machine, step) = Prioritizer::start(p.prio_kind, &prio::Subject { facts: &facts, args, seed, timeout_secs });
+        self.prio_step(cx, i, machine, step);
+    }
+
+    fn prio_answer(&mut self, cx: &Context<'_>, i: u32, answer: prio::Answer<'_>) {
+        let facts = self.facts_of(i);
+        let timeout_secs = self.timeout_secs(cx, i);
+        let p = &self.paths[i];
+        let Stage::Prio(mut machine) = self.probes[p.probe].stage else { return };
+        let args = if p.keep_args { self.profiles[p.profile].settings.prio_args.as_str() } else { "" };
+        let step = machine.next(&prio::Subject { facts: &facts, args, seed: 0, timeout_secs }, answer);
+        self.prio_step(cx, i, machine, step);
+    }
+
+    fn prio_step(&mut self, cx: &Context<'_>, i: u32, machine: Prioritizer, step: prio::Step) {
+        let k = self.paths[i].probe;
+        match step {
+            prio::Step::Done(prio::Verdict { prio, .. }) => {
+                self.probe_end(i);
+                self.set_prio(cx, i, prio);
+                self.probed(cx, i);
+            }
+            other => {
+                self.probes[k].stage = Stage::Prio(machine);
+                self.probes[k].question = Question::from(other);
+            }
+        }
+    }
+
+    /// A reply to REPORT TARGET PORT GROUPS speaks of all paths of the LUN.
+    fn share_report(&mut self, cx: &Context<'_>, i: u32, data: &[u8]) {
+        let m = self.paths[i].map;
+        if self.paths[i].prio_kind != PrioKind::Alua || m == NONE {
+            return;
+        }
+        let mut at = self.maps[m].paths.head;
+        while at != NONE {
+            let next = self.path_by_map.next(at);
+            let p = &self.paths[at];
+            if at != i
+                && p.prio_kind == PrioKind::Alua
+                && let Some(group) = p.target_port_group
+            {
+                let args = if p.keep_args { self.profiles[p.profile].settings.prio_args.as_str() } else { "" };
+                if let Some(prio) = prio::alua::priority_from(data, group, prio::alua::exclusive(args)) {
+                    self.set_prio(cx, at, prio);
+                }
+            }
+            at = next;
+        }
+    }
+
+    pub(super) fn set_prio(&mut self, cx: &Context<'_>, i: u32, prio: Prio) {
+        let p = &mut self.paths[i];
+        p.prio_at = Some(cx.now);
+        let before = p.prio;
+        // Not known now: what was known stands.
+        if before == prio || prio == Prio::UNDEFINED {
+            return;
+        }
+        p.prio = prio;
+        let m = p.map;
+        self.note(Some(i), self.map_id_of(i), What::PrioChanged { from: before.0, to: prio.0 });
+        if m != NONE {
+            self.maps[m].replan = true;
+            self.map_touch(m);
+        }
+    }
+
+    /// The whole probe is over: the path has had its first verdict.
+    fn probed(&mut self, cx: &Context<'_>, i: u32) {
+        let p = &mut self.paths[i];
+        if p.map == NONE || p.gone {
+            return;
+        }
+        let first = !p.judged;
+        p.judged = true;
+        let m = p.map;
+        if first {
+            self.maps[m].replan = true;
+            self.refresh_usable(cx, m);
+            self.map_touch(m);
+        }
+        self.path_account(i);
+        self.path_arm(i);
     }
 
     /// No answer in time: the worker stays parked on the device, the path counts as not answering.
@@ -188,19 +383,30 @@ impl Engine<'_> {
         let ticket = self.paths[i].ticket;
         self.path_job_done(i);
         self.paths[i].overdue = Some(ticket);
+        let activating = self.probes.get(self.paths[i].probe).is_some_and(|p| matches!(p.stage, Stage::Activate(_)));
         self.probe_end(i);
         match job {
             Job::Open => {
                 self.paths[i].retry_at = Some(cx.now + SECOND);
-                self.verdict(cx, i, PathState::Timeout, Cause::NoAnswer);
+                self.verdict(cx, i, PathState::Timeout, Cause::NoAnswer, false);
             }
-            Job::Probe => self.verdict(cx, i, PathState::Timeout, Cause::NoAnswer),
-            Job::None | Job::Write | Job::Partitions => {}
+            Job::Probe => {
+                if activating {
+                    self.activation_lost(cx, i);
+                }
+                self.verdict(cx, i, PathState::Timeout, Cause::NoAnswer, false);
+            }
+            Job::Sample => {
+                self.sample_read(cx, i, false);
+                self.verdict(cx, i, PathState::Timeout, Cause::NoAnswer, false);
+            }
+            Job::Write => self.write_failed(cx, i, Errno::TIMEDOUT),
+            Job::None | Job::Partitions => {}
         }
     }
 
-    /// The checker has spoken.
-    pub(super) fn verdict(&mut self, cx: &Context<'_>, i: u32, state: PathState, cause: Cause) {
+    /// The checker has spoken. `more`: a priority is asked for next, so the first verdict is not complete.
+    pub(super) fn verdict(&mut self, cx: &Context<'_>, i: u32, state: PathState, cause: Cause, more: bool) {
         let p = &mut self.paths[i];
         if p.gone || p.map == NONE {
             return;
@@ -208,33 +414,32 @@ impl Engine<'_> {
         let (from, first) = (p.state, !p.judged);
         // Could not judge, or was not let: the old state stands. A path that was never judged is held to be waiting.
         let to = match state {
-            PathState::Wild | PathState::Unchecked if first => PathState::Down,
-            PathState::Wild | PathState::Unchecked => from,
+            PathState::Wild | PathState::Unchecked | PathState::Removed if first => PathState::Down,
+            PathState::Wild | PathState::Unchecked | PathState::Removed => from,
             PathState::Pending if !first => from,
             other => other,
         };
-        if to == PathState::Pending {
+        if state == PathState::Pending {
+            // Blocked, or in transition: soon known.
             p.next_check = cx.now + SECOND;
-            self.path_arm(i);
-            return;
+            return self.path_arm(i);
         }
+        let to = self.hold_back(cx, i, from, to);
+        let p = &mut self.paths[i];
         p.state = to;
-        p.judged = true;
         p.cause = cause;
-        let was_stale = core::mem::take(&mut p.stale) && state != PathState::Pending;
+        p.judged |= !more;
+        let was_stale = core::mem::take(&mut p.stale);
         if to.usable() {
             p.last_good = Some(cx.now);
         } else if from.usable() {
             p.failures = p.failures.saturating_add(1);
         }
         self.schedule(cx, i, from);
-        self.port_heard(cx, i, cause);
-        self.refresh_prio(i);
+        self.port_heard(cx, i, silent(to, cause));
         if from != to {
             self.note(Some(i), self.map_id_of(i), What::PathState { from, to, cause });
-            if from.usable() && !to.usable() {
-                self.port_suspect(cx, i);
-            }
+            self.path_turned(cx, i, from, to);
         }
         let m = self.paths[i].map;
         if from != to || first || was_stale {
@@ -248,6 +453,89 @@ impl Engine<'_> {
         self.path_arm(i);
     }
 
+    /// A path became usable, or stopped to be: its port's others are asked, or its identity is looked at.
+    fn path_turned(&mut self, cx: &Context<'_>, i: u32, from: PathState, to: PathState) {
+        match (from.usable(), to.usable()) {
+            (true, false) if to != PathState::Delayed => self.port_suspect(cx, i),
+            (false, true) => {
+                // Behind a name that was away there may be another disk now.
+                let recheck = self.profiles.get(self.paths[i].profile).is_some_and(|p| p.settings.recheck_wwid);
+                self.paths[i].look |= recheck && from != PathState::Unchecked;
+            }
+            _ => {}
+        }
+        let purge = self.profiles.get(self.paths[i].profile).is_some_and(|p| p.settings.purge_disconnected);
+        self.paths[i].purge = purge && to == PathState::Disconnected;
+    }
+
+    /// Is the path one that comes and goes? Then it is held back, or put among the marginal ones.
+    fn hold_back(&mut self, cx: &Context<'_>, i: u32, from: PathState, to: PathState) -> PathState {
+        let m = self.paths[i].map;
+        let alone = !self.other_usable(m, i);
+        let shaky = self.maps[m].settings.shaky;
+        // Held back, it is neither good nor bad for the counting.
+        let before = if from == PathState::Delayed { PathState::Up } else { from };
+        let verdict = self.paths[i].history.checked(cx.now, before, to, alone, &shaky);
+        self.shakiness(cx, i, verdict, to)
+    }
+
+    /// What follows from a path being shaky or not.
+    fn shakiness(&mut self, cx: &Context<'_>, i: u32, verdict: marginal::Verdict, to: PathState) -> PathState {
+        let m = self.paths[i].map;
+        let groups: MarginalPathgroups = cx.settings.globals().marginal_pathgroups;
+        let treatment = marginal::treatment(verdict, groups);
+        let marginal = treatment == Treatment::Marginal;
+        if self.paths[i].marginal != marginal {
+            self.paths[i].marginal = marginal;
+            let map = &mut self.maps[m];
+            (map.regroup, map.replan) = (true, true);
+            self.map_touch(m);
+        }
+        let held = treatment != Treatment::Normal;
+        if self.paths[i].shaky != held {
+            self.paths[i].shaky = held;
+            self.note(Some(i), Some(m), if held { What::Shaky } else { What::Steady });
+        }
+        match treatment {
+            Treatment::HoldOut if to.usable() => PathState::Delayed,
+            _ => to,
+        }
+    }
+
+    fn other_usable(&self, m: u32, i: u32) -> bool {
+        let mut at = self.maps[m].paths.head;
+        while at != NONE {
+            if at != i && self.paths[at].usable() {
+                return true;
+            }
+            at = self.path_by_map.next(at);
+        }
+        false
+    }
+
+    /// A sampling read ended.
+    fn sampled(&mut self, cx: &Context<'_>, id: PathId, ticket: Ticket, result: Result<u32, Errno>) {
+        let Some(i) = self.path_answer(cx, id, ticket, Job::Sample) else { return };
+        self.sample_read(cx, i, result.is_ok_and(|n| n > 0));
+        self.path_arm(i);
+    }
+
+    fn sample_read(&mut self, cx: &Context<'_>, i: u32, good: bool) {
+        let m = self.paths[i].map;
+        if m == NONE {
+            return;
+        }
+        let shaky = self.maps[m].settings.shaky;
+        let verdict = self.paths[i].history.read(cx.now, good, &shaky);
+        let state = self.paths[i].state;
+        let to = self.shakiness(cx, i, verdict, state);
+        if verdict == marginal::Verdict::Normal && state == PathState::Delayed {
+            // Released: the next check says what it is.
+            self.check_now(cx, i);
+        }
+        let _ = to;
+    }
+
     /// When the next check is due.
     fn schedule(&mut self, cx: &Context<'_>, i: u32, from: PathState) {
         let globals = cx.settings.globals();
@@ -255,82 +543,63 @@ impl Engine<'_> {
         let p = &mut self.paths[i];
         let outcome = if !p.state.usable() {
             Outcome::Failed
-        } else if from != p.state || p.interval_secs == 0 {
-            Outcome::Changed
-        } else {
+        } else if from == p.state {
             Outcome::Steady
+        } else {
+            Outcome::Changed
         };
         let (least, most) = (secs(globals.polling_interval), secs(globals.max_polling_interval));
         p.next_check = schedule::next_check(cx.now, outcome, &mut p.interval_secs, least, most, i);
     }
 
-    /// Keeps the port's count of silent paths: when they fall silent together one is asked for all, and the first answer makes all of
-    /// them due.
-    fn port_heard(&mut self, cx: &Context<'_>, i: u32, cause: Cause) {
-        let p = &self.paths[i];
-        let unheard = matches!(cause, Cause::NoAnswer | Cause::Host(_) | Cause::Driver(_) | Cause::Errno(_) | Cause::Sys(_));
-        let silent = unheard && !p.state.usable();
-        let (port, was) = (p.port, core::mem::replace(&mut self.paths[i].silent, silent));
+    /// The port was heard through this path, or was not.
+    fn port_heard(&mut self, cx: &Context<'_>, i: u32, silent: bool) {
+        let port = self.paths[i].port;
         if port == NONE {
             return;
         }
+        let was = core::mem::replace(&mut self.paths[i].silent, silent);
         let paths = self.ports[port].paths.len;
         match self.ports[port].silence.checked(was, silent, paths) {
             PortChange::Nothing => {}
             PortChange::Down => self.note(Some(i), None, What::PortDown),
             PortChange::Up => {
                 self.note(Some(i), None, What::PortUp);
-                let mut at = self.ports[port].paths.head;
-                while at != NONE {
-                    let next = self.path_by_port.next(at);
-                    if at != i {
-                        self.check_now(cx, at);
-                    }
-                    at = next;
-                }
+                self.port_rouse(port);
+            }
+        }
+        let _ = cx;
+    }
+
+    /// All paths of a port are to be asked at once; some at a time, see `rouse`.
+    fn port_rouse(&mut self, port: u32) {
+        self.ports[port].rousing = self.ports[port].paths.head;
+        self.port_chain.push_back(&mut self.rousing, port);
+    }
+
+    /// Asks some of the paths that wait to be asked because their port answers again.
+    pub(super) fn rouse(&mut self, cx: &Context<'_>) {
+        for _ in 0..super::PORT_BURST {
+            let port = self.rousing.head;
+            if port == NONE {
+                return;
+            }
+            let i = self.ports[port].rousing;
+            if i == NONE {
+                self.port_chain.remove(&mut self.rousing, port);
+                continue;
+            }
+            self.ports[port].rousing = self.path_by_port.next(i);
+            if !self.paths[i].state.usable() {
+                self.check_now(cx, i);
             }
         }
     }
 
-    /// The priority, where no command is needed for it.
-    fn refresh_prio(&mut self, i: u32) {
-        let p = &self.paths[i];
-        let prio = match p.prio_kind {
-            PrioKind::Const => Prio(1),
-            _ => match p.access {
-                None => Prio::UNDEFINED,
-                Some(access) => Prio(
-                    match access {
-                        AccessState::Optimized => 50,
-                        AccessState::NonOptimized => 10,
-                        AccessState::LbaDependent => 5,
-                        AccessState::Standby => 1,
-                        _ => 0,
-                    } + if p.preferred && access != AccessState::Optimized { 80 } else { 0 },
-                ),
-            },
-        };
-        self.set_prio(i, prio);
-    }
-
-    pub(super) fn set_prio(&mut self, i: u32, prio: Prio) {
-        let before = self.paths[i].prio;
-        if before == prio {
-            return;
-        }
-        self.paths[i].prio = prio;
-        self.note(Some(i), self.map_id_of(i), What::PrioChanged { from: before.0, to: prio.0 });
-        let m = self.paths[i].map;
-        if m != NONE {
-            self.maps[m].replan = true;
-            self.map_touch(m);
-        }
-    }
-
-    /// A path of this port failed: ask the others at once, as far as its share of the pool goes.
+    /// A path of this port failed for a reason of the transport: ask the others at once, as far as its share of the pool goes.
     fn port_suspect(&mut self, cx: &Context<'_>, i: u32) {
         let port = self.paths[i].port;
-        if port == NONE {
+        if port == NONE || !self.paths[i].silent || self.ports[port].silence.down() {
             return;
         }
         let mut at = self.ports[port].paths.head;
@@ -339,15 +608,15 @@ impl Engine<'_> {
             let next = self.path_by_port.next(at);
             if at != i && self.paths[at].state.usable() {
                 self.check_now(cx, at);
-                left -= 1;
             }
+            left -= 1;
             at = next;
         }
     }
 
     /// Is the path kept from the kernel although it answers?
-    pub(super) fn held_back(&self, _m: u32, i: u32) -> bool {
-        self.paths[i].admin == super::path::Admin::Failed
+    pub(super) fn held_back(&self, i: u32) -> bool {
+        self.paths[i].admin == Admin::Failed
     }
 
     /// Counts the path among those without a first verdict, or not.
@@ -360,8 +629,19 @@ impl Engine<'_> {
         }
     }
 
-    /// Sets the path's timer. A time that has passed is not set again: what was due has had its turn, and something else is in its way.
+    /// Sets the path's timer after something happened to it; what is due already has its turn.
     pub(super) fn path_arm(&mut self, i: u32) {
+        let p = &self.paths[i];
+        let due = |t: Option<Instant>| t.is_some_and(|t| t <= self.now);
+        if p.job == Job::None && (due(p.retry_at) || due(p.smart_until) || p.next_check <= self.now) {
+            self.path_touch(i);
+        }
+        self.path_timer(i);
+    }
+
+    /// Sets the path's timer. A time that has passed is not set again: what was due has had its turn, and something else is in its way.
+    /// Not so a deadline: it ends the job when its timer is seen.
+    pub(super) fn path_timer(&mut self, i: u32) {
         let p = &self.paths[i];
         let now = self.now;
         let mut at: Option<Instant> = None;
@@ -370,15 +650,20 @@ impl Engine<'_> {
                 at = Some(at.map_or(t, |a| a.min(t)));
             }
         };
-        if p.job != Job::None {
-            earlier(Some(p.deadline));
-        } else if !p.gone && p.map != NONE {
+        if p.job == Job::None && !p.gone && p.map != NONE {
             earlier(p.retry_at);
-            if p.fds == super::path::Fds::Open && (self.options.resident || !p.judged) {
+            if p.fds == Fds::Open && (self.options.resident || !p.judged) {
                 earlier(Some(p.next_check));
+                earlier(p.history.poll_at());
+            }
+            if let Some(Question::Wait(t)) = self.probes.get(p.probe).map(|k| k.question) {
+                earlier(Some(t));
             }
         }
         earlier(p.smart_until);
+        if p.job != Job::None {
+            at = Some(at.map_or(p.deadline, |a| a.min(p.deadline)));
+        }
         self.timers.set(i, at);
     }
 }
@@ -390,4 +675,9 @@ pub(super) fn sys_verdict(state: SysState) -> Option<PathState> {
         SysState::Offline | SysState::TransportOffline | SysState::Deleted => Some(PathState::Down),
         SysState::Blocked | SysState::Quiesce | SysState::Created => Some(PathState::Pending),
     }
+}
+
+/// Did nothing come back through the port: no answer in time, an error of the host adapter or the link, a device that is offline?
+fn silent(state: PathState, cause: Cause) -> bool {
+    !state.usable() && matches!(cause, Cause::NoAnswer | Cause::Host(_) | Cause::Driver(_) | Cause::Errno(_) | Cause::Sys(_))
 }

@@ -1,7 +1,7 @@
 //! What a map does by the clock: queueing that ends in time, failback that is due, a map that goes with its last path.
 //!
 //! Decides through queueing.rs and failback.rs and leaves wishes behind (`switch_to`, `regroup`, `flush`); the requests are mapsteps.rs'.
-//! A one-shot run decides nothing here: nobody would be left to count.
+//! A one-shot run decides only which group is to be used: nobody would be left to count.
 
 use super::group::{self, Rating};
 use super::map::Known;
@@ -9,7 +9,7 @@ use super::note::What;
 use super::queueing::{self, LastPath, Outage, Want};
 use super::storage::NONE;
 use super::{Context, Engine};
-use crate::conf::settings::{MarginalPathgroups, NoPathRetry, Policy};
+use crate::conf::settings::{Failback, MarginalPathgroups, NoPathRetry, Policy};
 use crate::failback::{Decision, View};
 use crate::model::{Instant, MAP_PATHS, PathState};
 use crate::wire::table::MAP_GROUPS;
@@ -23,11 +23,18 @@ impl Engine<'_> {
     /// The clocks of map `m` have their turn.
     pub(super) fn map_tend(&mut self, cx: &Context<'_>, m: u32) {
         self.interval = cx.settings.globals().polling_interval;
-        if !self.options.resident || self.stopping {
+        if self.stopping {
             return;
         }
         let map = &self.maps[m];
         if map.have.known == Known::Absent || !map.have.active {
+            return;
+        }
+        if !self.options.resident {
+            // Done now, or left to the daemon.
+            if !self.options.dry_run {
+                self.tend_failback(cx, m);
+            }
             return;
         }
         self.tend_queueing(cx, m);
@@ -153,7 +160,7 @@ impl Engine<'_> {
             came_up: map.path_came,
             revived: revived.then_some(best),
         };
-        let mode = map.settings.failback;
+        let mode = if self.options.resident { map.settings.failback } else { Failback::Immediate };
         let map = &mut self.maps[m];
         let decision = map.failback.process(cx.now, mode, &view);
         (map.path_failed, map.path_came, map.alive_groups) = (false, false, alive);

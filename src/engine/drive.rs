@@ -3,7 +3,6 @@
 //! `process` only moves state; `dispatch` only names steps. One call does a bounded number of steps, so that none takes long; while
 //! there are more, `poll_at` answers "now".
 
-use super::checker::Answer;
 use super::claim;
 use super::map::{Job, MapSlot, PartSlot};
 use super::mapsteps::Turn as MapTurn;
@@ -98,19 +97,19 @@ impl Sizes {
 
     /// Words that [`Storage::words`] must have.
     pub const fn words(&self) -> usize {
-        // Per path: free list, name, devno and wwid indexes (heads and links), lists by map, port, scan order, waiting and ready.
-        let paths = self.paths * (1 + 3 * 2 + 5 * 2);
+        // Per path: free list, name, devno and wwid indexes (heads and links), lists by map, port, scan order, waiting (twice), ready.
+        let paths = self.paths * (1 + 3 * 2 + 6 * 2);
         // Per map: free list; wwid, name and devno indexes; order, ready and heavy lists.
         let maps = self.maps * (1 + 3 * 2 + 3 * 2);
         let parts = self.partitions * (1 + 2 * 2 + 2);
-        let ports = self.ports * (1 + 2);
+        let ports = self.ports * (1 + 2 + 2);
         let profiles = self.profiles * (1 + 2);
         paths + maps + parts + ports + profiles + self.probes + 2 * self.timers()
     }
 
     /// Entries that [`Storage::times`] must have.
     pub const fn timers(&self) -> usize {
-        self.paths + self.maps + self.ports + 1
+        self.paths + self.maps
     }
 }
 
@@ -208,6 +207,9 @@ pub struct Engine<'s> {
     pub(super) path_by_map: Chain<'s>,
     pub(super) path_by_port: Chain<'s>,
     pub(super) path_waiting: Chain<'s>,
+    /// Paths that wait for a probe slot.
+    pub(super) path_probe_chain: Chain<'s>,
+    pub(super) probe_wait: List,
     pub(super) path_order: Chain<'s>,
     pub(super) path_seen_list: List,
     pub(super) path_ready_chain: Chain<'s>,
@@ -219,6 +221,9 @@ pub struct Engine<'s> {
     pub(super) map_heavy_chain: Chain<'s>,
     pub(super) map_heavy: List,
     pub(super) part_by_map: Chain<'s>,
+    pub(super) port_chain: Chain<'s>,
+    /// Ports whose paths are being asked because they answer again.
+    pub(super) rousing: List,
 
     pub(super) timers: Timers<'s>,
     pub(super) notes: Deque<Note, NOTES>,
@@ -302,6 +307,8 @@ impl<'s> Engine<'s> {
             path_by_map: Chain::new(cut(w, p), cut(w, p)),
             path_by_port: Chain::new(cut(w, p), cut(w, p)),
             path_waiting: Chain::new(cut(w, p), cut(w, p)),
+            path_probe_chain: Chain::new(cut(w, p), cut(w, p)),
+            probe_wait: List::EMPTY,
             path_order: Chain::new(cut(w, p), cut(w, p)),
             path_seen_list: List::EMPTY,
             path_ready_chain: Chain::new(cut(w, p), cut(w, p)),
@@ -313,6 +320,8 @@ impl<'s> Engine<'s> {
             map_heavy_chain: Chain::new(cut(w, m), cut(w, m)),
             map_heavy: List::EMPTY,
             part_by_map: Chain::new(cut(w, k), cut(w, k)),
+            port_chain: Chain::new(cut(w, sizes.ports), cut(w, sizes.ports)),
+            rousing: List::EMPTY,
             timers: Timers::new(cut(w, timers), cut(w, timers), storage.times),
             notes: Deque::new(),
             lost_notes: 0,
@@ -371,8 +380,9 @@ impl<'s> Engine<'s> {
             Event::ListDone { complete } => self.list_done(cx, complete),
             Event::Opened { path, ticket, result } => self.opened(cx, path, ticket, result),
             Event::State { path, ticket, state } => self.state_answer(cx, path, ticket, state),
-            Event::Scsi { path, ticket, reply } => self.probe_answer(cx, path, ticket, Answer::Scsi(reply)),
-            Event::Read { path, ticket, result } => self.probe_answer(cx, path, ticket, Answer::Read(result)),
+            Event::Scsi { path, ticket, reply } => self.scsi_answer(cx, path, ticket, reply),
+            Event::Admin { path, ticket, result } => self.admin_answer(cx, path, ticket, result),
+            Event::Read { path, ticket, result } => self.read_answer(cx, path, ticket, result),
             Event::Written { path, ticket, result } => self.written(cx, path, ticket, result),
             Event::Dm { map, ticket, result } => self.dm_answer(cx, map, ticket, result),
             Event::Partitions { map, ticket, result } => self.partitions(cx, map, ticket, result),
@@ -415,6 +425,7 @@ impl<'s> Engine<'s> {
         self.sweep(cx);
         self.expire(cx);
         self.look_again();
+        self.rouse(cx);
         self.tell(emit);
         self.answer_asks(cx, emit);
         self.begin_sweeps(cx, emit);
@@ -595,7 +606,12 @@ impl<'s> Engine<'s> {
                     }
                     false
                 }
-                PathTurn::Refused(Refused::Full) | PathTurn::Stalled => true,
+                PathTurn::Stalled => {
+                    // Those that have a slot go on, and give it back.
+                    self.path_probe_chain.push_back(&mut self.probe_wait, i);
+                    false
+                }
+                PathTurn::Refused(Refused::Full) => true,
             };
             if stalled {
                 self.path_ready_chain.push_front(&mut self.path_ready, i);
@@ -623,7 +639,13 @@ impl<'s> Engine<'s> {
                 earlier(Some(stalled.unwrap_or(self.now)));
             }
         }
-        if self.wake || self.wake_map != NONE || self.wake_path != NONE || self.scan.sweeping || self.survey.sweeping {
+        if self.wake
+            || self.wake_map != NONE
+            || self.wake_path != NONE
+            || self.scan.sweeping
+            || self.survey.sweeping
+            || self.rousing.len > 0
+        {
             earlier(Some(self.now));
         }
         if !self.stopping {

@@ -96,6 +96,12 @@ pub enum Event<'a> {
         ticket: Ticket,
         reply: &'a Reply<'a>,
     },
+    /// Data of an NVMe admin command.
+    Admin {
+        path: PathId,
+        ticket: Ticket,
+        result: Result<&'a [u8], Errno>,
+    },
     /// Bytes read.
     Read {
         path: PathId,

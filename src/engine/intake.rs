@@ -135,6 +135,10 @@ impl Engine<'_> {
             self.note(Some(i), self.map_id_of(i), What::SizeChanged);
             self.map_touch(map);
         }
+        if map != NONE {
+            // Any of these may decide whether, and how, it can stand in the table.
+            self.maps[map].replan = true;
+        }
         if old_ro != facts.read_only {
             self.map_touch(map);
         }
@@ -198,6 +202,8 @@ impl Engine<'_> {
         self.timers.set(i, None);
         self.path_by_map.remove(&mut self.maps[map].paths, i);
         self.paths[i].map = NONE;
+        self.maps[map].replan = true;
+        self.path_account(i);
         self.refresh_usable(cx, map);
         self.map_touch(map);
         self.path_touch(i);
@@ -212,6 +218,7 @@ impl Engine<'_> {
         let (port, profile) = (p.port, p.profile);
         self.timers.set(i, None);
         self.path_ready_chain.remove(&mut self.path_ready, i);
+        self.path_probe_chain.remove(&mut self.probe_wait, i);
         self.port_leave(i);
         self.port_unused(port);
         self.profile_release(profile);
@@ -395,7 +402,8 @@ impl Engine<'_> {
                 }
             },
         };
-        if self.paths[i].settings_of != self.settings_serial && !self.path_profile(cx, i, facts, true) {
+        let reprofiled = self.paths[i].settings_of != self.settings_serial;
+        if reprofiled && !self.path_profile(cx, i, facts, true) {
             self.note(Some(i), None, What::Full { what: Room::Profiles, refused: self.profiles.refused });
             self.paths[i].reason = Reason::NoRoom;
             self.path_leave(cx, i);
@@ -408,10 +416,17 @@ impl Engine<'_> {
             if self.maps[m].settings_of != self.settings_serial {
                 self.map_settings(cx, m, facts);
             }
-            self.path_start(cx, i);
+            self.path_start(cx, i, facts);
             self.map_new_member(cx, m);
-        } else if self.maps[m].settings_of != self.settings_serial {
-            self.map_settings(cx, m, facts);
+        } else {
+            if reprofiled {
+                self.path_detect(i, facts);
+                self.paths[i].tuned = 0;
+                self.check_now(cx, i);
+            }
+            if self.maps[m].settings_of != self.settings_serial {
+                self.map_settings(cx, m, facts);
+            }
         }
         self.refresh_usable(cx, m);
         self.map_touch(m);

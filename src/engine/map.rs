@@ -1,6 +1,7 @@
 //! One multipath map: what is wanted of it, what the kernel has, and the one request under way. Data only; want.rs compares,
 //! mapsteps.rs chooses the next step, answers.rs moves `have`.
 
+use super::activate;
 use super::event::{LiveMap, Ticket};
 use super::note::{Difference, Step};
 use super::storage::{Head, List, Slot};
@@ -176,7 +177,7 @@ pub(super) enum PartTable {
     Never,
 }
 
-/// One multipath map.
+/// One multipath map. `lead` is an index whose "none" is not its default: `registry::map_new` sets it.
 #[derive(Default)]
 pub struct MapSlot {
     pub(super) head: Head,
@@ -209,6 +210,10 @@ pub struct MapSlot {
 
     /// Something a table is made of may have changed: compare.
     pub(super) replan: bool,
+    /// What the last comparison found.
+    pub(super) differs: Difference,
+    /// There is enough to make a table of.
+    pub(super) plannable: bool,
     /// Grouping is to be compared as a whole (fresh, reconfigured, asked, failback); otherwise only members are.
     pub(super) regroup: bool,
     pub(super) force_reload: bool,
@@ -217,11 +222,25 @@ pub struct MapSlot {
     /// The configured selector, features or handler do not load in this kernel.
     pub(super) plain: u8,
     pub(super) remove: bool,
+    /// An administrator removes it: its paths are not to make it again.
+    pub(super) dismiss: bool,
     /// An administrator holds it suspended.
     pub(super) admin_suspend: bool,
     pub(super) admin_no_queueing: bool,
     /// What the kernel did before an administrator disabled queueing.
     pub(super) queue_before: Option<bool>,
+    pub(super) guard: activate::Guard,
+    /// One of its paths is being activated by us.
+    pub(super) activating: bool,
+    /// Not again before.
+    pub(super) activate_after: Option<Instant>,
+    pub(super) activate_failures: u8,
+    /// A path came since: a deferred removal is called off.
+    pub(super) keep_after_all: bool,
+    /// Made for want of active paths only: udev was told "not ready" until then.
+    pub(super) not_ready_until: Option<Instant>,
+    /// Port of the path it leads with.
+    pub(super) lead: u32,
     /// Wait for the members' first verdict until then.
     pub(super) first_wait: Option<Instant>,
     pub(super) next_status: Instant,

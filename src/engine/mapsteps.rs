@@ -11,7 +11,7 @@ use super::storage::NONE;
 use super::want::Plan;
 use super::{Action, Context, Engine, Refused, Ticket};
 use crate::fault::Errno;
-use crate::model::{DmPathState, Instant, MAP_PATHS, MapName, PathState, Text, UUID_PREFIX};
+use crate::model::{DmPathState, Instant, MAP_PATHS, MapName, PathState, Text, Tpgs, UUID_PREFIX};
 use crate::wire::dm::{Content, Cookie, Message, Request, Target};
 use core::time::Duration;
 use heapless::Vec;
@@ -50,7 +50,7 @@ impl Engine<'_> {
     }
 
     /// What `m` needs next; `None` when nothing, or nothing now.
-    fn map_next(&self, cx: &Context<'_>, m: u32, plan: &mut Option<Plan>) -> Option<Job> {
+    fn map_next(&self, cx: &Context<'_>, m: u32) -> Option<Job> {
         let map = &self.maps[m];
         let have = &map.have;
         if map.job != Job::None {
@@ -65,7 +65,7 @@ impl Engine<'_> {
                 if have.active && !have.table_strange && !have.table_known {
                     return calm.then_some(Job::Table);
                 }
-                if have.active && (!have.status_known || map.next_status <= cx.now) {
+                if have.active && (!have.status_known || (map.next_status <= cx.now && !self.stopping)) {
                     return calm.then_some(Job::Status);
                 }
                 if have.table_strange {
@@ -78,12 +78,14 @@ impl Engine<'_> {
                 }
             }
         }
-        if map.retry_at.is_some_and(|t| t > cx.now) || !self.permitted() {
+        if map.retry_at.is_some_and(|t| t > cx.now) {
             return None;
         }
-        // (Without any table a resume is EINVAL: then a table comes first, below.)
+        if !self.permitted() {
+            return None;
+        }
         if have.known == Known::Live && have.suspended && !map.admin_suspend && (have.active || have.inactive) {
-            // A resume would swap in whatever table somebody left.
+            // A resume would swap in whatever table somebody left. (Without any table it is EINVAL: then a table comes first, below.)
             return Some(if have.inactive && !map.loaded && have.active { Job::Clear } else { Job::Resume });
         }
         if self.stopping {
@@ -98,33 +100,89 @@ impl Engine<'_> {
         if have.known == Known::Live && map.admin_suspend && !have.suspended {
             return Some(Job::Suspend);
         }
-        self.map_structure(cx, m, plan)
+        self.map_structure(cx, m)
     }
 
-    fn map_structure(&self, cx: &Context<'_>, m: u32, plan: &mut Option<Plan>) -> Option<Job> {
+    fn map_structure(&self, cx: &Context<'_>, m: u32) -> Option<Job> {
         let map = &self.maps[m];
         let have = &map.have;
-        if have.known == Known::Live && have.inactive && map.loaded {
-            return Some(Job::Resume);
-        }
-        if map.paths.len > 0 && (map.replan || have.known == Known::Absent || !have.active || have.inactive) {
-            if have.known == Known::Absent && !self.members_judged(cx, m) {
-                return None;
-            }
-            *plan = self.plan(cx, m);
-        }
-        match (have.known, plan.as_ref()) {
-            (Known::Absent, Some(_)) => return Some(Job::Create),
-            (Known::Absent, None) => return None,
-            (_, Some(p)) if !have.active || self.difference(m, p).any() => return Some(Job::Load),
+        match have.known {
+            Known::Unknown => None,
+            Known::Absent => map.plannable.then_some(Job::Create),
+            Known::Live if have.inactive && map.loaded => Some(Job::Resume),
+            Known::Live if map.plannable && (!have.active || map.differs.any()) => Some(Job::Load),
             // Somebody else's table that any resume would swap in.
-            _ if have.inactive => return Some(Job::Clear),
-            _ => {}
+            Known::Live if have.inactive => Some(Job::Clear),
+            Known::Live if self.new_name(m).is_some() => Some(Job::Rename),
+            Known::Live => self.part_next(cx, m),
         }
-        if self.new_name(m).is_some() {
-            return Some(Job::Rename);
+    }
+
+    /// Compares what is wanted with what is there, when something it depends on has changed.
+    fn map_compare(&mut self, cx: &Context<'_>, m: u32) {
+        let map = &self.maps[m];
+        let have = &map.have;
+        if map.job != Job::None || self.stopping || have.table_strange || have.known == Known::Unknown {
+            return;
         }
-        self.part_next(cx, m)
+        if !map.replan || !self.ready() || (have.active && !have.table_known) {
+            return;
+        }
+        // Groups follow priorities; before every member has told its own, a comparison would only move paths about.
+        if (have.known == Known::Absent || map.regroup) && !self.members_judged(cx, m) {
+            return;
+        }
+        let plan = self.plan(cx, m);
+        let live = have.known == Known::Live && have.active;
+        let differs = match &plan {
+            Some(plan) if live => self.difference(m, plan),
+            _ => Difference::default(),
+        };
+        let lead = plan.as_ref().map_or(NONE, |p| p.lead);
+        if let Some(plan) = &plan {
+            self.tell_odd(m, plan);
+        }
+        let map = &mut self.maps[m];
+        map.replan = false;
+        map.plannable = plan.is_some();
+        map.differs = differs;
+        if live && !differs.any() {
+            // As wanted: nothing is left of whatever asked for a comparison.
+            (map.regroup, map.force_reload) = (false, false);
+        }
+        self.map_lead(m, lead);
+    }
+
+    /// Says once for each path that it is left out of its map's table for its size, or because the table is full.
+    fn tell_odd(&mut self, m: u32, plan: &Plan) {
+        if !plan.odd {
+            return;
+        }
+        let mut at = self.maps[m].paths.head;
+        while at != NONE {
+            let next = self.path_by_map.next(at);
+            let size = self.odd_size(m, at, plan.size);
+            let full = !size && plan.paths.is_full() && !plan.paths.contains(&at) && self.paths[at].live_in != m;
+            if (size || full) && !self.paths[at].told_odd {
+                self.paths[at].told_odd = true;
+                self.note(Some(at), Some(m), if size { What::SizeDiffers } else { What::TooManyPaths });
+            }
+            at = next;
+        }
+    }
+
+    /// Which port the map leads with, for the balance.
+    fn map_lead(&mut self, m: u32, lead: u32) {
+        let old = core::mem::replace(&mut self.maps[m].lead, lead);
+        if old == lead {
+            return;
+        }
+        if self.ports.get(old).is_some() {
+            self.ports[old].leads = self.ports[old].leads.saturating_sub(1);
+        }
+        if self.ports.get(lead).is_some() {
+            self.ports[lead].leads += 1;
+        }
     }
 
     /// Have all members had their first verdict (or their time for it)?
@@ -150,6 +208,10 @@ impl Engine<'_> {
         if have.suspended {
             return None;
         }
+        if self.stopping {
+            return self.queue_message(cx, m);
+        }
+        let some_active = have.members.iter().any(|x| x.dm == DmPathState::Active);
         let mut reinstate = None;
         let mut fail = None;
         for x in &have.members {
@@ -167,7 +229,9 @@ impl Engine<'_> {
                 continue;
             }
             match x.dm {
-                DmPathState::Failed if p.usable() && !self.held_back(m, x.path) => reinstate = reinstate.or(Some(x.devno)),
+                // A standby path of an array that only moves by itself is of no use while nothing else works.
+                DmPathState::Failed if p.state == PathState::Ghost && p.tpgs == Tpgs::Implicit && !some_active => {}
+                DmPathState::Failed if p.usable() && !self.held_back(x.path) => reinstate = reinstate.or(Some(x.devno)),
                 DmPathState::Active if self.must_fail(x.path) => fail = fail.or(Some(x.devno)),
                 _ => {}
             }
@@ -178,18 +242,24 @@ impl Engine<'_> {
         if let Some(devno) = fail {
             return Some(Message::FailPath(devno));
         }
-        if let Some(queue) = self.want_queueing(cx, m)
-            && queue != have.features.queue_if_no_path
-        {
-            return Some(if queue { Message::QueueIfNoPath } else { Message::FailIfNoPath });
+        if let Some(message) = self.queue_message(cx, m) {
+            return Some(message);
         }
         if let Some(group) = map.switch_to.filter(|&g| self.group_usable(m, g)) {
             return Some(Message::SwitchGroup(group));
         }
-        if have.deferred && !map.remove && self.count_usable(m) > 0 {
+        if have.deferred && map.keep_after_all {
             return Some(Message::CancelDeferredRemove);
         }
         None
+    }
+
+    fn queue_message(&self, cx: &Context<'_>, m: u32) -> Option<Message> {
+        let queue = self.want_queueing(cx, m)?;
+        if queue == self.maps[m].have.features.queue_if_no_path {
+            return None;
+        }
+        Some(if queue { Message::QueueIfNoPath } else { Message::FailIfNoPath })
     }
 
     /// Must the kernel stop using it?
@@ -197,7 +267,10 @@ impl Engine<'_> {
         let p = &self.paths[i];
         p.gone
             || p.admin == Admin::Failed
-            || matches!(p.state, PathState::Down | PathState::Shaky | PathState::Timeout | PathState::Removed | PathState::Disconnected)
+            || matches!(
+                p.state,
+                PathState::Down | PathState::Shaky | PathState::Delayed | PathState::Timeout | PathState::Removed | PathState::Disconnected
+            )
     }
 
     /// One turn of map `m`.
@@ -208,9 +281,15 @@ impl Engine<'_> {
         heavy: bool,
         emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>,
     ) -> Turn {
+        if self.maps[m].not_ready_until.is_some_and(|t| t <= cx.now || self.any_up(m)) {
+            // udev was told "not ready"; a reload tells it otherwise.
+            let map = &mut self.maps[m];
+            map.not_ready_until = None;
+            (map.force_reload, map.replan) = (true, true);
+        }
         self.map_tend(cx, m);
-        let mut plan = None;
-        let Some(job) = self.map_next(cx, m, &mut plan) else {
+        self.map_compare(cx, m);
+        let Some(job) = self.map_next(cx, m) else {
             let turn = self.map_rest(cx, m, emit);
             if self.maps.get(m).is_some() {
                 self.map_account(cx, m);
@@ -220,6 +299,13 @@ impl Engine<'_> {
         };
         if !heavy && !job.harmless() {
             return Turn::Heavy;
+        }
+        // Made anew: what it depends on may have changed since the comparison.
+        let plan = if job == Job::Load { self.plan(cx, m) } else { None };
+        if job == Job::Load && plan.is_none() {
+            self.maps[m].plannable = false;
+            self.map_arm(m);
+            return Turn::Idle;
         }
         match self.map_send(cx, m, job, plan.as_ref(), emit) {
             Ok(()) => {
@@ -241,6 +327,18 @@ impl Engine<'_> {
                 Turn::Refused(refused)
             }
         }
+    }
+
+    /// Is one of its paths up, not only standby?
+    fn any_up(&self, m: u32) -> bool {
+        let mut at = self.maps[m].paths.head;
+        while at != NONE {
+            if self.paths[at].state == PathState::Up {
+                return true;
+            }
+            at = self.path_by_map.next(at);
+        }
+        false
     }
 
     fn map_send(
@@ -273,7 +371,10 @@ impl Engine<'_> {
                 Request::Load { size: plan.size, read_only: plan.read_only, content: Content::Multipath(&plan.table) }
             }
             Job::Clear => Request::Clear,
-            Job::Resume => Request::Resume { cookie: self.cookie(m) },
+            Job::Resume => {
+                self.ghost_delay(cx, m);
+                Request::Resume { cookie: self.cookie(m) }
+            }
             Job::Suspend => Request::Suspend,
             Job::Rename => {
                 name = self.new_name(m).unwrap_or_default();
@@ -372,6 +473,22 @@ impl Engine<'_> {
         Some(map.rename_to.clone())
     }
 
+    /// A new map that has only standby paths is flagged as not ready for a while, so that nobody reads it and makes the array move.
+    fn ghost_delay(&mut self, cx: &Context<'_>, m: u32) {
+        if !self.maps[m].created || !self.options.udev || !self.options.resident {
+            return;
+        }
+        let (mut up, mut ghost) = (0, 0);
+        let mut at = self.maps[m].paths.head;
+        while at != NONE {
+            up += u16::from(self.paths[at].state == PathState::Up);
+            ghost += u16::from(self.paths[at].state == PathState::Ghost);
+            at = self.path_by_map.next(at);
+        }
+        let map = &mut self.maps[m];
+        map.not_ready_until = super::marginal::ghost_wait(cx.now, cx.now, map.settings.ghost_delay, up, ghost);
+    }
+
     /// udev's flags for the uevent of the next step.
     pub(super) fn cookie(&self, m: u32) -> Cookie {
         if !self.options.udev {
@@ -386,7 +503,7 @@ impl Engine<'_> {
         if map.settings.skip_kpartx || self.options.partitions {
             flags |= 0x0200;
         }
-        if map.usable == 0 && map.have.active {
+        if (map.usable == 0 && map.have.active) || map.not_ready_until.is_some() {
             flags |= 0x0400;
         }
         Cookie(flags)
@@ -439,28 +556,30 @@ impl Engine<'_> {
                 at = Some(at.map_or(t, |a| a.min(t)));
             }
         };
-        if map.job != Job::None {
-            earlier(Some(map.deadline));
-        } else {
+        if map.job == Job::None {
             earlier(map.retry_at);
             earlier(map.soft_retry_at);
             if map.have.known == Known::Live && map.have.active && self.options.resident {
                 earlier(Some(map.next_status));
             }
-            if map.have.known == Known::Absent && map.paths.len > 0 {
+            if (map.have.known == Known::Absent || map.regroup) && map.paths.len > 0 {
                 earlier(map.first_wait);
             }
         }
         earlier(self.map_clock(m));
+        earlier(map.not_ready_until);
+        if map.job != Job::None {
+            // Not filtered: a deadline ends the job when its timer is seen.
+            at = Some(at.map_or(map.deadline, |a| a.min(map.deadline)));
+        }
         let timer = self.map_timer(m);
         self.timers.set(timer, at);
     }
 
     /// Is the map done with everything that a one-shot run waits for? Kept as a count, so that asking costs nothing.
     pub(super) fn map_account(&mut self, cx: &Context<'_>, m: u32) {
-        let mut plan = None;
         let map = &self.maps[m];
-        let working = map.job != Job::None || (map.attempts < GIVE_UP && self.map_next_ignoring_time(cx, m, &mut plan));
+        let working = map.job != Job::None || (map.attempts < GIVE_UP && self.map_waits(cx, m));
         if map.open != working {
             self.maps[m].open = working;
             if working { self.open_maps += 1 } else { self.open_maps -= 1 }
@@ -468,12 +587,13 @@ impl Engine<'_> {
     }
 
     /// Would there be a step if only time had passed?
-    fn map_next_ignoring_time(&self, cx: &Context<'_>, m: u32, _plan: &mut Option<Plan>) -> bool {
+    fn map_waits(&self, cx: &Context<'_>, m: u32) -> bool {
         let map = &self.maps[m];
-        // A pause after a failure, or the wait for a first verdict.
-        map.retry_at.is_some_and(|t| t > cx.now)
-            || map.soft_retry_at.is_some_and(|t| t > cx.now)
-            || (map.have.known == Known::Absent && map.paths.len > 0 && map.first_wait.is_some_and(|t| t > cx.now))
+        let later = |t: Option<Instant>| t.is_some_and(|t| t > cx.now);
+        // A pause after a failure, or the wait for first verdicts.
+        later(map.retry_at)
+            || later(map.soft_retry_at)
+            || (map.replan && map.paths.len > 0 && (map.have.known == Known::Absent || map.regroup) && later(map.first_wait))
             || (map.have.known == Known::Unknown && !self.surveyed)
             || (map.part_table == PartTable::Unread && self.permitted() && self.part_pending(m))
     }

@@ -37,6 +37,7 @@ pub mod selector;
 mod storage;
 mod survey;
 pub mod tuning;
+mod upkeep;
 mod view;
 mod want;
 

@@ -158,6 +158,9 @@ pub enum What {
     GroupSwitched {
         group: u8,
     },
+    /// The LUN was made to answer through this path by us.
+    Activated,
+    ActivationFailed(super::activate::Ended),
     /// The last usable path failed; `queueing` says what happens to I/O.
     NoUsablePath {
         queueing: bool,

@@ -7,9 +7,11 @@
 use super::Reason;
 use super::checker::PathMemory;
 use super::event::Ticket;
+use super::marginal::History;
 use super::note::Cause;
+use super::schedule::Port;
 use super::storage::{Head, List, NONE, Slot};
-use crate::conf::settings::{PathSettings, PrioKind, Verdict};
+use crate::conf::settings::{CheckerKind, PathSettings, PrioKind, Verdict};
 use crate::model::{
     AccessState, Bus, DevName, DevNo, DmPathState, Hctl, Holder, Instant, PathFacts, PathState, Prio, Protocol, Sectors, SysState, Text,
     Tpgs, Wwid, WwidOrigin,
@@ -32,6 +34,8 @@ pub(super) enum Job {
     /// A command, read or state of the running probe.
     Probe,
     Write,
+    /// A read to see how shaky it is.
+    Sample,
     /// The map's partition table is read through this path: the map waits for it, the path does nothing else.
     Partitions,
 }
@@ -114,6 +118,8 @@ pub struct PathSlot {
     /// A job that was given up; its answer, should it come, says that the device answers again.
     pub(super) overdue: Option<Ticket>,
     pub(super) retry_at: Option<Instant>,
+    /// Since when the shell says that this path's worker is away.
+    pub(super) busy_since: Option<Instant>,
     pub(super) failures_to_open: u8,
 
     /// The running probe, while there is one.
@@ -126,26 +132,37 @@ pub struct PathSlot {
     pub(super) marginal_by_admin: bool,
     pub(super) next_check: Instant,
     pub(super) interval_secs: u16,
-    /// Nothing came back through its port at the last check.
-    pub(super) silent: bool,
-    /// Transport settings: written under these settings, so many of the list, and not before this time.
-    pub(super) tuned_of: u32,
-    pub(super) tuned: u8,
-    pub(super) tune_at: Instant,
-    /// Its port is down and its check was put off once.
-    pub(super) put_off: bool,
     /// Checked at least once since it became ours.
     pub(super) judged: bool,
     /// The kernel's state was seen to change after the last check: what that check said is stale.
     pub(super) stale: bool,
     pub(super) last_good: Option<Instant>,
+    /// Its port is down and its check was put off once.
+    pub(super) put_off: bool,
 
     /// The kernel's state as last seen in its map's status.
     pub(super) dm: DmPathState,
     pub(super) fail_count: u32,
     /// Times the checker found it bad after good.
     pub(super) failures: u32,
+    pub(super) checker: CheckerKind,
     pub(super) prio_kind: PrioKind,
+    /// The configured `prio_args` are for the prioritizer in use.
+    pub(super) keep_args: bool,
+    /// The device is to be asked which checker and prioritizer suit it.
+    pub(super) undetected: bool,
+    pub(super) prio_at: Option<Instant>,
+    /// Nothing came back through the port when it was last asked.
+    pub(super) silent: bool,
+    pub(super) history: History,
+    pub(super) shaky: bool,
+    /// The array says the LUN is gone and the configuration wants the device removed.
+    pub(super) purge: bool,
+    /// It was said that it is left out of its map's table.
+    pub(super) told_odd: bool,
+    /// How many of the attributes in `tuning::plan` are written.
+    pub(super) tuned: u8,
+    pub(super) tune_failures: u8,
     /// sysfs is to be read again.
     pub(super) look: bool,
     /// The kernel's own partitions were taken away.
@@ -200,10 +217,22 @@ impl Default for PathSlot {
             deadline: Instant::ZERO,
             overdue: None,
             retry_at: None,
+            busy_since: None,
             failures_to_open: 0,
             probe: NONE,
             memory: PathMemory::default(),
+            checker: CheckerKind::None,
             prio_kind: PrioKind::Const,
+            keep_args: true,
+            undetected: false,
+            prio_at: None,
+            silent: false,
+            history: History::new(),
+            shaky: false,
+            purge: false,
+            told_odd: false,
+            tuned: 0,
+            tune_failures: 0,
             look: false,
             parts_dropped: false,
             state: PathState::Unchecked,
@@ -213,14 +242,10 @@ impl Default for PathSlot {
             marginal_by_admin: false,
             next_check: Instant::ZERO,
             interval_secs: 0,
-            silent: false,
-            tuned_of: 0,
-            tuned: 0,
-            tune_at: Instant::ZERO,
-            put_off: false,
             judged: false,
             stale: false,
             last_good: None,
+            put_off: false,
             dm: DmPathState::Undefined,
             fail_count: 0,
             failures: 0,
@@ -276,7 +301,6 @@ impl PathSlot {
 }
 
 /// One I_T nexus: this host's port and the target's. Paths that share it fail together.
-#[derive(Default)]
 pub struct PortSlot {
     pub(super) head: Head,
     pub(super) nexus: Option<super::claim::Nexus>,
@@ -290,7 +314,34 @@ pub struct PortSlot {
     pub(super) busy: u16,
     /// Paths waiting for a share of the pool.
     pub(super) waiting: List,
-    pub(super) silence: super::schedule::Port,
+    pub(super) silence: Port,
+    /// The next of its paths to be asked because it answers again.
+    pub(super) rousing: u32,
+    /// Maps that lead with a path of this port (`pp_balance_paths`).
+    pub(super) leads: u32,
+    /// Hash of the transport attributes last written for it; 0 for none.
+    pub(super) tuned: u32,
+}
+
+impl Default for PortSlot {
+    fn default() -> PortSlot {
+        PortSlot {
+            head: Head::default(),
+            nexus: None,
+            host_node: Text::new(),
+            host_port: Text::new(),
+            target_node: Text::new(),
+            target_port: Text::new(),
+            adapter: Text::new(),
+            paths: List::EMPTY,
+            busy: 0,
+            waiting: List::EMPTY,
+            silence: Port::new(),
+            rousing: NONE,
+            leads: 0,
+            tuned: 0,
+        }
+    }
 }
 
 impl Slot for PortSlot {

@@ -1,13 +1,12 @@
 //! The next step of a path: open it, ask it, close it; one job at a time, and no more jobs per port than its share of the pool.
 
-use super::map::Known;
 use super::note::Cause;
 use super::path::{Fds, Job};
 use super::probe::Question;
 use super::schedule::Ask;
 use super::storage::NONE;
-use super::{Action, Context, Engine, Refused, tuning};
-use crate::model::PathState;
+use super::{Action, Context, Engine, Refused};
+use crate::model::{Instant, PathState};
 use core::time::Duration;
 
 /// What came of a path's turn.
@@ -15,52 +14,70 @@ pub(super) enum Turn {
     Idle,
     Sent,
     Refused(Refused),
-    /// No probe slot is free: the queue waits for one.
+    /// No probe slot is free: the path waits for one.
     Stalled,
 }
 
-type Emit<'e> = dyn FnMut(Action<'_>) -> Result<(), Refused> + 'e;
+pub(super) type Emit<'e> = dyn FnMut(Action<'_>) -> Result<(), Refused> + 'e;
+
+const SECOND: Duration = Duration::from_secs(1);
+/// A worker that is away so long without our having given its job up is taken for hanging.
+const AWAY: Duration = Duration::from_secs(30);
 
 impl Engine<'_> {
     /// Something that allocates in the kernel for this path: not while another map's I/O waits for a path. For its own starving map
     /// it is the way out.
-    fn may_allocate(&self, i: u32) -> bool {
-        let p = &self.paths[i];
-        let own = self.maps.get(p.map).is_some_and(|map| map.starved);
-        self.starved == 0 || self.options.boot || (own && self.starved == 1)
+    pub(super) fn may_allocate(&self, i: u32) -> bool {
+        let own = self.maps.get(self.paths[i].map).is_some_and(|map| map.starved);
+        self.quiet() || (own && self.starved == 1)
     }
 
     pub(super) fn path_step(&mut self, cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Turn {
+        let port = self.paths[i].port;
         let turn = self.path_next(cx, i, emit);
-        if let Turn::Refused(Refused::Busy) = turn {
-            // Its worker is parked on the device: that is an answer of a kind.
-            self.probe_end(i);
-            let later = Some(cx.now + Duration::from_secs(1));
-            self.paths[i].retry_at = later;
-            if self.paths[i].fds == Fds::Open {
-                self.verdict(cx, i, PathState::Timeout, Cause::NoAnswer);
+        match turn {
+            Turn::Sent => {
+                if self.paths.get(i).is_some() {
+                    self.paths[i].busy_since = None;
+                }
             }
+            Turn::Refused(Refused::Busy) => {
+                self.path_busy(cx, i);
+                self.port_wake(port);
+            }
+            // Had it waited for a share that it does not need any more, the next in the row has it.
+            _ => self.port_wake(port),
         }
         if self.paths.get(i).is_some() {
-            self.path_arm(i);
+            self.path_timer(i);
         }
         turn
     }
 
+    /// The path's worker is away: with something that has no answer, or parked on a device that gives none.
+    fn path_busy(&mut self, cx: &Context<'_>, i: u32) {
+        let p = &mut self.paths[i];
+        let since = *p.busy_since.get_or_insert(cx.now);
+        p.retry_at = Some(cx.now + SECOND);
+        let hangs = p.overdue.is_some() || cx.now.since(since) >= AWAY;
+        if hangs {
+            self.probe_end(i);
+            self.verdict(cx, i, PathState::Timeout, Cause::NoAnswer, false);
+            // Its next look is at the worker, not at the device.
+            self.paths[i].retry_at = Some(cx.now + SECOND);
+        }
+    }
+
     fn path_next(&mut self, cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Turn {
         let p = &self.paths[i];
-        if p.job != Job::None {
+        if p.job != Job::None || self.stopping {
             return Turn::Idle;
         }
         if p.gone || p.map == NONE {
             return self.path_leaving(cx, i, emit);
         }
         if p.look && self.may_allocate(i) {
-            if let Err(refused) = emit(Action::Facts { name: &p.name }) {
-                return Turn::Refused(refused);
-            }
-            self.paths[i].look = false;
-            return Turn::Sent;
+            return self.path_look(i, emit);
         }
         if p.fds == Fds::Closed {
             return self.path_open(cx, i, emit);
@@ -73,15 +90,10 @@ impl Engine<'_> {
             if !due {
                 return self.path_extras(cx, i, emit);
             }
-            // (A first verdict is waited for; everything else of a dead port is asked through one of its paths.)
-            if let Some(port) = self.ports.get(p.port).filter(|_| p.judged).map(|_| p.port) {
-                let (put_off, paths) = (p.put_off, self.ports[port].paths.len);
-                let ask = self.ports[port].silence.ask(cx.now, i, put_off, paths);
-                self.paths[i].put_off = ask != Ask::Yes;
-                if let Ask::At(later) = ask {
-                    self.paths[i].next_check = later;
-                    return Turn::Idle;
-                }
+            if let Some(t) = self.port_asks(cx, i) {
+                // The port is asked through another path; this one would only keep a worker waiting.
+                self.paths[i].next_check = t;
+                return Turn::Idle;
             }
             if !self.port_take(i) {
                 return Turn::Idle;
@@ -90,33 +102,68 @@ impl Engine<'_> {
                 self.port_release(i);
                 return Turn::Stalled;
             }
-        } else if !self.port_take(i) {
-            return Turn::Idle;
+        } else {
+            if let Question::Wait(t) = self.probes[p.probe].question {
+                if t > cx.now {
+                    return Turn::Idle;
+                }
+                self.activation_answer(cx, i, None);
+            }
+            if !self.port_take(i) {
+                return Turn::Idle;
+            }
         }
         self.probe_send(cx, i, emit)
     }
 
+    /// Is another path asked instead of this one, as their port is down? Then until when. (A first verdict is waited for.)
+    fn port_asks(&mut self, cx: &Context<'_>, i: u32) -> Option<Instant> {
+        let (port, put_off) = (self.paths[i].port, self.paths[i].put_off);
+        let paths = self.ports.get(port).filter(|_| self.paths[i].judged)?.paths.len;
+        let ask = self.ports[port].silence.ask(cx.now, i, put_off, paths);
+        self.paths[i].put_off = ask != Ask::Yes;
+        match ask {
+            Ask::Yes => None,
+            Ask::At(t) => Some(t),
+        }
+    }
+
+    fn path_look(&mut self, i: u32, emit: &mut Emit<'_>) -> Turn {
+        if let Err(refused) = emit(Action::Facts { name: &self.paths[i].name }) {
+            return Turn::Refused(refused);
+        }
+        self.paths[i].look = false;
+        Turn::Sent
+    }
+
+    /// Sends the question of the running probe; the port's share is taken.
     fn probe_send(&mut self, cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Turn {
         let k = self.paths[i].probe;
         let (path, ticket) = (self.path_id(i), self.ticket());
         let time = self.probe_time(i);
-        let sent = match &self.probes[k].question {
-            Question::None => {
+        let sent = match self.probes.get(k).map(|p| &p.question) {
+            None | Some(Question::None | Question::Wait(_)) => {
                 self.port_release(i);
                 return Turn::Idle;
             }
-            Question::State => emit(Action::State { path, ticket }),
-            Question::Scsi(command) => emit(Action::Scsi { path, ticket, command }),
-            Question::Read(length) => emit(Action::Read { path, ticket, length: *length }),
+            Some(Question::State) => emit(Action::State { path, ticket }),
+            Some(Question::Scsi(command)) => emit(Action::Scsi { path, ticket, command }),
+            Some(Question::Admin(command)) => emit(Action::Admin { path, ticket, command }),
+            Some(Question::Read(length)) => emit(Action::Read { path, ticket, length: *length }),
         };
         if let Err(refused) = sent {
             self.port_release(i);
             return Turn::Refused(refused);
         }
-        self.probes[k].question = Question::None;
-        let p = &mut self.paths[i];
-        (p.job, p.ticket, p.deadline, p.retry_at) = (Job::Probe, ticket, cx.now + time, None);
+        let probe = &mut self.probes[k];
+        (probe.question, probe.sent) = (Question::None, cx.now);
+        self.path_sent(i, Job::Probe, ticket, cx.now + time);
         Turn::Sent
+    }
+
+    pub(super) fn path_sent(&mut self, i: u32, job: Job, ticket: super::Ticket, deadline: Instant) {
+        let p = &mut self.paths[i];
+        (p.job, p.ticket, p.deadline, p.retry_at) = (job, ticket, deadline, None);
     }
 
     fn path_open(&mut self, cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Turn {
@@ -127,10 +174,10 @@ impl Engine<'_> {
         if let Some(state) = super::checks::sys_verdict(p.sys) {
             // An open would fail (offline) or wait for the transport (blocked): its state is verdict enough.
             let sys = p.sys;
-            self.paths[i].retry_at = Some(cx.now + Duration::from_secs(1));
+            self.paths[i].retry_at = Some(cx.now + SECOND);
             self.paths[i].look = true;
             let state = if state == PathState::Pending && !self.paths[i].judged { PathState::Down } else { state };
-            self.verdict(cx, i, state, Cause::Sys(sys));
+            self.verdict(cx, i, state, Cause::Sys(sys), false);
             return Turn::Idle;
         }
         if !self.may_allocate(i) || !self.port_take(i) {
@@ -142,8 +189,7 @@ impl Engine<'_> {
             self.port_release(i);
             return Turn::Refused(refused);
         }
-        let p = &mut self.paths[i];
-        (p.job, p.ticket, p.deadline, p.retry_at) = (Job::Open, ticket, cx.now + Duration::from_secs(30), None);
+        self.path_sent(i, Job::Open, ticket, cx.now + AWAY);
         Turn::Sent
     }
 
@@ -174,76 +220,15 @@ impl Engine<'_> {
             return Turn::Sent;
         }
         if p.look && !p.gone && self.may_allocate(i) {
-            if let Err(refused) = emit(Action::Facts { name: &p.name }) {
-                return Turn::Refused(refused);
-            }
-            self.paths[i].look = false;
-            return Turn::Sent;
+            return self.path_look(i, emit);
         }
         self.path_account(i);
         self.path_free_if_unused(i);
         Turn::Idle
     }
 
-    /// What a path in a live map gets besides checks.
-    fn path_extras(&mut self, cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Turn {
-        let p = &self.paths[i];
-        let live = self.maps.get(p.map).is_some_and(|m| m.have.known == Known::Live && m.have.active);
-        if self.options.path_partitions && !self.options.dry_run && !p.parts_dropped && live && p.live_in == p.map && self.starved == 0 {
-            if let Err(refused) = emit(Action::PathPartitions { path: self.path_id(i), keep: false }) {
-                return Turn::Refused(refused);
-            }
-            self.paths[i].parts_dropped = true;
-            return Turn::Sent;
-        }
-        if live && p.live_in == p.map && self.starved == 0 && !self.options.dry_run {
-            return self.path_tune(cx, i, emit);
-        }
-        Turn::Idle
-    }
-
-    /// The next of the path's transport settings, once per settings in force.
-    fn path_tune(&mut self, cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Turn {
-        if self.paths[i].tuned_of != self.paths[i].settings_of {
-            let p = &mut self.paths[i];
-            (p.tuned_of, p.tuned) = (p.settings_of, 0);
-        }
-        let p = &self.paths[i];
-        if p.tuned == u8::MAX || p.tune_at > cx.now {
-            return Turn::Idle;
-        }
-        let (Some(profile), Some(map)) = (self.profiles.get(p.profile), self.maps.get(p.map)) else { return Turn::Idle };
-        let globals = cx.settings.globals();
-        let wish = tuning::Wish {
-            fast_io_fail: profile.settings.fast_io_fail,
-            dev_loss: profile.settings.dev_loss,
-            eh_deadline: profile.settings.eh_deadline,
-            max_retries: globals.max_retries,
-            max_sectors_kb: map.settings.max_sectors_kb,
-            no_path_retry: map.settings.no_path_retry,
-            polling_interval: globals.polling_interval,
-        };
-        let (writes, _) = tuning::plan(&wish, p.protocol);
-        let Some(&tuning::Write { attribute, value }) = writes.get(usize::from(p.tuned)) else {
-            self.paths[i].tuned = u8::MAX;
-            return Turn::Idle;
-        };
-        if !self.port_take(i) {
-            return Turn::Idle;
-        }
-        let (path, ticket) = (self.path_id(i), self.ticket());
-        if let Err(refused) = emit(Action::Write { path, ticket, attribute, value }) {
-            self.port_release(i);
-            // A parked worker says nothing about the setting.
-            return if refused == Refused::Busy { Turn::Idle } else { Turn::Refused(refused) };
-        }
-        let p = &mut self.paths[i];
-        (p.job, p.ticket, p.deadline) = (Job::Write, ticket, cx.now + Duration::from_secs(30));
-        Turn::Sent
-    }
-
     /// Takes one of the port's shares for a job of path `i`, or lets the path wait for one.
-    fn port_take(&mut self, i: u32) -> bool {
+    pub(super) fn port_take(&mut self, i: u32) -> bool {
         let port = self.paths[i].port;
         if port == NONE {
             return true;
@@ -263,7 +248,14 @@ impl Engine<'_> {
             return;
         }
         self.ports[port].busy = self.ports[port].busy.saturating_sub(1);
-        if let Some(next) = self.path_waiting.pop_front(&mut self.ports[port].waiting) {
+        self.port_wake(port);
+    }
+
+    fn port_wake(&mut self, port: u32) {
+        let limit = self.options.port_jobs.max(1);
+        if self.ports.get(port).is_some_and(|p| p.busy < limit)
+            && let Some(next) = self.path_waiting.pop_front(&mut self.ports[port].waiting)
+        {
             self.path_touch(next);
         }
     }

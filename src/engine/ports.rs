@@ -48,10 +48,16 @@ impl Engine<'_> {
         if port == NONE {
             return;
         }
+        let next = self.path_by_port.next(i);
         self.path_by_port.remove(&mut self.ports[port].paths, i);
         let silent = core::mem::take(&mut self.paths[i].silent);
         self.ports[port].silence.left(silent);
         self.path_waiting.remove(&mut self.ports[port].waiting, i);
+        if self.ports[port].rousing == i {
+            self.ports[port].rousing = next;
+        }
+        let silent = core::mem::take(&mut self.paths[i].silent);
+        self.ports[port].silence.left(silent);
         self.paths[i].port = NONE;
     }
 
@@ -63,7 +69,7 @@ impl Engine<'_> {
         if let Some(nexus) = self.ports[port].nexus {
             self.port_keys.remove(key_hash(nexus), port);
         }
-        self.timers.set(self.port_timer(port), None);
+        self.port_chain.remove(&mut self.rousing, port);
         self.ports.give(port);
     }
 

@@ -1,16 +1,25 @@
-//! One check of one path under way: the checker's question that is out, or about to go out. A few slots serve all paths, because few
-//! are asked at the same time and a command with its parameter list is large.
+//! One probe of one path under way: which machine runs (detection, checker, prioritizer, activation) and the question that is about to
+//! go out. A few slots serve all paths, because few are asked at the same time and a command with its parameter list is large.
 
-use super::checker::{Checker, Step};
+use super::activate::{self, Activation};
+use super::checker::{self, Checker};
+use super::prio::{self, Prioritizer};
 use super::storage::{Head, Slot};
+use crate::model::Instant;
+use crate::wire::nvme::Admin;
 use crate::wire::scsi::Command;
 
 /// Which machine runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Stage {
+    /// Only the state in sysfs is asked.
     #[default]
-    Idle,
+    State,
+    /// Which checker and prioritizer suit the device.
+    Detect,
     Check(Checker),
+    Prio(Prioritizer),
+    Activate(Activation),
 }
 
 /// What is to be sent next.
@@ -23,20 +32,20 @@ pub(super) enum Question {
     None,
     State,
     Scsi(Command),
+    Admin(Admin),
     Read(u32),
+    /// The machine wants to be asked again then.
+    Wait(Instant),
 }
 
 /// A running probe.
+#[derive(Default)]
 pub struct ProbeSlot {
     pub(super) head: Head,
     pub(super) stage: Stage,
     pub(super) question: Question,
-}
-
-impl Default for ProbeSlot {
-    fn default() -> ProbeSlot {
-        ProbeSlot { head: Head::default(), stage: Stage::Idle, question: Question::None }
-    }
+    /// When the question went out.
+    pub(super) sent: Instant,
 }
 
 impl Slot for ProbeSlot {
@@ -48,12 +57,32 @@ impl Slot for ProbeSlot {
     }
 }
 
-impl From<Step> for Question {
-    fn from(step: Step) -> Question {
+impl From<checker::Step> for Question {
+    fn from(step: checker::Step) -> Question {
         match step {
-            Step::Send(command) => Question::Scsi(command),
-            Step::Read { length } => Question::Read(length),
-            Step::Done(_) => Question::None,
+            checker::Step::Send(command) => Question::Scsi(command),
+            checker::Step::Read { length } => Question::Read(length),
+            checker::Step::Done(_) => Question::None,
         }
+    }
+}
+
+impl From<prio::Step> for Question {
+    fn from(step: prio::Step) -> Question {
+        match step {
+            prio::Step::Send(command) => Question::Scsi(command),
+            prio::Step::Admin(admin) => Question::Admin(admin),
+            prio::Step::Read { length } => Question::Read(length),
+            prio::Step::Done(_) => Question::None,
+        }
+    }
+}
+
+/// An activation's next question; its end is none.
+pub(super) fn question(step: activate::Step, now: Instant) -> Question {
+    match step {
+        activate::Step::Send(command) => Question::Scsi(command),
+        activate::Step::Wait { secs } => Question::Wait(now + core::time::Duration::from_secs(u64::from(secs))),
+        activate::Step::Done(_) => Question::None,
     }
 }

@@ -43,7 +43,7 @@ impl Engine<'_> {
             return None;
         };
         let head = self.maps[m].head;
-        self.maps[m] = MapSlot { head, regroup: true, replan: true, ..MapSlot::default() };
+        self.maps[m] = MapSlot { head, regroup: true, replan: true, lead: NONE, ..MapSlot::default() };
         let map = &mut self.maps[m];
         // A WWID's capacity.
         let _ = map.wwid.push_str(wwid);
@@ -74,6 +74,10 @@ impl Engine<'_> {
         if self.maps[m].starved {
             self.maps[m].starved = false;
             self.starved -= 1;
+        }
+        let lead = self.maps[m].lead;
+        if self.ports.get(lead).is_some() {
+            self.ports[lead].leads = self.ports[lead].leads.saturating_sub(1);
         }
         if self.maps[m].open {
             self.maps[m].open = false;
@@ -194,6 +198,8 @@ impl Engine<'_> {
         map.regroup = true;
         map.attempts = 0;
         map.retry_at = None;
+        map.keep_after_all = !map.dismiss;
+        map.remove &= map.dismiss;
         if map.first_wait.is_none() {
             map.first_wait = Some(cx.now + FIRST_WAIT);
         }
@@ -247,7 +253,8 @@ impl Engine<'_> {
         let live = map.have.known != Known::Absent && map.have.active;
         let queueing = map.have.features.queue_if_no_path;
         // Only I/O that waits can hold memory: a map that fails it at once, or that nobody has open, makes nobody wait.
-        let starved = live && now == 0 && map.have.table_known && queueing && map.have.open_count > 0;
+        let waits = queueing || map.have.suspended;
+        let starved = live && now == 0 && map.have.table_known && waits && map.have.open_count > 0;
         if map.starved != starved {
             map.starved = starved;
             if starved {
@@ -283,10 +290,6 @@ impl Engine<'_> {
 
     pub(super) fn map_timer(&self, m: u32) -> u32 {
         self.paths.capacity() as u32 + m
-    }
-
-    pub(super) fn port_timer(&self, port: u32) -> u32 {
-        (self.paths.capacity() + self.maps.capacity()) as u32 + port
     }
 }
 

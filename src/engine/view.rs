@@ -2,8 +2,8 @@
 
 use super::map::{Known, Member};
 use super::path::{Fds, Job};
-use super::{Cause, Engine, MapSlot, PathSlot, Reason, group};
-use crate::conf::settings::{MapSettings, PathSettings, PrioKind, Verdict};
+use super::{Cause, Difference, Engine, MapSlot, PathSlot, Reason, group};
+use crate::conf::settings::{CheckerKind, MapSettings, PathSettings, PrioKind, Verdict};
 use crate::fault::Errno;
 use crate::model::{
     AccessState, Bus, DevNo, DmPathState, GroupState, Hctl, Instant, MapId, PathFacts, PathId, PathState, Prio, Protocol, Sectors, SysState,
@@ -227,6 +227,14 @@ impl<'e> PathView<'e> {
     pub fn fail_count(&self) -> u32 {
         self.slot.fail_count
     }
+    /// The checker in use.
+    pub fn checker(&self) -> CheckerKind {
+        self.slot.checker
+    }
+    /// Shaky: until when it is held back or watched.
+    pub fn shaky_until(&self) -> Option<Instant> {
+        self.slot.history.until()
+    }
     /// When it is checked next, and the present interval; `None` when it is not checked.
     pub fn next_check(&self) -> Option<(Instant, Duration)> {
         (self.slot.map != super::storage::NONE && !self.slot.gone)
@@ -284,6 +292,14 @@ impl<'e> MapView<'e> {
     }
     pub fn queueing_disabled_by_admin(&self) -> bool {
         self.slot.admin_no_queueing
+    }
+    /// What a reload would change.
+    pub fn differs(&self) -> Difference {
+        self.slot.differs
+    }
+    /// Has it been put off because some map's I/O waits for a path?
+    pub fn postponed(&self) -> bool {
+        !self.engine.quiet() && (self.slot.differs.any() || (!self.live() && self.slot.plannable))
     }
     /// When I/O begins to fail for want of a path; `None` while one is usable, or for never.
     pub fn queue_until(&self) -> Option<Instant> {

@@ -8,27 +8,42 @@ use super::map::Known;
 use super::path::{Fds, Held, PathSlot};
 use super::selector::{self, Handler, Kernel, Missing, Selector};
 use super::storage::NONE;
-use super::{Context, Difference, Engine};
+use super::{Context, Difference, Engine, balance};
 use crate::conf::settings::{AutoResize, MarginalPathgroups, Policy, PrioKind};
-use crate::model::{DmPathState, MAP_PATHS, PathState, Sectors, SysState, Text};
+use crate::model::{DmPathState, MAP_PATHS, PathState, Prio, Sectors, SysState, Text};
 use crate::wire::table::{Table, TableGroup, TablePath};
 use heapless::Vec;
 
 /// A wanted table with what it was made of.
-#[derive(Default)]
 pub(super) struct Plan {
     pub(super) table: Table,
     pub(super) size: Sectors,
     pub(super) read_only: bool,
     /// The slot of each `table.paths`.
     pub(super) paths: Vec<u32, MAP_PATHS, u8>,
-    /// 1-based.
-    pub(super) best: u8,
     pub(super) attached: Text<16>,
     pub(super) selector_replaced: bool,
     pub(super) handler_missing: bool,
     /// Members that were left out for their size, or because a table holds no more.
     pub(super) odd: bool,
+    /// Port of the path that leads; NONE where that does not matter.
+    pub(super) lead: u32,
+}
+
+impl Default for Plan {
+    fn default() -> Plan {
+        Plan {
+            table: Table::default(),
+            size: Sectors(0),
+            read_only: false,
+            paths: Vec::new(),
+            attached: Text::new(),
+            selector_replaced: false,
+            handler_missing: false,
+            odd: false,
+            lead: NONE,
+        }
+    }
 }
 
 impl Engine<'_> {
@@ -126,8 +141,8 @@ impl Engine<'_> {
         if slots.is_empty() {
             return None;
         }
-        let grouping = self.grouping(cx, m, &slots);
-        plan.best = grouping.best;
+        let (grouping, lead) = self.grouping(cx, m, &slots);
+        plan.lead = lead;
         self.fill(m, &slots, &grouping, &mut plan).ok()?;
         plan.table.features.queue_if_no_path = self.want_queueing(cx, m).unwrap_or(map.have.features.queue_if_no_path);
         Some(plan)
@@ -157,18 +172,54 @@ impl Engine<'_> {
         self.paths[i].prio_kind
     }
 
-    fn grouping(&self, cx: &Context<'_>, m: u32, slots: &[u32]) -> Grouping {
+    /// The groups, and the port of the path that leads where that is chosen.
+    fn grouping(&self, cx: &Context<'_>, m: u32, slots: &[u32]) -> (Grouping, u32) {
         let mut members: Vec<group::Member<'_>, MAP_PATHS, u8> = Vec::new();
         for &i in slots {
-            let _ = members.push(self.group_member(i));
+            let mut member = self.group_member(i);
+            if member.prio == Prio::UNDEFINED {
+                member.prio = self.neighbours_prio(m, i);
+            }
+            let _ = members.push(member);
         }
-        let rules = group::Rules {
-            policy: self.policy_of(m, slots),
-            split_marginal: cx.settings.globals().marginal_pathgroups != MarginalPathgroups::Off,
-            lead: None,
-        };
+        let policy = self.policy_of(m, slots);
+        let globals = cx.settings.globals();
+        let lead = if globals.pp_balance_paths && policy == Policy::Failover { self.balanced(m, slots) } else { None };
+        let split_marginal = globals.marginal_pathgroups != MarginalPathgroups::Off;
+        let rules = group::Rules { policy, split_marginal, lead: lead.map(|(at, _)| at) };
         // As many as slots, which is what grouping takes at most.
-        group::group(&members, rules).unwrap_or_default()
+        (group::group(&members, rules).unwrap_or_default(), lead.map_or(NONE, |(_, port)| port))
+    }
+
+    /// What a path whose priority nobody knows is worth: as much as those it stands with in the live table.
+    fn neighbours_prio(&self, m: u32, i: u32) -> Prio {
+        let have = &self.maps[m].have;
+        let Some(group) = have.members.iter().find(|x| x.path == i).map(|x| x.group) else { return Prio::UNDEFINED };
+        let mut others = have.members.iter().filter(|x| x.group == group).filter_map(|x| self.paths.get(x.path)).map(|p| p.prio);
+        others.find(|&p| p != Prio::UNDEFINED).unwrap_or(Prio::UNDEFINED)
+    }
+
+    /// The path to lead with so that maps spread over ports: its position in `slots`, and its port.
+    fn balanced(&self, m: u32, slots: &[u32]) -> Option<(u8, u32)> {
+        let best = slots.iter().filter(|&&i| self.paths[i].usable()).map(|&i| self.paths[i].prio).max()?;
+        let mut at: Vec<u8, MAP_PATHS, u8> = Vec::new();
+        let mut ports: Vec<u32, MAP_PATHS, u8> = Vec::new();
+        let mut load: Vec<u32, MAP_PATHS, u8> = Vec::new();
+        let now = self.maps[m].lead;
+        let mut current = None;
+        for (k, &i) in slots.iter().enumerate() {
+            let p = &self.paths[i];
+            let Some(port) = self.ports.get(p.port).filter(|_| p.usable() && p.prio == best) else { continue };
+            if p.port == now {
+                current = current.or(Some(at.len()));
+            }
+            let _ = at.push(k as u8);
+            let _ = ports.push(load.len() as u32);
+            let _ = load.push(port.leads - u32::from(p.port == now).min(port.leads));
+        }
+        let chosen = balance::lead(&ports, current, &load)?;
+        let position = *at.get(chosen)?;
+        Some((position, self.paths[*slots.get(usize::from(position))?].port))
     }
 
     fn fill(&self, m: u32, slots: &[u32], grouping: &Grouping, plan: &mut Plan) -> Result<(), Missing> {
@@ -210,7 +261,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// How the live table differs from the plan. What only priorities or path states changed is a difference when `regroup` is set;
+    /// How the live table differs from the plan. Other groups or another order of them is a difference only when `regroup` is set;
     /// otherwise failback decides about it.
     pub(super) fn difference(&self, m: u32, plan: &Plan) -> Difference {
         let map = &self.maps[m];
@@ -223,14 +274,14 @@ impl Engine<'_> {
         d.forced = map.force_reload;
         // The first group of a table is run-time state; switch_group moves it without a reload.
         d.best_group = false;
-        if d.groups && !d.members && !d.selector {
-            let ratings = |g: u8| {
-                let inside = have.members.iter().filter(move |x| x.group == g && x.path != NONE);
+        if d.groups {
+            // A group whose paths all failed is worth nothing for the time being; it is not moved to the end and back for that.
+            let ratings = (0..have.groups.len() as u8).map(|g| {
+                let inside = have.members.iter().filter(move |x| x.group == g && self.paths.get(x.path).is_some());
                 group::rate(inside.map(|x| self.group_member(x.path)))
-            };
-            let in_order = group::in_order((0..have.groups.len() as u8).map(ratings));
-            let only_order = selector::only_order_differs(&plan.table, &table);
-            d.groups = map.regroup && !(only_order && in_order);
+            });
+            let in_order = group::in_order(ratings.filter(|r| r.usable > 0));
+            d.groups = map.regroup && !(selector::only_order_differs(&plan.table, &table) && in_order);
         }
         d
     }

@@ -7,10 +7,10 @@ use crate::config::Config;
 use crate::dm::{Disks, KTable};
 use crate::rng::Rng;
 use crate::world::{Fault, Faults, Health, Memory, SMALL, World};
-use corepath::conf::settings::{AutoResize, Failback, NoPathRetry, Policy, Timeout};
+use corepath::conf::settings::{AutoResize, Failback, FlushOnLastDel, MarginalPathgroups, NoPathRetry, Policy, Shaky, Timeout};
 use corepath::engine::{Ask, Event, Options};
 use corepath::fault::Errno;
-use corepath::model::{DevNo, Text};
+use corepath::model::{AccessState, DevNo, PathState, Text};
 use std::time::Duration;
 
 /// Which history: all of it follows from these.
@@ -54,14 +54,35 @@ fn wwid(n: usize) -> String {
 
 fn setup(tale: Tale, rng: &mut Rng) -> (Config, Options) {
     let mut config = Config::default();
-    config.map.policy = rng.pick(&[Policy::Multibus, Policy::Multibus, Policy::Failover, Policy::GroupByNodeName]);
-    config.map.no_path_retry = rng.pick(&[NoPathRetry::Queue, NoPathRetry::Retries(3), NoPathRetry::Fail, NoPathRetry::Unset]);
+    config.map.policy = rng.pick(&[Policy::Multibus, Policy::GroupByPrio, Policy::GroupByPrio, Policy::Failover, Policy::GroupByNodeName]);
+    config.map.no_path_retry =
+        rng.pick(&[NoPathRetry::Queue, NoPathRetry::Queue, NoPathRetry::Retries(4), NoPathRetry::Fail, NoPathRetry::Unset]);
     config.map.failback = rng.pick(&[Failback::Immediate, Failback::Manual, Failback::After(7), Failback::Followover]);
     config.globals.auto_resize = rng.pick(&[AutoResize::Never, AutoResize::GrowOnly, AutoResize::GrowShrink]);
     config.map.deferred_remove = rng.one_in(4);
+    config.map.flush_on_last_del = rng.pick(&[FlushOnLastDel::Never, FlushOnLastDel::Always, FlushOnLastDel::Unused]);
+    config.path.detect_prio = true;
+    config.path.detect_checker = true;
+    config.path.recheck_wwid = rng.one_in(3);
+    config.path.purge_disconnected = rng.one_in(6);
+    config.path.fast_io_fail = rng.pick(&[Timeout::Unset, Timeout::Secs(5)]);
+    config.globals.pp_balance_paths = rng.one_in(4);
+    config.globals.marginal_pathgroups = rng.pick(&[MarginalPathgroups::Off, MarginalPathgroups::On]);
     if rng.one_in(4) {
-        config.path.fast_io_fail = Timeout::Secs(5);
-        config.path.dev_loss = Timeout::Secs(30);
+        config.map.shaky = Shaky {
+            san_path_err_threshold: Some(1),
+            san_path_err_forget_rate: Some(4),
+            san_path_err_recovery_time: Some(20),
+            ..Shaky::default()
+        };
+    } else if rng.one_in(4) {
+        config.map.shaky = Shaky {
+            marginal_path_err_sample_time: Some(30),
+            marginal_path_err_rate_threshold: Some(10),
+            marginal_path_err_recheck_gap_time: Some(20),
+            marginal_path_double_failed_time: Some(30),
+            ..Shaky::default()
+        };
     }
     for n in 0..tale.luns as usize {
         if rng.one_in(4) {
@@ -76,6 +97,7 @@ fn setup(tale: Tale, rng: &mut Rng) -> (Config, Options) {
         boot: !tale.daemon && rng.one_in(2),
         partitions: rng.one_in(2),
         path_partitions: rng.one_in(3),
+        own_activation: rng.one_in(2),
         ..Options::default()
     };
     (config, options)
@@ -144,7 +166,7 @@ fn happen(w: &mut World<'_>, rng: &mut Rng, tale: Tale) -> Result<(), Fault> {
         let all: Vec<u32> = w.dm.devices.values().filter(|d| d.uuid.starts_with("mpath-")).map(|d| d.minor).collect();
         (!all.is_empty()).then(|| rng.pick(&all))
     };
-    match rng.below(if tale.daemon { 26 } else { 16 }) {
+    match rng.below(if tale.daemon { 28 } else { 16 }) {
         // A path comes.
         0..3 if w.disks.len() < 24 && !w.luns.is_empty() => {
             let lun = rng.below(w.luns.len());
@@ -308,6 +330,15 @@ fn happen(w: &mut World<'_>, rng: &mut Rng, tale: Tale) -> Result<(), Fault> {
             }
         }
         24 => ask(w, rng),
+        // The array moves a LUN to its other controller.
+        25 | 26 => {
+            let lun = rng.below(w.luns.len().max(1));
+            if lun < w.luns.len() && w.luns[lun].alua.is_some() {
+                let states = access(rng);
+                w.luns[lun].alua = Some(states);
+                w.trace(|| format!("lun {lun}: {states:?}"));
+            }
+        }
         _ => {
             w.trace(|| "reconfigured".into());
             w.config.map.selector = Text::try_from(rng.pick(&["service-time 0", "round-robin 0", "queue-length 0"])).unwrap();
@@ -315,6 +346,12 @@ fn happen(w: &mut World<'_>, rng: &mut Rng, tale: Tale) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// What the two controllers of an array say of a LUN.
+fn access(rng: &mut Rng) -> [AccessState; 2] {
+    use AccessState::*;
+    rng.pick(&[[Optimized, NonOptimized], [NonOptimized, Optimized], [Optimized, Standby], [Standby, Optimized], [Optimized, Unavailable]])
 }
 
 fn ask(w: &mut World<'_>, rng: &mut Rng) {
@@ -360,6 +397,10 @@ fn history(w: &mut World<'_>, tale: Tale, rng: &mut Rng) -> Result<(), Fault> {
         let lun = w.add_lun(&wwid(n), 2048 + 1024 * n as u64);
         if rng.one_in(2) {
             w.luns[lun].partitions = vec![(1, 64, 512), (2, 1024, 256)];
+        }
+        if rng.one_in(2) {
+            w.luns[lun].alua = Some(access(rng));
+            w.luns[lun].explicit = rng.one_in(2);
         }
         for h in 0..rng.below(4) {
             let d = w.add_path(lun, h as u32, rng.below(2) as u32);
@@ -460,9 +501,12 @@ fn right(w: &World<'_>) -> Result<(), Fault> {
                 }
             }
             let Some(p) = dev.path(d.devno) else { continue };
+            // What is held back for failing too often, and what stands by where nothing works, is out as well.
+            let seen = w.engine.find_path(&d.name).map_or(PathState::Wild, |p| p.state());
             let good = matches!(d.health, Health::Good | Health::Standby);
+            let excused = seen == PathState::Delayed || (seen == PathState::Ghost && !w.luns[d.lun].explicit);
             // A one-shot run judges once; a daemon keeps judging.
-            if w.options.resident && p.active != good {
+            if w.options.resident && p.active != good && !excused {
                 return Err(format!(
                     "lun {n}: {} is {:?} but the kernel has it {}",
                     d.name,
@@ -479,17 +523,58 @@ fn right(w: &World<'_>) -> Result<(), Fault> {
         }
         // (A map without a path we know has no settings but those it came with.)
         if w.options.resident && !disks.is_empty() {
+            let usable = view.is_some_and(|v| v.usable() > 0);
             // A LUN that the array says is gone is not queued for for ever.
             let gone = disks.iter().all(|d| d.health == Health::Unmapped);
             let wanted = match w.config.map.no_path_retry {
                 _ if gone => None,
-                NoPathRetry::Queue => Some(true),
+                NoPathRetry::Queue if usable => Some(true),
+                // The clock is at its end after the peace.
+                NoPathRetry::Retries(_) => Some(usable),
                 NoPathRetry::Fail => Some(false),
-                NoPathRetry::Retries(_) if disks.iter().any(|d| d.health == Health::Good && d.size == *size) => Some(true),
                 _ => None,
             };
             if wanted.is_some_and(|q| q != *queue) {
                 return Err(format!("lun {n}: queueing is {queue}"));
+            }
+        }
+    }
+    groups_right(w)
+}
+
+/// Is the group in use the best one, and do only equals stand together?
+fn groups_right(w: &World<'_>) -> Result<(), Fault> {
+    if !w.options.resident || w.config.map.failback != Failback::Immediate || w.engine.starved() > 0 {
+        return Ok(());
+    }
+    for (n, lun) in w.luns.iter().enumerate() {
+        let Some(dev) = w.dm.by_uuid(&format!("mpath-{}", lun.wwid)) else { continue };
+        let Some((_, _, KTable::Multipath { groups, next, current, .. })) = &dev.live else { continue };
+        let Some(view) = w.engine.find_map(&lun.wwid) else { continue };
+        let calm = view.paths().all(|p| !p.marginal() && p.state() != PathState::Delayed) && view.last_error().is_none();
+        if lun.alua.is_none() || view.failback_held().is_some() || !calm {
+            continue;
+        }
+        let worth = |d: &DevNo| {
+            let usable = |h: Health| matches!(h, Health::Good | Health::Standby);
+            let disk = w.disks.iter().find(|x| x.present && x.devno == *d && x.wwid == lun.wwid && usable(x.health))?;
+            w.access(disk)
+        };
+        let inside = |g: usize| groups[g].paths.iter().filter_map(|p| worth(&p.devno)).collect::<Vec<_>>();
+        let optimal = |g: usize| inside(g).contains(&AccessState::Optimized);
+        let used = current.unwrap_or(*next);
+        // Out of a group without a path the kernel goes by itself, with the next I/O.
+        let alive = groups.get(used).is_some_and(|g| g.paths.iter().any(|p| p.active));
+        if (0..groups.len()).any(optimal) && alive && !optimal(used) {
+            return Err(format!("lun {n}: group {} is used, though another is optimized: {groups:?}", used + 1));
+        }
+        if w.config.map.policy == Policy::GroupByPrio {
+            for g in 0..groups.len() {
+                let mut all = inside(g);
+                all.dedup();
+                if all.len() > 1 {
+                    return Err(format!("lun {n}: group {} mixes {all:?}", g + 1));
+                }
             }
         }
     }

@@ -9,7 +9,9 @@ use corepath::engine::{
     ProfileSlot, Refusal, Refused, Sizes, Storage, Ticket, What,
 };
 use corepath::fault::Errno;
-use corepath::model::{Bus, DevNo, Hctl, Holder, Instant, MapId, PathFacts, PathId, Protocol, Sectors, SysState, Text, Tpgs, WwidOrigin};
+use corepath::model::{
+    AccessState, Bus, DevNo, Hctl, Holder, Instant, MapId, PathFacts, PathId, Protocol, Sectors, SysState, Text, Tpgs, WwidOrigin,
+};
 use corepath::wire::dm::{Request, Target};
 use corepath::wire::scsi::{Command, Reply};
 use corepath::wire::table::{Status, Table};
@@ -59,6 +61,10 @@ pub struct Lun {
     pub wwid: String,
     pub size: u64,
     pub partitions: Vec<(u32, u64, u64)>,
+    /// Access states of target port groups 1 and 2; `None`: an array that knows no such thing.
+    pub alua: Option<[AccessState; 2]>,
+    /// SET TARGET PORT GROUPS is understood.
+    pub explicit: bool,
 }
 
 /// What may go wrong in the shell and the kernel.
@@ -285,7 +291,7 @@ impl<'m> World<'m> {
     // ---- the machine ----
 
     pub fn add_lun(&mut self, wwid: &str, size: u64) -> usize {
-        self.luns.push(Lun { wwid: wwid.into(), size, partitions: Vec::new() });
+        self.luns.push(Lun { wwid: wwid.into(), size, partitions: Vec::new(), alua: None, explicit: false });
         self.luns.len() - 1
     }
 
@@ -330,7 +336,12 @@ impl<'m> World<'m> {
             size: Sectors(disk.size),
             block_size: 512,
             read_only: disk.read_only,
-            tpgs: Tpgs::None,
+            tpgs: match &self.luns[disk.lun] {
+                Lun { alua: None, .. } => Tpgs::None,
+                Lun { explicit: true, .. } => Tpgs::Both,
+                _ => Tpgs::Implicit,
+            },
+            target_port_group: self.luns[disk.lun].alua.map(|_| group_of(disk)),
             target_port: text(&format!("t{}", disk.hctl.target)),
             target_node: text(&format!("n{}", disk.hctl.target)),
             sys_state: match disk.health {
@@ -365,7 +376,7 @@ impl<'m> World<'m> {
         if facts.wwid.is_empty() {
             return;
         }
-        // It is what the table holds it for again.
+        // Back to what the table holds it for: nothing to fail any more.
         self.must_fail.remove(&(format!("mpath-{}", facts.wwid), facts.devno));
         let Some(p) = self.engine.find_path(&facts.name) else { return };
         if p.devno() != facts.devno || p.wwid().is_empty() || p.wwid() == facts.wwid.as_str() || !p.live() {
@@ -414,11 +425,22 @@ impl<'m> World<'m> {
         }
     }
 
+    /// The access state of a disk's port group.
+    pub fn access(&self, d: &Disk) -> Option<AccessState> {
+        self.luns[d.lun].alua.map(|states| states[usize::from(group_of(d) - 1)])
+    }
+
+    /// Does the disk carry I/O now?
+    pub fn serves(&self, d: &Disk) -> bool {
+        let open = self.access(d).is_none_or(|a| matches!(a, AccessState::Optimized | AccessState::NonOptimized));
+        d.present && d.health.carries_io() && open
+    }
+
     /// One request of a user through the map of this WWID.
     pub fn io(&mut self, uuid: &str) -> Option<bool> {
         let minor = self.dm.by_uuid(uuid)?.minor;
-        let disks = &self.disks;
-        let good = |devno: DevNo| disks.iter().any(|d| d.present && d.devno == devno && d.health.carries_io());
+        let serving: BTreeSet<DevNo> = self.disks.iter().filter(|d| self.serves(d)).map(|d| d.devno).collect();
+        let good = |devno: DevNo| serving.contains(&devno);
         let result = self.dm.io(minor, &good);
         self.trace(|| format!("io {uuid}: {result:?}"));
         result
@@ -569,16 +591,42 @@ impl<'m> World<'m> {
         if state != SysState::Running {
             return self.finish(Reply_::State(path, ticket, state), owner);
         }
-        let (host, status, sense) = match self.disks[d].health {
+        let cdb = command.cdb();
+        let passive = self.access(&self.disks[d]).is_some_and(|a| matches!(a, AccessState::Standby | AccessState::Unavailable));
+        let (host, mut status, mut sense) = match self.disks[d].health {
             Health::Failing => (1, 0, vec![]),
             Health::Standby => (0, 2, fixed_sense(2, 4, 0x0b)),
             Health::Unmapped => (0, 2, fixed_sense(5, 0x25, 0)),
+            _ if passive && cdb[0] == 0 => (0, 2, fixed_sense(2, 4, 0x0b)),
             _ => (0, 0, vec![]),
         };
-        let data = match command.cdb()[0] {
-            0 => vec![],
-            _ => vec![0; 96],
-        };
+        let mut data = Vec::new();
+        if host == 0 && self.disks[d].health != Health::Unmapped {
+            match (cdb[0], self.luns[self.disks[d].lun].alua) {
+                (0, _) => {}
+                // MAINTENANCE IN, REPORT TARGET PORT GROUPS.
+                (0xa3, Some(states)) => {
+                    assert_eq!(cdb[1] & 0x1f, 0x0a);
+                    (status, sense) = (0, vec![]);
+                    data = vec![0, 0, 0, 24];
+                    for (n, state) in states.iter().enumerate() {
+                        data.extend([access_code(*state), 0x8f, 0, n as u8 + 1, 0, 0, 0, 1, 0, 0, 0, n as u8 + 1]);
+                    }
+                }
+                // MAINTENANCE OUT, SET TARGET PORT GROUPS: the named group becomes active/optimized, the other passive.
+                (0xa4, Some(_)) if self.luns[self.disks[d].lun].explicit => {
+                    (status, sense) = (0, vec![]);
+                    let group = usize::from(command.parameters()[7]);
+                    let lun = self.disks[d].lun;
+                    let mut states = [AccessState::Standby; 2];
+                    states[group - 1] = AccessState::Optimized;
+                    self.luns[lun].alua = Some(states);
+                    self.trace(|| format!("lun {lun}: group {group} active"));
+                }
+                (0xa3 | 0xa4, _) => (status, sense) = (2, fixed_sense(5, 0x20, 0)),
+                _ => data = vec![0; 96],
+            }
+        }
         let reply = Reply_::Scsi { path, ticket, host, status, sense, data, errno: None };
         if self.disks[d].health == Health::Hanging {
             let seq = self.disks[d].diskseq;
@@ -775,6 +823,7 @@ impl<'m> World<'m> {
                         mine(path_owner(path))?;
                         jobs.push(Job::Scsi(path, ticket, Box::new(*command)));
                     }
+                    Action::Admin { .. } => fault = Some("an NVMe command to a SCSI disk".into()),
                     Action::Read { path, ticket, length } => {
                         mine(path_owner(path))?;
                         jobs.push(Job::Read(path, ticket, length));
@@ -961,18 +1010,37 @@ impl<'m> World<'m> {
                 return Ok(());
             }
             if !self.step(until)? {
-                for p in self.engine.paths() {
-                    let (map, judged, open, busy, gone, state) = (p.map().is_some(), p.judged(), p.open(), p.busy(), p.gone(), p.state());
-                    let line = format!("{} map {map} judged {judged} open {open} busy {busy} gone {gone} {state:?}", p.name());
-                    self.log.push(line);
-                }
-                return Err(format!("not settled within {within:?}: {:?}", self.engine.unsettled()));
+                let open: Vec<_> = self
+                    .engine
+                    .paths()
+                    .filter(|p| p.map().is_some() && !p.judged())
+                    .map(|p| format!("{} gone {} busy {} open {} next {:?}", p.name(), p.gone(), p.busy(), p.open(), p.next_check()))
+                    .collect();
+                return Err(format!("not settled within {within:?}: {:?} {open:?}", self.engine.unsettled()));
             }
         }
     }
 
     pub fn saw(&self, what: impl Fn(&What) -> bool) -> bool {
         self.notes.iter().any(|(n, ..)| what(&n.what))
+    }
+}
+
+/// Each target is one controller.
+fn group_of(d: &Disk) -> u16 {
+    1 + (d.hctl.target % 2) as u16
+}
+
+fn access_code(state: AccessState) -> u8 {
+    match state {
+        AccessState::Optimized => 0,
+        AccessState::NonOptimized => 1,
+        AccessState::Standby => 2,
+        AccessState::Unavailable => 3,
+        AccessState::LbaDependent => 4,
+        AccessState::Offline => 14,
+        AccessState::Transitioning => 15,
+        AccessState::Unknown(n) => n,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::model::{DevName, DevNo, MapId, MapName, PathFacts, PathId, Sectors, S
 use crate::raw::{AsFd, OwnedFd};
 use crate::sgio::{self, Outcome, SENSE};
 use crate::wire::dm::{Cookie, Request, Target};
+use crate::wire::nvme::Admin;
 use crate::wire::partition::{self, Found, Partition};
 use crate::wire::root::{Candidate, Root};
 use crate::wire::scsi::Command;
@@ -47,6 +48,11 @@ pub enum Task {
         path: PathId,
         ticket: Ticket,
         command: Command,
+    },
+    Admin {
+        path: PathId,
+        ticket: Ticket,
+        command: Admin,
     },
     Read {
         path: PathId,
@@ -315,6 +321,13 @@ impl Work for Job {
                 }
                 Ok(0)
             }
+            Task::Admin { command, .. } => match self.forbidden() {
+                true => Ok(0),
+                false => match &self.fds {
+                    Some(fds) => sgio::admin(sgio::borrow(&fds.device), &command, &mut self.page).map(|n| n as u32),
+                    None => Err(Errno::NODEV),
+                },
+            },
             Task::Read { length, .. } => match self.forbidden() {
                 true => Ok(0),
                 false => match &self.fds {

@@ -278,6 +278,7 @@ impl Hands {
             }
             Action::State { path, ticket } => self.path_job(path, Task::State { path, ticket }, |_| {}),
             Action::Scsi { path, ticket, command } => self.path_job(path, Task::Scsi { path, ticket, command: *command }, |_| {}),
+            Action::Admin { path, ticket, command } => self.path_job(path, Task::Admin { path, ticket, command: *command }, |_| {}),
             Action::Read { path, ticket, length } => self.path_job(path, Task::Read { path, ticket, length }, |_| {}),
             Action::Write { .. } | Action::PathPartitions { .. } | Action::Node { .. } | Action::Bind { .. } if self.dry => Ok(()),
             Action::Write { path, ticket, attribute, value } => self.path_job(path, Task::Write { path, ticket, attribute, value }, |_| {}),
@@ -422,6 +423,7 @@ impl Hands {
         if let Task::Open { path, .. }
         | Task::State { path, .. }
         | Task::Scsi { path, .. }
+        | Task::Admin { path, .. }
         | Task::Read { path, .. }
         | Task::Write { path, .. }
         | Task::Partitions { path, .. }
@@ -444,6 +446,13 @@ impl Hands {
                 None => {
                     let reply = job.outcome.reply(&job.page, &job.sense);
                     engine.process(cx, Event::Scsi { path, ticket, reply: &reply });
+                }
+            },
+            Task::Admin { path, ticket, .. } => match job.state.take() {
+                Some(state) => engine.process(cx, Event::State { path, ticket, state }),
+                None => {
+                    let result = result.map(|n| job.page.0.get(..n as usize).unwrap_or(&[]));
+                    engine.process(cx, Event::Admin { path, ticket, result });
                 }
             },
             Task::Read { path, ticket, .. } => match job.state.take() {

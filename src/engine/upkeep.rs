@@ -1,0 +1,279 @@
+//! What a path in a map gets besides checks: transport attributes, sampling reads while it is shaky, its partitions taken away, its
+//! removal when the array says that the LUN is gone, and activation where the kernel has no handler for it.
+
+use super::activate::{self, Activation, Ended, Method};
+use super::map::Known;
+use super::note::What;
+use super::path::{Fds, Job};
+use super::pathsteps::{Emit, Turn};
+use super::probe::{self, ProbeSlot, Stage};
+use super::storage::NONE;
+use super::{Action, Attribute, Context, Engine, Ticket, tuning};
+use crate::conf::settings::PrioKind;
+use crate::fault::Errno;
+use crate::model::{PathId, PathState};
+use crate::wire::scsi::Reply;
+use core::time::Duration;
+
+/// A write to sysfs may wait for a port that is blocked.
+const WRITE: Duration = Duration::from_secs(60);
+/// A sampling read is given this long.
+const SAMPLE: Duration = Duration::from_secs(10);
+/// Bytes of one sampling read.
+const SAMPLE_BYTES: u32 = 4096;
+
+impl Engine<'_> {
+    /// The next of these for path `i`, which is open and has no check due.
+    pub(super) fn path_extras(&mut self, cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Turn {
+        let (path, m) = (self.path_id(i), self.paths[i].map);
+        if self.paths[i].history.read_due(cx.now) {
+            let ticket = self.ticket();
+            if !self.port_take(i) {
+                self.paths[i].history.not_sent();
+                return Turn::Idle;
+            }
+            if let Err(refused) = emit(Action::Read { path, ticket, length: SAMPLE_BYTES }) {
+                self.port_release(i);
+                self.paths[i].history.not_sent();
+                return Turn::Refused(refused);
+            }
+            self.path_sent(i, Job::Sample, ticket, cx.now + SAMPLE);
+            return Turn::Sent;
+        }
+        if self.options.dry_run {
+            return Turn::Idle;
+        }
+        if self.starved == 0
+            && let Some(turn) = self.path_tune(cx, i, emit)
+        {
+            return turn;
+        }
+        let p = &self.paths[i];
+        let live = self.maps.get(m).is_some_and(|map| map.have.known == Known::Live && map.have.active);
+        if self.options.path_partitions && !p.parts_dropped && live && p.live_in == m && self.starved == 0 {
+            if let Err(refused) = emit(Action::PathPartitions { path, keep: false }) {
+                return Turn::Refused(refused);
+            }
+            self.paths[i].parts_dropped = true;
+            return Turn::Sent;
+        }
+        if self.activation_due(cx, i) {
+            return self.activation_start(cx, i);
+        }
+        Turn::Idle
+    }
+
+    /// The next attribute to be written: those of the transport once per port, those of the disk once per path.
+    fn path_tune(&mut self, cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Option<Turn> {
+        let p = &self.paths[i];
+        if p.purge && p.live_in == p.map && p.dm != crate::model::DmPathState::Active && self.other_paths(i) {
+            return Some(self.path_write(cx, i, Attribute::Delete, 1, emit));
+        }
+        if p.tuned == u8::MAX || p.live_in != p.map {
+            return None;
+        }
+        let globals = cx.settings.globals();
+        let (settings, map) = (&self.profiles[p.profile].settings, &self.maps[p.map].settings);
+        let wish = tuning::Wish {
+            fast_io_fail: settings.fast_io_fail,
+            dev_loss: settings.dev_loss,
+            eh_deadline: settings.eh_deadline,
+            max_retries: globals.max_retries,
+            max_sectors_kb: map.max_sectors_kb,
+            no_path_retry: map.no_path_retry,
+            polling_interval: globals.polling_interval,
+        };
+        let (writes, _) = tuning::plan(&wish, p.protocol);
+        let shared =
+            |a: Attribute| matches!(a, Attribute::FastIoFail | Attribute::DevLoss | Attribute::RecoveryTmo | Attribute::EhDeadline);
+        let mut sum = 0u32;
+        for w in writes.iter().filter(|w| shared(w.attribute)) {
+            sum = sum.wrapping_mul(31).wrapping_add(w.attribute as u32).wrapping_mul(31).wrapping_add(w.value as u32) | 1;
+        }
+        let port = p.port;
+        while let Some(w) = writes.get(usize::from(self.paths[i].tuned)) {
+            let done = shared(w.attribute) && self.ports.get(port).is_some_and(|port| port.tuned == sum);
+            if !done {
+                return Some(self.path_write(cx, i, w.attribute, w.value, emit));
+            }
+            self.paths[i].tuned += 1;
+        }
+        if self.ports.get(port).is_some() && sum != 0 {
+            self.ports[port].tuned = sum;
+        }
+        self.paths[i].tuned = u8::MAX;
+        None
+    }
+
+    /// Does the map have another path that works, so that this one may be given up for good?
+    fn other_paths(&self, i: u32) -> bool {
+        self.maps.get(self.paths[i].map).is_some_and(|map| map.usable > 0)
+    }
+
+    fn path_write(&mut self, cx: &Context<'_>, i: u32, attribute: Attribute, value: i64, emit: &mut Emit<'_>) -> Turn {
+        if !self.port_take(i) {
+            return Turn::Idle;
+        }
+        let (path, ticket) = (self.path_id(i), self.ticket());
+        if let Err(refused) = emit(Action::Write { path, ticket, attribute, value }) {
+            self.port_release(i);
+            return Turn::Refused(refused);
+        }
+        self.path_sent(i, Job::Write, ticket, cx.now + WRITE);
+        Turn::Sent
+    }
+
+    /// An attribute was written.
+    pub(super) fn written(&mut self, cx: &Context<'_>, id: PathId, ticket: Ticket, result: Result<(), Errno>) {
+        let Some(i) = self.path_answer(cx, id, ticket, Job::Write) else { return };
+        match result {
+            Ok(()) => self.write_done(i),
+            Err(errno) => self.write_failed(cx, i, errno),
+        }
+        self.path_arm(i);
+    }
+
+    fn write_done(&mut self, i: u32) {
+        let p = &mut self.paths[i];
+        if core::mem::take(&mut p.purge) {
+            return;
+        }
+        p.tuned = p.tuned.saturating_add(1);
+        p.tune_failures = 0;
+    }
+
+    /// A port that is blocked says EBUSY: tried again a few times. What else fails is not there, or not to be had.
+    pub(super) fn write_failed(&mut self, cx: &Context<'_>, i: u32, errno: Errno) {
+        let p = &mut self.paths[i];
+        p.tune_failures = p.tune_failures.saturating_add(1);
+        if errno == Errno::BUSY && p.tune_failures < 10 {
+            p.retry_at = Some(cx.now + Duration::from_secs(1));
+        } else {
+            self.write_done(i);
+        }
+    }
+
+    /// Is the path passive, by what is known of it?
+    fn passive(&self, i: u32) -> bool {
+        let p = &self.paths[i];
+        if p.state == PathState::Ghost {
+            return true;
+        }
+        let Some(prio) = u32::try_from(p.prio.0).ok() else { return false };
+        match p.prio_kind {
+            // Standby and worse; the preferred bit adds 80.
+            PrioKind::Alua | PrioKind::Sysfs => prio % 80 <= 1,
+            // Owned is 2, and 4 on the default controller.
+            PrioKind::Emc => !matches!(prio, 2 | 4),
+            PrioKind::Rdac => prio & 2 == 0,
+            _ => false,
+        }
+    }
+
+    /// Must the LUN be made to answer through this path, and by us? When the group that the kernel uses has usable paths and all of
+    /// them are passive, its I/O fails path after path until somebody activates one.
+    fn activation_due(&self, cx: &Context<'_>, i: u32) -> bool {
+        let p = &self.paths[i];
+        if !self.options.own_activation || p.fds != Fds::Open || p.live_in != p.map || !p.usable() || !p.handler.is_empty() {
+            return false;
+        }
+        let map = &self.maps[p.map];
+        let current = map.have.current_group;
+        if current == 0 || !map.have.handler.is_empty() || !map.guard.may_take(cx.now) || map.activating {
+            return false;
+        }
+        if map.activate_after.is_some_and(|t| t > cx.now) {
+            return false;
+        }
+        let mut first = None;
+        for x in map.have.members.iter().filter(|x| x.group.saturating_add(1) == current) {
+            if self.paths.get(x.path).is_some_and(|p| p.usable()) {
+                if !self.passive(x.path) {
+                    return false;
+                }
+                first = first.or(Some(x.path));
+            }
+        }
+        first == Some(i) && self.method(i).is_some()
+    }
+
+    fn method(&self, i: u32) -> Option<Method> {
+        let map = &self.maps[self.paths[i].map];
+        let facts = self.facts_of(i);
+        Method::choose(&map.settings.handler, &facts).or_else(|| match self.paths[i].prio_kind {
+            PrioKind::Alua | PrioKind::Sysfs => Method::choose("alua", &facts),
+            PrioKind::Emc => Method::choose("emc", &facts),
+            PrioKind::Rdac => Method::choose("rdac", &facts),
+            _ => None,
+        })
+    }
+
+    fn activation_start(&mut self, cx: &Context<'_>, i: u32) -> Turn {
+        let Some(method) = self.method(i) else { return Turn::Idle };
+        let Ok(k) = self.probes.take() else { return Turn::Stalled };
+        let head = self.probes[k].head;
+        let (machine, step) = Activation::start(method);
+        let question = probe::question(step, cx.now);
+        self.probes[k] = ProbeSlot { head, stage: Stage::Activate(machine), question, sent: cx.now };
+        let m = self.paths[i].map;
+        self.paths[i].probe = k;
+        self.maps[m].activating = true;
+        self.path_touch(i);
+        Turn::Idle
+    }
+
+    /// A reply to an activation's question, or (`None`) the end of a wait.
+    pub(super) fn activation_answer(&mut self, cx: &Context<'_>, i: u32, reply: Option<&Reply<'_>>) {
+        let k = self.paths[i].probe;
+        let Stage::Activate(machine) = &mut self.probes[k].stage else { return };
+        let step = match reply {
+            Some(reply) => machine.next(reply),
+            None => machine.waited(),
+        };
+        let asked = machine.asked();
+        match step {
+            activate::Step::Done(ended) => {
+                self.probe_end(i);
+                self.activated(cx, i, ended, asked);
+            }
+            other => self.probes[k].question = probe::question(other, cx.now),
+        }
+        self.path_arm(i);
+    }
+
+    /// No answer to a question of an activation: a take-over may have happened or not.
+    pub(super) fn activation_lost(&mut self, cx: &Context<'_>, i: u32) {
+        let m = self.paths[i].map;
+        if m != NONE {
+            let map = &mut self.maps[m];
+            map.activating = false;
+            map.guard.took(cx.now);
+            map.activate_after = Some(cx.now + Duration::from_secs(30));
+        }
+    }
+
+    fn activated(&mut self, cx: &Context<'_>, i: u32, ended: Ended, asked: bool) {
+        let m = self.paths[i].map;
+        if m == NONE {
+            return;
+        }
+        self.maps[m].activating = false;
+        if asked {
+            self.maps[m].guard.took(cx.now);
+        }
+        let good = matches!(ended, Ended::Owned | Ended::Taken);
+        self.note(Some(i), Some(m), if good { What::Activated } else { What::ActivationFailed(ended) });
+        // Long enough for all paths to be asked again; after a failure, which the guard does not count unless something was asked, longer
+        // each time.
+        let map = &mut self.maps[m];
+        map.activate_failures = if good { 0 } else { map.activate_failures.saturating_add(1) };
+        map.activate_after = Some(cx.now + Duration::from_secs(5 << map.activate_failures.min(6)));
+        // Who is active and who is not has changed for all of them.
+        let mut at = self.maps[m].paths.head;
+        while at != NONE {
+            self.paths[at].prio_at = None;
+            self.check_now(cx, at);
+            at = self.path_by_map.next(at);
+        }
+    }
+}
