@@ -91,7 +91,8 @@ pub fn eventfd() -> Result<OwnedFd, Errno> {
 }
 
 /// Empties an eventfd.
-pub fn drain(fd: &OwnedFd) {
+#[cfg(test)]
+fn drain(fd: &OwnedFd) {
     let mut count = [0u8; 8];
     let _ = rustix::io::read(fd.as_fd(), &mut count);
 }

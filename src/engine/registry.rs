@@ -211,8 +211,12 @@ impl Engine<'_> {
         let map = &mut self.maps[m];
         map.replan = true;
         map.regroup = true;
-        let wwid = map.wwid.clone();
-        // A live map speaks for all disks of its WWID.
+        self.judge_map(cx, m);
+    }
+
+    /// A live map speaks for all disks of its WWID.
+    pub(super) fn judge_map(&mut self, cx: &Context<'_>, m: u32) {
+        let wwid = self.maps[m].wwid.clone();
         self.judge_siblings(cx, &wwid, NONE);
     }
 
@@ -284,8 +288,15 @@ impl Engine<'_> {
     pub(super) fn status_due(&self, cx: &Context<'_>, m: u32) -> Instant {
         let map = &self.maps[m];
         let wrong = map.have.queue_io || map.usable == 0 || map.have.members.iter().any(|x| x.dm == crate::model::DmPathState::Failed);
-        let pause = if wrong { Duration::from_secs(1) } else { cx.settings.globals().max_polling_interval.max(Duration::from_secs(1)) };
-        cx.now + pause
+        if wrong {
+            return cx.now + Duration::from_secs(1);
+        }
+        // In the places of the paths: one waking for both.
+        super::schedule::place(
+            cx.now,
+            cx.settings.globals().max_polling_interval.max(Duration::from_secs(1)),
+            m / super::schedule::TOGETHER,
+        )
     }
 
     pub(super) fn map_timer(&self, m: u32) -> u32 {

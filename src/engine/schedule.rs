@@ -1,8 +1,9 @@
 //! When a path is asked again, and when its port is asked instead of it.
 //!
 //! Pure: times and counts in, times out; the queue of times is the caller's. Failed paths are asked every second; good ones at an
-//! interval that doubles from `polling_interval` to `max_polling_interval`. Each path has a place of its own within the interval, so
-//! that however many begin together, they do not stay together. Never random: the same number gets the same place.
+//! interval that doubles from `polling_interval` to `max_polling_interval`. Every eight good paths have a place of their own within the
+//! interval, so that however many begin together, they do not stay together, and that a turn of the loop serves eight: alone each would
+//! cost its own waking of the loop and of a worker, twice the system calls. Never random: the same number gets the same place.
 //!
 //! Ports: when the paths of one I_T nexus fall silent together, one path of it is asked each second and the others wait, for each
 //! check of a dead port may hold a worker for as long as the transport likes (kernel-interfaces 3.4). That is the "scalable path
@@ -17,6 +18,8 @@ pub const FAILED: Duration = Duration::from_secs(1);
 pub const SILENT_LIMIT: u16 = 4;
 /// Ports with fewer paths are not asked through one of them: little is won, and the one may be dead by itself.
 pub const PORT_LEAST: u32 = 8;
+/// Paths (or maps) that share a place.
+pub const TOGETHER: u32 = 8;
 
 /// What a check said, as far as its repetition goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,11 +41,13 @@ pub fn next_check(now: Instant, outcome: Outcome, interval: &mut u16, least: u32
         Outcome::Changed => least,
         Outcome::Steady => interval.saturating_mul(2).clamp(least, most),
     };
-    let period = if *interval == 0 { FAILED } else { Duration::from_secs(u64::from(*interval)) };
-    place(now, period, index)
+    match *interval {
+        0 => place(now, FAILED, index),
+        seconds => place(now, Duration::from_secs(u64::from(seconds)), index / TOGETHER),
+    }
 }
 
-/// The first moment after `now` that is path `index`'s own within `period`, but not so soon that it would be asked twice in a row:
+/// The first moment after `now` that is number `index`'s own within `period`, but not so soon that it would be asked twice in a row:
 /// at least a quarter of the period, or a second, away; so at most that much more than the period.
 pub fn place(now: Instant, period: Duration, index: u32) -> Instant {
     let period = u64::try_from(period.as_micros()).unwrap_or(u64::MAX).max(1);

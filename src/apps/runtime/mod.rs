@@ -113,7 +113,8 @@ pub struct Hands {
     pub tools: &'static Tools,
     pub poll: Poll,
     crew: Crew<Job>,
-    woken: OwnedFd,
+    /// Kept open: the workers write to it, epoll reports it.
+    _woken: OwnedFd,
     uevents: Option<Uevents>,
     /// A control descriptor of its own: its event counter is private.
     events: Option<Control>,
@@ -147,7 +148,8 @@ pub struct Memory {
 impl Hands {
     pub fn new(tools: &'static Tools, crew: Crew<Job>, woken: OwnedFd, uevents: Option<Uevents>, memory: Memory) -> Result<Hands, Errno> {
         let poll = Poll::new()?;
-        poll.add(crate::sock::fd(&woken), TOKEN_WORKERS)?;
+        // By edges: what it tells of is collected to the end each time, so nobody has to read it.
+        poll.add_edge(crate::sock::fd(&woken), TOKEN_WORKERS)?;
         if let Some(uevents) = &uevents {
             poll.add(uevents.fd(), TOKEN_UEVENTS)?;
         }
@@ -162,7 +164,7 @@ impl Hands {
             tools,
             poll,
             crew,
-            woken,
+            _woken: woken,
             uevents,
             events,
             paths: memory.paths,
@@ -197,8 +199,9 @@ impl Hands {
         Ok(job)
     }
 
+    /// Hands the job over; `listen` wakes all that were handed over in this turn with one call.
     fn send(&mut self, worker: usize) -> Result<(), Refused> {
-        self.crew.submit(worker).map_err(|_| Refused::Full)
+        self.crew.hand_over(worker).map_err(|_| Refused::Full)
     }
 
     /// A job that takes the path's descriptors along; `prepare` fills in the rest.
@@ -215,7 +218,7 @@ impl Hands {
         job.fds = desk.fds.take();
         desk.away = true;
         prepare(job);
-        crew.submit(worker).map_err(|_| Refused::Full)
+        crew.hand_over(worker).map_err(|_| Refused::Full)
     }
 
     fn map_job(&mut self, map: MapId, ticket: Ticket, device: Target<'_>, request: &Request<'_>) -> Result<(), Refused> {
@@ -596,17 +599,15 @@ impl Hands {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        let (mut workers, mut uevents, mut dm) = (false, false, false);
+        let (mut uevents, mut dm) = (false, false);
+        self.crew.wake();
         self.poll.wait(deadline, |token| match token {
-            TOKEN_WORKERS => workers = true,
+            TOKEN_WORKERS => {}
             TOKEN_UEVENTS => uevents = true,
             TOKEN_DM => dm = true,
             token => other(token),
         })?;
         let cx = Context { now: wait::now(), settings };
-        if workers {
-            wait::drain(&self.woken);
-        }
         while self.bring(engine, &cx, audience) {}
         if uevents {
             self.hear(engine, &cx);
@@ -639,7 +640,7 @@ impl Hands {
             length += used + 2;
         }
         job.task = Task::Log { length: length as u16 };
-        let _ = self.crew.submit(worker);
+        let _ = self.crew.hand_over(worker);
     }
 
     /// Is nothing under way in the shell either?
