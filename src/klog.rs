@@ -119,19 +119,24 @@ impl Write for Line {
     }
 }
 
-/// Lines waiting for the clerk: a byte ring of records `level, length (2 bytes), text`.
+/// Lines waiting for the clerk: a byte ring of records `level, second (4 bytes), length (2 bytes), text`. What was taken stays readable
+/// until its place is needed.
 pub struct Ring {
     memory: &'static mut [u8],
     head: usize,
     used: usize,
+    /// Bytes before `head` that hold whole records already taken.
+    past: usize,
     lost: u32,
+    /// The second on the caller's clock that lines are marked with.
+    pub second: u32,
 }
 
-const RECORD: usize = 3;
+const RECORD: usize = 7;
 
 impl Ring {
     pub fn new(memory: &'static mut [u8]) -> Ring {
-        Ring { memory, head: 0, used: 0, lost: 0 }
+        Ring { memory, head: 0, used: 0, past: 0, lost: 0, second: 0 }
     }
 
     /// Lines dropped and not yet told of.
@@ -153,6 +158,7 @@ impl Ring {
         let byte = self.memory[self.head];
         self.head = (self.head + 1) % self.memory.len();
         self.used -= 1;
+        self.past += 1;
         byte
     }
 
@@ -179,11 +185,13 @@ impl Ring {
     }
 
     fn record(&mut self, level: u8, text: &[u8]) {
-        self.put(level);
-        for byte in (text.len() as u16).to_le_bytes() {
-            self.put(byte);
+        while self.past > 0 && self.past + self.used + RECORD + text.len() > self.memory.len() {
+            let length = self.header(self.oldest()).2;
+            self.past = self.past.saturating_sub(RECORD + length);
         }
-        for &byte in text {
+        self.put(level);
+        let second = self.second.to_le_bytes();
+        for &byte in second.iter().chain(&(text.len() as u16).to_le_bytes()).chain(text) {
             self.put(byte);
         }
     }
@@ -193,8 +201,11 @@ impl Ring {
         if self.used < RECORD {
             return None;
         }
-        let level = self.get();
-        let length = usize::from(u16::from_le_bytes([self.get(), self.get()])).min(self.used);
+        let (level, _, length) = self.header(self.head);
+        for _ in 0..RECORD {
+            self.get();
+        }
+        let length = length.min(self.used);
         for i in 0..length {
             let byte = self.get();
             if let Some(place) = buffer.get_mut(i) {
@@ -202,6 +213,36 @@ impl Ring {
             }
         }
         Some((level, length.min(buffer.len())))
+    }
+
+    fn oldest(&self) -> usize {
+        (self.head + self.memory.len() - self.past) % self.memory.len()
+    }
+
+    fn byte(&self, at: usize) -> u8 {
+        self.memory[at % self.memory.len()]
+    }
+
+    /// Level, second and length of the record at `at`.
+    fn header(&self, at: usize) -> (u8, u32, usize) {
+        let byte = |n| self.byte(at + n);
+        let second = u32::from_le_bytes([byte(1), byte(2), byte(3), byte(4)]);
+        (byte(0), second, usize::from(u16::from_le_bytes([byte(5), byte(6)])))
+    }
+
+    /// Every line that is still there, taken or not, from the oldest on: its second and its text.
+    pub fn each(&self, tell: &mut dyn FnMut(u32, &str)) {
+        let (mut at, mut left) = (self.oldest(), self.past + self.used);
+        let mut text = [0u8; LINE + 1];
+        while left >= RECORD {
+            let (_, second, length) = self.header(at);
+            for (n, place) in text.iter_mut().enumerate().take(length) {
+                *place = self.byte(at + RECORD + n);
+            }
+            tell(second, core::str::from_utf8(&text[..length.min(LINE)]).unwrap_or(""));
+            at += RECORD + length;
+            left = left.saturating_sub(RECORD + length);
+        }
     }
 }
 
@@ -257,8 +298,30 @@ mod tests {
     }
 
     #[test]
+    fn taken_lines_stay_readable_until_their_place_is_needed() {
+        let mut ring = ring(100);
+        let all = |ring: &Ring| {
+            let mut lines = vec![];
+            ring.each(&mut |second, text| lines.push(std::format!("{second} {text}")));
+            lines
+        };
+        for n in 0..500u32 {
+            ring.second = n;
+            ring.push(6, &"0123456789abcdef"[..(n % 17) as usize]);
+            if n % 3 != 0 {
+                while pop(&mut ring).is_some() {}
+            }
+            let lines = all(&ring);
+            assert!(lines.len() >= 4.min(n as usize + 1), "{lines:?}");
+            for (line, n) in lines.iter().rev().zip((0..=n).rev()) {
+                assert_eq!(*line, std::format!("{n} {}", &"0123456789abcdef"[..(n % 17) as usize]));
+            }
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_is_counted_and_told() {
-        let mut ring = ring(64);
+        let mut ring = ring(68);
         ring.push(5, "first line that takes up most of the ring");
         ring.push(5, "second line that does not fit");
         ring.push(5, "third");

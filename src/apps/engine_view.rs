@@ -108,8 +108,8 @@ impl View for EngineView<'_> {
             read_only: m.read_only(),
             suspended: m.suspended(),
             failback: settings.failback,
-            failback_in: None,
-            queueing: match (settings.no_path_retry, None::<Instant>) {
+            failback_in: m.failback_at().map(|at| at.since(self.now).as_secs() as u32),
+            queueing: match (settings.no_path_retry, m.queue_until()) {
                 _ if m.queueing_disabled_by_admin() => Queueing::Off,
                 (_, Some(at)) => Queueing::Seconds(at.since(self.now).as_secs() as u32),
                 (NoPathRetry::Unset, _) => Queueing::Unset,
@@ -119,6 +119,7 @@ impl View for EngineView<'_> {
                 (NoPathRetry::Retries(n), _) => Queueing::Checks(n),
             },
             usable: m.usable(),
+            outage: m.outage(),
             action: "",
             path_faults: m.path_faults(),
             group_switches: m.group_switches(),

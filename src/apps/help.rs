@@ -77,6 +77,7 @@ pub const COMMANDS: &[Row] = &[
         details: "  --json   one document\n  --watch  a live screen\n",
     },
     Row { name: "metrics", usage: "", summary: "the daemon's counters as a monitoring system scrapes them", details: "" },
+    Row { name: "log", usage: "", summary: "the daemon's latest lines, with the second since boot, from its memory", details: "" },
     Row { name: "show", usage: "MAP|PATH", summary: "one map's tree, or one path's state, from the daemon", details: "" },
     Row { name: "fail", usage: "PATH", summary: "take a path out until it is reinstated", details: "" },
     Row { name: "reinstate", usage: "PATH", summary: "take it in again", details: "" },

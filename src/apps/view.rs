@@ -2,6 +2,7 @@
 //! each form is tested on rows made by hand and no form reaches into the engine.
 
 use crate::conf::settings::Failback;
+use crate::engine::Outage;
 use crate::model::{DevNo, DmPathState, GroupState, Hctl, PathState, Prio, Protocol, Sectors, SysState, Text, Tpgs};
 
 /// What the queueing column says.
@@ -41,6 +42,8 @@ pub struct MapRow<'a> {
     pub queueing: Queueing,
     /// Usable paths (up or ghost).
     pub usable: u32,
+    /// Without a usable path: why.
+    pub outage: Option<Outage>,
     /// The last thing that was done to it (`create`, `reload`, ...); empty for nothing.
     pub action: &'static str,
     pub path_faults: u32,

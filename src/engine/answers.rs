@@ -59,6 +59,7 @@ impl Engine<'_> {
                 map.created = true;
                 map.loaded = false;
                 map.names_taken = 0;
+                self.judge_map(cx, m);
             }
             Job::Load => {
                 map.have.inactive = true;
@@ -282,8 +283,11 @@ impl Engine<'_> {
             // Another table than the one that was read.
             map.have.table_known = false;
         }
-        if before == Known::Absent {
-            self.map_came(cx, m);
+        match before {
+            Known::Absent => self.map_came(cx, m),
+            // Made by a request whose answer was lost: who was refused meanwhile is spoken for now.
+            Known::Unknown => self.judge_map(cx, m),
+            Known::Live => {}
         }
         self.refresh_usable(cx, m);
     }

@@ -131,6 +131,9 @@ fn controller(name: &str) -> Option<u64> {
     crate::model::parse_decimal(number).map(u64::from)
 }
 
+/// More disks than this share no identity: theirs names nothing. (A map holds a quarter of it.)
+pub const CROWD: u16 = 256;
+
 /// The disks of one WWID, counted: by what ways, never which.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Siblings {
@@ -154,6 +157,10 @@ impl Siblings {
     }
     pub fn count(self) -> u16 {
         self.paths
+    }
+    /// Too many to be one disk; nobody needs to count on.
+    pub fn crowd(self) -> bool {
+        self.paths > CROWD
     }
     /// Two of them come through different ports.
     pub fn several_ways(self) -> bool {
@@ -221,6 +228,10 @@ pub fn claim(c: &Candidate<'_>, rules: &Rules, now: Instant) -> Claim {
     // The kernel would take the other paths: two users of one LUN that know nothing of each other.
     if c.siblings.in_use {
         return Claim::No(Reason::InUse);
+    }
+    // Whoever named it: which of them is meant?
+    if c.siblings.crowd() {
+        return Claim::No(Reason::WeakIdentity);
     }
     if facts.size.0 == 0 {
         return Claim::No(Reason::NoSize);

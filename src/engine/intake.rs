@@ -187,7 +187,7 @@ impl Engine<'_> {
         self.map_touch(live);
         self.path_touch(i);
         // Fewer ways to the same disk may change what the others are worth.
-        if !wwid.is_empty() {
+        if !wwid.is_empty() && !self.crowded(&wwid, i) {
             self.judge_siblings(cx, &wwid, i);
         }
     }
@@ -297,9 +297,19 @@ impl Engine<'_> {
         let before = self.paths[i].reason;
         self.judge_one(cx, i, facts);
         let wwid = self.paths[i].wwid.clone();
-        if before == Reason::Unknown || before != self.paths[i].reason {
+        if before != self.paths[i].reason && !self.crowded(&wwid, i) {
             self.judge_siblings(cx, &wwid, i);
         }
+    }
+
+    /// Do so many disks have this WWID that one more or less changes nothing, and has another than `i` been told so? Without this
+    /// question a fabric full of disks that share one broken identity would take the square of their number.
+    fn crowded(&self, wwid: &str, i: u32) -> bool {
+        let mut at = self.path_wwids.first(hash(wwid.as_bytes()));
+        while at != NONE && (at == i || self.paths[at].wwid != wwid) {
+            at = self.path_wwids.after(at);
+        }
+        at != NONE && self.paths[at].crowded && self.siblings(wwid).0.crowd()
     }
 
     /// Asks again for every path of this WWID but `except`.
@@ -330,6 +340,9 @@ impl Engine<'_> {
                     siblings.hold();
                 }
                 since = since.min(p.found_at);
+                if siblings.crowd() {
+                    break;
+                }
             }
             at = self.path_wwids.after(at);
         }
@@ -339,6 +352,7 @@ impl Engine<'_> {
     fn judge_one(&mut self, cx: &Context<'_>, i: u32, facts: &PathFacts) {
         let wwid = self.paths[i].wwid.clone();
         let (siblings, since) = self.siblings(&wwid);
+        self.paths[i].crowded = siblings.crowd();
         let live_in = self.paths[i].live_in;
         // The live table is a better witness than an identity that cannot be read now.
         let orphan_of = if wwid.is_empty() && live_in != NONE && self.paths[i].sys != SysState::Deleted { live_in } else { NONE };

@@ -48,6 +48,7 @@ pub use map::{MapSlot, PartSlot};
 pub use note::{Cause, Difference, Note, Room, Step, Subject, What};
 pub use path::{PathSlot, PortSlot, ProfileSlot};
 pub use probe::ProbeSlot;
+pub use queueing::Outage;
 pub use view::{GroupView, MapView, PathView};
 
 use crate::conf::settings::{Lookup, Stage};

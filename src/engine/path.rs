@@ -139,6 +139,8 @@ pub struct PathSlot {
     pub(super) last_good: Option<Instant>,
     /// Its port is down and its check was put off once.
     pub(super) put_off: bool,
+    /// Its WWID was that of a crowd when it was judged.
+    pub(super) crowded: bool,
 
     /// The kernel's state as last seen in its map's status.
     pub(super) dm: DmPathState,
@@ -246,6 +248,7 @@ impl Default for PathSlot {
             stale: false,
             last_good: None,
             put_off: false,
+            crowded: false,
             dm: DmPathState::Undefined,
             fail_count: 0,
             failures: 0,

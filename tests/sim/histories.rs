@@ -46,7 +46,12 @@ impl Tale {
 }
 
 /// Histories that failed once.
-const REGRESSIONS: &[&str] = &[];
+const REGRESSIONS: &[&str] = &[
+    // Made by a request whose answer was lost, and the last path refused meanwhile.
+    "daemon:321b:17:2:f",
+    // Settled while a disk that a reload had set free was still being read.
+    "daemon:3960:34:4:9",
+];
 
 fn wwid(n: usize) -> String {
     format!("36001405{n:025x}")

@@ -1005,7 +1005,8 @@ impl<'m> World<'m> {
         let until = self.now + within;
         loop {
             self.quiesce()?;
-            let answers_due = self.waiting.iter().any(|w| w.owner != Owner::Nobody);
+            // A disk that is being read again is under way, too: the shell knows (`Hands::quiet`).
+            let answers_due = self.waiting.iter().any(|w| w.owner != Owner::Nobody || matches!(w.reply, Reply_::Facts(_)));
             if self.engine.settled() && !answers_due {
                 return Ok(());
             }

@@ -19,12 +19,21 @@ pub enum Verdict {
     Shutdown,
 }
 
-/// Our own words, which the peer's grammar does not have: `status`, `status json`, `seal`, `log`.
+/// Our own words, which the peer's grammar does not have.
 fn own(request: &str, state: &State<'_>, out: &mut dyn Write) -> Option<fmt::Result> {
     Some(match request {
         "status" => super::status::text(state, out),
         "status json" => super::status::json(state, out),
         "metrics" => super::status::metrics(state, out),
+        "log" => {
+            let mut told = Ok(());
+            state.log.each(&mut |second, text| {
+                if told.is_ok() {
+                    told = writeln!(out, "[{second:6}] {text}");
+                }
+            });
+            told
+        }
         _ => return None,
     })
 }

@@ -17,13 +17,14 @@ use crate::arena::{self, Arena};
 use crate::conf::settings::Lookup;
 use crate::engine::{Ask, Context, Event, Note, Options, Refusal, Subject};
 use crate::fault::Errno;
+use crate::files::Watch;
 use crate::klog::{Line, Ring};
 use crate::lockdown::{self, Seal, Step};
 use crate::model::Instant;
 use crate::raw::{AsFd, OwnedFd};
 use crate::sock::{self, Address, Notify};
 use crate::wait;
-use clients::{CLIENTS, Client, Clients};
+use clients::{CLIENTS, Caller, Client, Clients};
 use control::Verdict;
 use core::fmt::Write;
 use core::mem::MaybeUninit;
@@ -32,7 +33,10 @@ use state::State;
 
 const TOKEN_SIGNALS: u64 = TOKEN_OTHERS;
 const TOKEN_LISTENERS: u64 = TOKEN_OTHERS + 1;
+const TOKEN_FILES: u64 = TOKEN_OTHERS + 4;
 const TOKEN_CLIENTS: u64 = TOKEN_OTHERS + 8;
+/// What is said of a reconfiguration that was not one.
+const KEPT: &str = "the new configuration cannot be used: the old one stays in force";
 /// Name of the socket below /run.
 pub const SOCKET: &str = "/run/multipathd.socket";
 /// The token of our own requests.
@@ -126,6 +130,13 @@ impl Manager {
         }
     }
 
+    /// RELOADING=1 with the time since boot that sd_notify(3) asks for, then READY=1 when it is over.
+    fn reloading(&self, now: Instant) {
+        let mut text = crate::model::Text::<64>::new();
+        let _ = write!(text, "RELOADING=1\nMONOTONIC_USEC={}", now.as_micros());
+        self.tell(&text);
+    }
+
     /// Half the watchdog's time has passed: says that we live. When to say it next.
     fn alive(&mut self, now: Instant) -> Option<Instant> {
         let interval = self.watchdog?;
@@ -155,6 +166,11 @@ struct Daemon {
     stop_by: Option<Instant>,
     dump: bool,
     reload: bool,
+    /// Who wants to know what came of it.
+    reloaders: heapless::Vec<Caller, CLIENTS>,
+    watch: Option<Watch>,
+    /// The files of the configuration are not what is in force.
+    outdated: bool,
 }
 
 /// How a daemon is to run.
@@ -216,6 +232,9 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
         Err(trouble) => return Err(cx.trouble("daemon", trouble)),
     };
     super::session::complain(cx, &configuration);
+    if configuration.report.fatal {
+        return Err(cx.fail(format_args!("daemon: with these errors disks could be claimed that are not meant: mend them first")));
+    }
     cx.err.flush();
     if let Some(word) = setup::switched_off(configuration.words) {
         let _ = writeln!(cx.out, "daemon: nothing is done: {word} on the kernel's command line");
@@ -277,6 +296,11 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
     if added.is_err() {
         return Err(cx.fail(format_args!("daemon: the event loop cannot be set up")));
     }
+    // Before the seal: what is watched afterwards may be on the root disk, and telling of it needs no read there.
+    let watch = Watch::over([parent(plan.common.config), plan.common.config_dir]).ok();
+    if let Some(watch) = &watch {
+        let _ = poll.add(watch.fd(), TOKEN_FILES);
+    }
     let ears = Ears {
         ring: Ring::new(ring),
         level: plan.common.verbosity.saturating_add(3),
@@ -300,6 +324,9 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
         stop_by: None,
         dump: false,
         reload: false,
+        reloaders: heapless::Vec::new(),
+        watch,
+        outdated: false,
     };
     daemon.close(cx, plan)?;
     Ok(daemon)
@@ -341,7 +368,7 @@ impl Daemon {
     fn serve(&mut self, common: &Common<'_>, halves: Halves) -> i32 {
         let [mut current, mut spare] = halves;
         loop {
-            let Some(configuration) = load(common, current) else {
+            let Some(configuration) = load(common, current).filter(|c| !c.report.fatal) else {
                 // It was read a moment ago: files that vanish in between leave the defaults, which need nothing.
                 self.ears.say(3, "the configuration could not be read twice; ending");
                 return FAILED;
@@ -360,11 +387,13 @@ impl Daemon {
             let cx = Context { now: wait::now(), settings: &configuration.settings };
             self.machine.engine.process(&cx, Event::Reconfigured);
             self.ears.say(5, "the configuration was read again");
-            self.manager.tell("READY=1");
+            self.report(configuration);
+            self.reloaded("ok\n");
         }
         loop {
-            self.log_on();
             let now = wait::now();
+            self.ears.ring.second = now.as_secs() as u32;
+            self.log_on();
             let mut until = self.clients.expire(&self.machine.hands.poll, now);
             for time in [self.manager.alive(now), self.stop_by].into_iter().flatten() {
                 until = Some(until.map_or(time, |u| u.min(time)));
@@ -381,7 +410,7 @@ impl Daemon {
             {
                 return Some(FAILED);
             }
-            self.hear(configuration, &tokens);
+            self.hear(configuration, common, &tokens);
             self.answer();
             if !self.ready && self.machine.engine.settled() {
                 self.ready = true;
@@ -389,12 +418,16 @@ impl Daemon {
                 self.manager.tell("READY=1\nSTATUS=up");
             }
             if core::mem::take(&mut self.reload) {
-                self.manager.tell("RELOADING=1");
-                if load(common, spare).is_some() {
-                    return None;
+                self.outdated = false;
+                self.manager.reloading(now);
+                match load(common, spare) {
+                    Some(next) if !next.report.fatal => return None,
+                    Some(next) => self.report(&next),
+                    None => {}
                 }
-                self.ears.say(3, "the configuration cannot be read, or has outgrown its memory: the old one stays in force");
-                self.manager.tell("READY=1");
+                self.ears.say(3, KEPT);
+                self.reloaded(KEPT);
+                self.outdated = true;
             }
             if self.phase == "shutdown" {
                 return Some(self.leave());
@@ -404,6 +437,29 @@ impl Daemon {
                 self.ears.say(4, "ending with requests still under way in the kernel; 'corepath release' stops queueing");
                 return Some(self.leave());
             }
+        }
+    }
+
+    /// What is wrong with a configuration, to the log.
+    fn report(&mut self, configuration: &Configuration<'_>) {
+        let mut line = Line::new();
+        for c in configuration.report.kept {
+            line.clear();
+            let file = configuration.files.get(usize::from(c.file)).map_or("configuration", |f| f.name);
+            let _ = crate::conf::complaint::emit(&mut line, file, c);
+            self.ears.say(4, line.text());
+        }
+    }
+
+    /// A reading of the configuration has ended: those who asked for it are told.
+    fn reloaded(&mut self, text: &str) {
+        let now = wait::now();
+        self.manager.tell("READY=1");
+        while let Some(caller) = self.reloaders.pop() {
+            let mut reply = crate::model::Text::<160>::new();
+            let _ = reply.push_str(if text.starts_with("ok") { "" } else { "fail\n" }).and_then(|()| reply.push_str(text));
+            let _ = reply.push_str(if text.ends_with('\n') { "" } else { "; 'corepath log' tells why\n" });
+            self.clients.reply(caller, &reply, &self.machine.hands.poll, now);
         }
     }
 
@@ -419,7 +475,7 @@ impl Daemon {
         DONE
     }
 
-    fn hear(&mut self, configuration: &Configuration<'_>, tokens: &[u64]) {
+    fn hear(&mut self, configuration: &Configuration<'_>, common: &Common<'_>, tokens: &[u64]) {
         let now = wait::now();
         for &token in tokens {
             match token {
@@ -432,7 +488,15 @@ impl Daemon {
                         }
                     }
                 }
-                TOKEN_LISTENERS..TOKEN_CLIENTS => {
+                TOKEN_FILES => {
+                    let main = common.config.rsplit('/').next().unwrap_or("");
+                    let mine = |first: bool, name: &str| if first { name == main } else { name.ends_with(".conf") };
+                    let changed = self.watch.as_ref().is_some_and(|w| w.changed(&mine));
+                    if changed && !core::mem::replace(&mut self.outdated, true) {
+                        self.ears.say(5, "a file of the configuration has changed; 'corepath reconfigure' puts it in force");
+                    }
+                }
+                TOKEN_LISTENERS..TOKEN_FILES => {
                     if let Some(listener) = self.listeners.get((token - TOKEN_LISTENERS) as usize) {
                         self.clients.accept(listener, &self.machine.hands.poll, now);
                     }
@@ -460,9 +524,10 @@ impl Daemon {
             (Some((minor, major)), Some((now_minor, now_major))) => Some((now_minor - minor, now_major - major)),
             _ => None,
         };
-        let Daemon { machine, clients, seal, ears, started, phase, reload, .. } = self;
+        let outdated = self.outdated;
+        let Daemon { machine, clients, seal, ears, started, phase, reload, reloaders, .. } = self;
         let Machine { engine, hands, memory, .. } = machine;
-        let mut asked: Option<(clients::Caller, [u8; 512], usize)> = None;
+        let mut asked: Option<(Caller, [u8; 512], usize)> = None;
         let mut shutdown = None;
         let mut reconfigure = None;
         let errors = configuration.report.errors;
@@ -479,6 +544,8 @@ impl Daemon {
                 memory: *memory,
                 faults,
                 log_lost: ears.ring.lost(),
+                log: &ears.ring,
+                outdated,
                 clients_dropped: dropped,
                 errors,
             };
@@ -511,7 +578,8 @@ impl Daemon {
         }
         if let Some(caller) = reconfigure {
             *reload = true;
-            clients.reply(caller, "ok\n", &hands.poll, now);
+            // A place for every client.
+            let _ = reloaders.push(caller);
         }
         if let Some(caller) = shutdown {
             clients.reply(caller, "ok\n", &hands.poll, now);
@@ -563,11 +631,19 @@ impl Daemon {
     }
 }
 
-/// Reads the configuration into `memory`; `None` when a file cannot be read, does not fit, or is bad in a way that could let foreign disks
-/// be claimed.
+/// Reads the configuration into `memory`; `None` when a file cannot be read or does not fit. One whose report says `fatal` is bad in a way
+/// that could let foreign disks be claimed.
 fn load<'m>(common: &Common<'_>, memory: &'m mut [MaybeUninit<u8>]) -> Option<Configuration<'m>> {
-    let configuration = setup::configuration(common, &mut Arena::over(memory).ok()?).ok()?;
-    (!configuration.report.fatal).then_some(configuration)
+    setup::configuration(common, &mut Arena::over(memory).ok()?).ok()
+}
+
+/// The directory of a file.
+fn parent(path: &str) -> &str {
+    match path.rsplit_once('/') {
+        Some(("", _)) => "/",
+        Some((dir, _)) => dir,
+        None => ".",
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::apps::engine_view::EngineView;
 use crate::conf::effective::Settings;
+use crate::klog::Ring;
 use crate::lockdown::Seal;
 use crate::model::Instant;
 
@@ -23,4 +24,7 @@ pub struct State<'a> {
     pub clients_dropped: u32,
     /// Complaints about the configuration in force.
     pub errors: u32,
+    /// Its files have changed since.
+    pub outdated: bool,
+    pub log: &'a Ring,
 }

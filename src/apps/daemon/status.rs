@@ -5,7 +5,7 @@ use crate::apps::columns;
 use crate::apps::json::Json;
 use crate::apps::say;
 use crate::apps::view::{View, group_word};
-use crate::engine::MapView;
+use crate::engine::{MapView, Outage};
 use crate::lockdown::STEPS;
 use crate::model::PathState;
 use core::fmt::{self, Write};
@@ -44,6 +44,9 @@ pub fn text(state: &State<'_>, out: &mut dyn Write) -> fmt::Result {
     if state.errors > 0 {
         write!(out, "\nconfiguration: {} errors; 'corepath config --check' lists them", state.errors)?;
     }
+    if state.outdated {
+        out.write_str("\nconfiguration: its files have changed; 'corepath reconfigure' puts them in force")?;
+    }
     if state.log_lost > 0 || state.clients_dropped > 0 {
         write!(out, "\nlost log lines: {}, clients let go: {}", state.log_lost, state.clients_dropped)?;
     }
@@ -69,7 +72,11 @@ pub fn text(state: &State<'_>, out: &mut dyn Write) -> fmt::Result {
             out.write_str(", SUSPENDED")?;
         }
         if row.usable == 0 {
-            out.write_str(", NO USABLE PATH")?;
+            out.write_str(match row.outage {
+                Some(Outage::LunGone) => ", NO USABLE PATH: the array says the LUN is gone",
+                Some(Outage::NoAnswer) => ", NO USABLE PATH: none answers",
+                None => ", NO USABLE PATH",
+            })?;
         }
         out.write_str("\n")?;
         for g in 0..state.view.groups(map) {
@@ -123,6 +130,7 @@ pub fn json(state: &State<'_>, out: &mut dyn Write) -> fmt::Result {
     json.number("refused_paths", i64::from(engine.path_room().refused))?;
     json.number("refused_maps", i64::from(engine.map_room().refused))?;
     json.number("configuration_errors", i64::from(state.errors))?;
+    json.boolean("configuration_changed", state.outdated)?;
     json.open("maps", '[')?;
     for map in 0..state.view.maps() {
         let row = state.view.map(map);
@@ -132,6 +140,9 @@ pub fn json(state: &State<'_>, out: &mut dyn Write) -> fmt::Result {
         json.with("device", &|o| columns::sysfs_name(&row, o))?;
         json.number("usable", i64::from(row.usable))?;
         json.boolean("suspended", row.suspended)?;
+        if let Some(outage) = row.outage {
+            json.text("outage", if outage == Outage::LunGone { "lun-gone" } else { "no-answer" })?;
+        }
         json.with("queueing", &|o| columns::queueing(&row, o))?;
         json.open("groups", '[')?;
         for g in 0..state.view.groups(map) {
