@@ -135,6 +135,39 @@ pub fn run(cx: &mut Cx<'_>, command: &str) -> i32 {
     converse(cx, text)
 }
 
+/// Minors whose rates `--watch` shows.
+const RATED: usize = 128;
+
+/// What each map does, from the block layer's counters: read here and not by the daemon, which must not wait for sysfs.
+fn show_rates(cx: &mut Cx<'_>, before: &mut [[u64; 3]; RATED], seconds: u64) {
+    let Ok(dir) = crate::files::open_dir("/sys/block") else { return };
+    for (minor, before) in before.iter_mut().enumerate() {
+        let read = |file: &str, buffer: &mut [u8]| {
+            let mut name = crate::model::Text::<32>::new();
+            let _ = write!(name, "dm-{minor}/{file}");
+            crate::files::read(&dir, &name, buffer).map_or(0, |text| text.len())
+        };
+        let mut buffer = [0u8; 256];
+        let length = read("dm/uuid", &mut buffer);
+        if !buffer[..length].starts_with(crate::model::UUID_PREFIX.as_bytes()) {
+            continue;
+        }
+        let length = read("stat", &mut buffer);
+        // Documentation/block/stat.rst: reads, merged, sectors, ms, then the same of writes.
+        let mut fields = [0u64; 7];
+        let words = core::str::from_utf8(&buffer[..length]).unwrap_or("").split_ascii_whitespace();
+        for (field, word) in fields.iter_mut().zip(words) {
+            *field = word.parse().unwrap_or(0);
+        }
+        let now = [fields[0], fields[4], (fields[2] + fields[6]) / 2];
+        if *before != [0; 3] {
+            let rate = |n: usize| now[n].saturating_sub(before[n]) / seconds;
+            let _ = writeln!(cx.out, "dm-{minor}: {} reads/s, {} writes/s, {} KiB/s", rate(0), rate(1), rate(2));
+        }
+        *before = now;
+    }
+}
+
 /// `status [--json] [--watch[=SECONDS]]`
 fn status(cx: &mut Cx<'_>) -> i32 {
     let (mut json, mut watch) = (false, None);
@@ -153,11 +186,14 @@ fn status(cx: &mut Cx<'_>) -> i32 {
     }
     let text = if json { "status json" } else { "status" };
     let Some(seconds) = watch else { return converse(cx, text) };
+    let mut rates = [[0; 3]; RATED];
     loop {
-        // Home, then clear what follows: no flicker on a serial line.
-        let _ = cx.out.write_str("\x1b[H");
+        // Home, and clear what was there: lines differ in length.
+        let _ = cx.out.write_str("\x1b[H\x1b[J");
         let status = converse(cx, text);
-        let _ = cx.out.write_str("\x1b[J");
+        if !json {
+            show_rates(cx, &mut rates, u64::from(seconds));
+        }
         cx.out.flush();
         if status != DONE || cx.out.failed() {
             return status;

@@ -5,6 +5,9 @@
 mod lab;
 mod scenarios_array;
 mod scenarios_assemble;
+mod scenarios_cables;
+mod scenarios_changes;
+mod scenarios_control;
 mod scenarios_daemon;
 mod scenarios_demo;
 mod scenarios_lab;
@@ -12,3 +15,4 @@ mod scenarios_partitions;
 mod scenarios_pressure;
 mod scenarios_refusals;
 mod scenarios_shell;
+mod scenarios_steady;

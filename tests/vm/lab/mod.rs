@@ -24,6 +24,20 @@ pub use array::Array;
 pub use kernel::Kernel;
 pub use machine::{Guest, Vm};
 
+/// How often something is repeated: `full` times when COREPATH_VM_ROUNDS says `full`, as for a release; else `few` times.
+pub fn rounds(few: u32, full: u32) -> u32 {
+    if std::env::var_os("COREPATH_VM_ROUNDS").is_some_and(|word| word == "full") { full } else { few }
+}
+
+/// Lowest, middle and highest of some times, for printing.
+pub fn spread(mut times: Vec<std::time::Duration>) -> String {
+    times.sort_unstable();
+    match (times.first(), times.get(times.len() / 2), times.last()) {
+        (Some(least), Some(middle), Some(most)) => format!("{} times, {least:.1?} to {most:.1?}, median {middle:.1?}", times.len()),
+        _ => "none".to_string(),
+    }
+}
+
 /// Writes one test per kernel for a scenario: `scenario! { fn name(kernel) { ... } }` becomes the tests
 /// `name::on_6_1` and `name::on_6_12`. A kernel that COREPATH_VM_KERNELS leaves out on purpose is said so on stderr.
 #[macro_export]

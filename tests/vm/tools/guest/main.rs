@@ -4,6 +4,7 @@
 //! path, memory pressure, a trace of latency, device-mapper by ioctl, TEST UNIT READY. Each prints lines
 //! `@verb key=value ...`. Never shipped: it forks, allocates and panics as a test tool may.
 
+mod abuse;
 mod agent;
 mod bare;
 mod blocks;
@@ -64,12 +65,16 @@ fn main() {
         Some("assemble") => bare::assemble_verb(&options),
         Some("tur") => bare::tur_verb(&options),
         Some("keep") => bare::keep_verb(&options),
+        Some("listen") => abuse::listen_verb(&options),
+        Some("client") => abuse::client_verb(&options),
+        Some("lie") => abuse::lie_verb(&options),
+        Some("poke") => abuse::poke_verb(&options),
         Some("clock") => {
             println!("{}", now_ms());
             Ok(())
         }
         _ => {
-            Err("usage: lab agent|write|verify|pread|latency|hog|gauge|dm|assemble|tur|keep|clock [WORD ...] [--key value ...]".to_string())
+            Err("usage: lab agent|write|verify|pread|latency|hog|gauge|dm|assemble|tur|keep|listen|client|lie|poke|clock [WORD ...] [--key value ...]".to_string())
         }
     };
     if let Err(e) = result {

@@ -1,0 +1,121 @@
+//! A daemon with nothing to do but check: what that costs in system calls, memory and page faults; its service manager; its files.
+
+use std::time::Duration;
+
+use crate::lab::{Vm, agent};
+use crate::scenario;
+
+const LONG: Duration = Duration::from_secs(30);
+
+const CONF: &[u8] = b"defaults {\n\tpath_checker tur\n\tprio const\n\tdetect_prio no\n\tpolling_interval 1\n\tmax_polling_interval 4\n}\n";
+
+const DISKS: &str = "modprobe scsi_debug add_host=4 max_luns=16 vpd_use_hostno=0 dev_size_mb=8 ptype=0";
+
+scenario! {
+    /// 64 paths in 16 maps, counted by strace: at most four system calls for a check, status reads and all, none that opens, maps, makes a
+    /// process or moves the break; and the memory that is locked (DESIGN: budgets), at 64 and at 4,096 paths.
+    fn a_steady_daemon_is_cheap(kernel) {
+        let guest = Vm::new(kernel).corepath().debs(&["strace"]).file("/etc/multipath.conf", 0o644, CONF).memory(768).boot();
+        guest.ok("modprobe dm_multipath; modprobe dm_service_time");
+        guest.ok(DISKS);
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 64 ]", LONG);
+        let locked = |pid: &str| -> u64 {
+            guest.ok(&format!("sed -n 's/^VmLck:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/{pid}/status")).parse().unwrap()
+        };
+        let pid = |guest: &crate::lab::Guest| guest.ok("corepath raw list daemon | cut -d' ' -f2");
+        let daemon = guest.spawn("exec corepath daemon --strict");
+        guest.until("[ $(corepath status | grep -c '4 usable') = 16 ]", LONG);
+        // Intervals double; all are at the longest after a few rounds.
+        guest.until("[ $(corepath status | grep -c 'of 4 s') = 64 ]", LONG);
+        let small = locked(&pid(&guest));
+        let script = format!("timeout -s INT 12 strace -f -o /tmp/calls -p {}; true", pid(&guest));
+        guest.spawn(&script).wait(Duration::from_secs(60)).ok();
+        let text = String::from_utf8(guest.get("/tmp/calls")).unwrap();
+        let mut names = std::collections::BTreeMap::<String, u32>::new();
+        let (mut checks, mut calls) = (0, 0);
+        for line in text.lines() {
+            let Some(call) = line.split_whitespace().nth(1) else { continue };
+            // A call that is interrupted by another thread's line is resumed in a second one.
+            let Some((name, _)) = call.split_once('(').filter(|_| !call.starts_with(['<', '+', '-'])) else { continue };
+            *names.entry(name.to_string()).or_default() += 1;
+            calls += 1;
+            checks += u32::from(line.contains("SG_IO"));
+        }
+        assert!(checks > 100, "{checks} checks in 12 s: {names:?}");
+        println!("vm: {} steady: {checks} checks, {calls} system calls, {:.2} for each: {names:?}", kernel.release, f64::from(calls) / f64::from(checks));
+        assert!(calls <= checks * 4, "{calls} calls for {checks} checks: {names:?}");
+        for name in names.keys() {
+            assert!(["epoll_wait", "epoll_pwait", "epoll_pwait2", "futex", "ioctl", "pread64", "write", "restart_syscall"].contains(&name.as_str()), "{name}: {names:?}");
+        }
+        let status = guest.ok("corepath status");
+        assert!(status.contains("page faults since the seal: 0 minor, 0 major"), "{status}");
+        guest.ok("corepath stop");
+        daemon.wait(Duration::from_secs(5));
+        let _daemon = guest.spawn("exec corepath daemon --strict --paths 4096");
+        guest.until("[ $(corepath status | grep -c '4 usable') = 16 ]", LONG);
+        let large = locked(&pid(&guest));
+        println!("vm: {} locked memory: {small} KiB with room for {} paths, {large} KiB with room for 4096", kernel.release, 128);
+        assert!(small <= 1536 && large <= 12 << 10, "{small} and {large} KiB");
+    }
+}
+
+scenario! {
+    /// What a service manager, an administrator's signals and editor, and a clock that jumps mean to it.
+    fn a_daemon_among_its_masters(kernel) {
+        let guest = Vm::new(kernel).corepath().lun("a", 16 << 20, 2).file("/etc/multipath.conf", 0o644, CONF).boot();
+        guest.ok("modprobe dm_multipath; modprobe dm_service_time; mkdir -p /etc/multipath/conf.d");
+        let manager = guest.spawn("exec lab listen /run/notify --secs 60");
+        manager.line("@listening", LONG);
+        let daemon = guest.spawn("NOTIFY_SOCKET=/run/notify WATCHDOG_USEC=2000000 exec -a @corepath corepath daemon --strict");
+        guest.until("corepath status | grep -q '2 usable'", LONG);
+        manager.line("READY=1 STATUS=up", LONG);
+        let pid = guest.ok("corepath raw list daemon | cut -d' ' -f2");
+        assert!(guest.ok(&format!("tr '\\0' ' ' < /proc/{pid}/cmdline")).starts_with("@corepath"));
+        let status = guest.ok("corepath status");
+        for step in ["descriptors", "io-flusher", "realtime", "memory-locked", "oom-exempt", "root-cgroup", "directory", "no-new-privs", "seccomp"] {
+            assert!(status.contains(&format!("{step}=yes")), "{status}");
+        }
+
+        // A file changes: noticed, said, not taken over by itself.
+        guest.ok("echo 'defaults { polling_interval 2 }' > /etc/multipath/conf.d/a.conf; echo other > /etc/resolv.conf");
+        guest.until("corepath status | grep -q 'its files have changed'", LONG);
+        assert_eq!(guest.ok("corepath log | grep -c 'a file of the configuration has changed'"), "1");
+        guest.ok("corepath reconfigure");
+        guest.until("! corepath status | grep -q 'its files have changed'", LONG);
+        manager.line("RELOADING=1 MONOTONIC_USEC=", LONG);
+        assert!(guest.ok("corepath raw list config | grep -m 1 polling_interval").contains('2'));
+        // A broken one, by socket and by signal: the old one stays, both say so.
+        guest.ok("printf 'blacklist {\\n\\tdevnode \"([\"\\n}\\n' > /etc/multipath.conf");
+        let said = guest.run("corepath reconfigure").fails(1).to_string();
+        assert!(said.contains("the old one stays in force"), "{said}");
+        guest.ok(&format!("kill -HUP {pid}"));
+        guest.until("[ $(corepath log | grep -c 'the old one stays in force') = 2 ]", LONG);
+        let log = guest.ok("corepath log");
+        assert!(log.contains("multipath.conf") && log.contains("line 2") || log.contains("multipath.conf:2"), "{log}");
+        assert!(guest.ok("corepath status").contains("2 usable") && guest.ok("corepath raw list config").contains("polling_interval"));
+        guest.ok("rm /etc/multipath.conf");
+        guest.ok(&format!("kill -HUP {pid}"));
+        guest.until("corepath log | grep -q 'the configuration was read again'", LONG);
+
+        guest.ok(&format!("kill -USR1 {pid}"));
+        guest.until("dmesg | grep -q 'corepath: .*active ready running'", LONG);
+        // Stopped for longer than a check, and the date set back and forth: it goes on.
+        let checks = "grep -q 'page faults since the seal: 0 minor, 0 major'";
+        guest.ok(&format!("kill -STOP {pid}; sleep 2; date -s '2001-01-01' >/dev/null; kill -CONT {pid}; date -s '2031-01-01' >/dev/null"));
+        let path = guest.disk("a.0").unwrap();
+        guest.ok(&format!("echo offline > /sys/block/{path}/device/state"));
+        guest.until("corepath status | grep -q '1 usable'", LONG);
+        guest.ok(&format!("echo running > /sys/block/{path}/device/state"));
+        guest.until("corepath status | grep -q '2 usable'", LONG);
+        guest.ok(&format!("corepath status | {checks}"));
+        let beats = manager.so_far().matches("WATCHDOG=1").count();
+        assert!(beats >= 3, "{}", manager.so_far());
+
+        let stop = guest.run(&format!("kill -TERM {pid}; while [ -d /proc/{pid} ]; do usleep 20000; done"));
+        println!("vm: {} {beats} signs of life; TERM took {:?}", kernel.release, stop.took());
+        assert_eq!(daemon.wait(LONG).code, 0);
+        manager.line("STOPPING=1 STATUS=stopping", LONG);
+        let said = manager.so_far();
+        assert_eq!(agent::marker(&said, "@notify", "t").map(|_| ()), Some(()), "{said}");
+    }
+}
