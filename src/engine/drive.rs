@@ -11,7 +11,7 @@ use super::path::{PathSlot, PortSlot, ProfileSlot};
 use super::pathsteps::Turn as PathTurn;
 use super::probe::ProbeSlot;
 use super::selector::Kernel;
-use super::storage::{Chain, Index, List, NONE, Pool, Timers};
+use super::storage::{Chain, Index, List, NONE, Pool, Timers, cut};
 use super::{Action, Context, Event, Refused};
 use crate::conf::settings::Policy;
 use crate::model::{Instant, PathId};
@@ -182,16 +182,15 @@ pub struct Unsettled {
 }
 
 /// All policy, over slots given at construction.
+#[repr(C)]
 pub struct Engine<'s> {
-    pub(super) options: Options,
-    pub(super) now: Instant,
-
     pub(super) paths: Pool<'s, PathSlot>,
     pub(super) maps: Pool<'s, MapSlot>,
     pub(super) parts: Pool<'s, PartSlot>,
     pub(super) ports: Pool<'s, PortSlot>,
     pub(super) profiles: Pool<'s, ProfileSlot>,
     pub(super) probes: Pool<'s, ProbeSlot>,
+    pub(super) now: Instant,
 
     pub(super) path_names: Index<'s>,
     pub(super) path_devnos: Index<'s>,
@@ -226,7 +225,6 @@ pub struct Engine<'s> {
     pub(super) rousing: List,
 
     pub(super) timers: Timers<'s>,
-    pub(super) notes: Deque<Note, NOTES>,
     pub(super) lost_notes: u32,
 
     pub(super) scan: Sweep,
@@ -253,20 +251,13 @@ pub struct Engine<'s> {
     pub(super) asks: super::ask::Asks,
     /// A queue that was refused rests until then, or until the next event.
     stalled: [Option<Instant>; 3],
+    pub(super) options: Options,
+    pub(super) notes: Deque<Note, NOTES>,
 }
 
 const PATHS: usize = 0;
 const MAPS: usize = 1;
 const HEAVY: usize = 2;
-
-/// Cuts `n` off the front of `rest`; less when there is less, which `Engine::new` has excluded.
-fn cut<'s, T>(rest: &mut &'s mut [T], n: usize) -> &'s mut [T] {
-    let all = core::mem::take(rest);
-    let n = n.min(all.len());
-    let (front, back) = all.split_at_mut(n);
-    *rest = back;
-    front
-}
 
 impl<'s> Engine<'s> {
     /// `Err` when `storage` has fewer words or times than its slots need.
@@ -288,41 +279,41 @@ impl<'s> Engine<'s> {
         Ok(Engine {
             options,
             now: Instant::ZERO,
-            paths: Pool::new(storage.paths, cut(w, p)),
-            maps: Pool::new(storage.maps, cut(w, m)),
-            parts: Pool::new(storage.partitions, cut(w, k)),
-            ports: Pool::new(storage.ports, cut(w, sizes.ports)),
-            profiles: Pool::new(storage.profiles, cut(w, sizes.profiles)),
-            probes: Pool::new(storage.probes, cut(w, sizes.probes)),
-            path_names: Index::new(cut(w, p), cut(w, p)),
-            path_devnos: Index::new(cut(w, p), cut(w, p)),
-            path_wwids: Index::new(cut(w, p), cut(w, p)),
-            map_wwids: Index::new(cut(w, m), cut(w, m)),
-            map_names: Index::new(cut(w, m), cut(w, m)),
-            map_devnos: Index::new(cut(w, m), cut(w, m)),
-            part_keys: Index::new(cut(w, k), cut(w, k)),
-            part_devnos: Index::new(cut(w, k), cut(w, k)),
-            port_keys: Index::new(cut(w, sizes.ports), cut(w, sizes.ports)),
-            profile_keys: Index::new(cut(w, sizes.profiles), cut(w, sizes.profiles)),
-            path_by_map: Chain::new(cut(w, p), cut(w, p)),
-            path_by_port: Chain::new(cut(w, p), cut(w, p)),
-            path_waiting: Chain::new(cut(w, p), cut(w, p)),
-            path_probe_chain: Chain::new(cut(w, p), cut(w, p)),
+            paths: Pool::new(storage.paths, w),
+            maps: Pool::new(storage.maps, w),
+            parts: Pool::new(storage.partitions, w),
+            ports: Pool::new(storage.ports, w),
+            profiles: Pool::new(storage.profiles, w),
+            probes: Pool::new(storage.probes, w),
+            path_names: Index::cut(w, p),
+            path_devnos: Index::cut(w, p),
+            path_wwids: Index::cut(w, p),
+            map_wwids: Index::cut(w, m),
+            map_names: Index::cut(w, m),
+            map_devnos: Index::cut(w, m),
+            part_keys: Index::cut(w, k),
+            part_devnos: Index::cut(w, k),
+            port_keys: Index::cut(w, sizes.ports),
+            profile_keys: Index::cut(w, sizes.profiles),
+            path_by_map: Chain::cut(w, p),
+            path_by_port: Chain::cut(w, p),
+            path_waiting: Chain::cut(w, p),
+            path_probe_chain: Chain::cut(w, p),
             probe_wait: List::EMPTY,
-            path_order: Chain::new(cut(w, p), cut(w, p)),
+            path_order: Chain::cut(w, p),
             path_seen_list: List::EMPTY,
-            path_ready_chain: Chain::new(cut(w, p), cut(w, p)),
+            path_ready_chain: Chain::cut(w, p),
             path_ready: List::EMPTY,
-            map_order: Chain::new(cut(w, m), cut(w, m)),
+            map_order: Chain::cut(w, m),
             map_seen_list: List::EMPTY,
-            map_chain: Chain::new(cut(w, m), cut(w, m)),
+            map_chain: Chain::cut(w, m),
             map_ready: List::EMPTY,
-            map_heavy_chain: Chain::new(cut(w, m), cut(w, m)),
+            map_heavy_chain: Chain::cut(w, m),
             map_heavy: List::EMPTY,
-            part_by_map: Chain::new(cut(w, k), cut(w, k)),
-            port_chain: Chain::new(cut(w, sizes.ports), cut(w, sizes.ports)),
+            part_by_map: Chain::cut(w, k),
+            port_chain: Chain::cut(w, sizes.ports),
             rousing: List::EMPTY,
-            timers: Timers::new(cut(w, timers), cut(w, timers), storage.times),
+            timers: Timers::new(cut(w, timers, NONE), cut(w, timers, NONE), storage.times),
             notes: Deque::new(),
             lost_notes: 0,
             scan: Sweep { want: true, ..Sweep::default() },

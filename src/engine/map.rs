@@ -178,36 +178,28 @@ pub(super) enum PartTable {
 }
 
 /// One multipath map. `lead` is an index whose "none" is not its default: `registry::map_new` sets it.
+#[repr(C)]
 #[derive(Default)]
 pub struct MapSlot {
     pub(super) head: Head,
-    pub(super) wwid: Wwid,
-    /// The live device's name; before there is one, the name it will get.
-    pub(super) name: MapName,
-    pub(super) settings: MapSettings,
     /// The settings' serial number they were derived under; 0 is never.
     pub(super) settings_of: u32,
     /// Wanted members, in the order they came.
     pub(super) paths: List,
     pub(super) seen: u32,
-
-    pub(super) have: Have,
     pub(super) job: Job,
     pub(super) ticket: Ticket,
     pub(super) deadline: Instant,
     /// Consecutive failures of structural steps.
     pub(super) attempts: u8,
-    pub(super) retry_at: Option<Instant>,
     /// Likewise for reads and messages.
     pub(super) soft_attempts: u8,
-    pub(super) soft_retry_at: Option<Instant>,
     pub(super) last_error: Option<Errno>,
     /// The table under way or last loaded into the inactive slot is ours.
     pub(super) loaded: bool,
     /// A table was loaded or resumed by us since: what to say when it is live.
     pub(super) changing: Difference,
     pub(super) created: bool,
-
     /// Something a table is made of may have changed: compare.
     pub(super) replan: bool,
     /// What the last comparison found.
@@ -229,26 +221,15 @@ pub struct MapSlot {
     pub(super) admin_no_queueing: bool,
     /// What the kernel did before an administrator disabled queueing.
     pub(super) queue_before: Option<bool>,
-    pub(super) guard: activate::Guard,
     /// One of its paths is being activated by us.
     pub(super) activating: bool,
-    /// Not again before.
-    pub(super) activate_after: Option<Instant>,
     pub(super) activate_failures: u8,
     /// A path came since: a deferred removal is called off.
     pub(super) keep_after_all: bool,
-    /// Made for want of active paths only: udev was told "not ready" until then.
-    pub(super) not_ready_until: Option<Instant>,
     /// Port of the path it leads with.
     pub(super) lead: u32,
-    /// Wait for the members' first verdict until then.
-    pub(super) first_wait: Option<Instant>,
     pub(super) next_status: Instant,
     pub(super) switch_to: Option<u8>,
-    pub(super) queue: super::queueing::State,
-    pub(super) failback: crate::failback::State,
-    /// Failback decided; until then it is not asked again.
-    pub(super) failback_rest: Option<Instant>,
     /// Since failback was last asked: a path became unusable, or usable.
     pub(super) path_failed: bool,
     pub(super) path_came: bool,
@@ -257,8 +238,6 @@ pub struct MapSlot {
     /// Its last path is gone and it goes with it; `flush_quiet`: its queueing ends before.
     pub(super) flush: bool,
     pub(super) flush_quiet: bool,
-    /// The name the configuration gives it, where that is not a default.
-    pub(super) rename_to: MapName,
     pub(super) told_selector: bool,
     pub(super) told_handler: bool,
     pub(super) told_alias: bool,
@@ -268,13 +247,9 @@ pub struct MapSlot {
     pub(super) bind: bool,
     /// Serial number of the last survey at the time of the last answer.
     pub(super) touched: u32,
-    pub(super) memory: super::checker::MapMemory,
     pub(super) part_attempts: u8,
-    /// Through which path the partition table was last read.
-    pub(super) reader: Option<crate::model::PathId>,
     /// Serial number of the last list that had it.
     pub(super) listed: u32,
-
     /// Members that the kernel may use, as last counted.
     pub(super) usable: u8,
     /// Counted among the maps whose I/O waits for a path.
@@ -285,12 +260,36 @@ pub struct MapSlot {
     pub(super) node: MapName,
     pub(super) part_table: PartTable,
     pub(super) parts: List,
-
     pub(super) path_faults: u32,
     pub(super) switch_groups: u32,
     pub(super) map_loads: u32,
     pub(super) queue_time_secs: u64,
     pub(super) queue_timeouts: u32,
+
+    // The large ones come last: what is near the front is reached with shorter instructions (`repr(C)` keeps the order).
+    pub(super) retry_at: Option<Instant>,
+    pub(super) soft_retry_at: Option<Instant>,
+    /// Not again before.
+    pub(super) activate_after: Option<Instant>,
+    /// Made for want of active paths only: udev was told "not ready" until then.
+    pub(super) not_ready_until: Option<Instant>,
+    /// Wait for the members' first verdict until then.
+    pub(super) first_wait: Option<Instant>,
+    /// Failback decided; until then it is not asked again.
+    pub(super) failback_rest: Option<Instant>,
+    /// Through which path the partition table was last read.
+    pub(super) reader: Option<crate::model::PathId>,
+    pub(super) queue: super::queueing::State,
+    pub(super) failback: crate::failback::State,
+    pub(super) guard: activate::Guard,
+    pub(super) memory: super::checker::MapMemory,
+    /// The live device's name; before there is one, the name it will get.
+    pub(super) name: MapName,
+    /// The name the configuration gives it, where that is not a default.
+    pub(super) rename_to: MapName,
+    pub(super) wwid: Wwid,
+    pub(super) settings: MapSettings,
+    pub(super) have: Have,
 }
 
 impl Slot for MapSlot {

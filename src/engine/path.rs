@@ -64,16 +64,13 @@ pub(super) enum Held {
 }
 
 /// One path.
+#[repr(C)]
 pub struct PathSlot {
     pub(super) head: Head,
-    pub(super) name: DevName,
     pub(super) devno: DevNo,
     pub(super) diskseq: u64,
     pub(super) bus: Bus,
     pub(super) protocol: Protocol,
-    pub(super) hctl: Option<Hctl>,
-    pub(super) serial: Text<64>,
-    pub(super) wwid: Wwid,
     pub(super) wwid_origin: WwidOrigin,
     pub(super) size: Sectors,
     pub(super) block_size: u32,
@@ -87,10 +84,8 @@ pub struct PathSlot {
     pub(super) access: Option<AccessState>,
     pub(super) preferred: bool,
     pub(super) sys: SysState,
-    pub(super) handler: Text<16>,
     pub(super) timeout_secs: u32,
     pub(super) held: Held,
-
     pub(super) port: u32,
     pub(super) profile: u32,
     /// The settings' serial number they were derived under; 0 is never.
@@ -104,27 +99,15 @@ pub struct PathSlot {
     pub(super) gone: bool,
     /// Last scan that saw it.
     pub(super) seen: u32,
-
     pub(super) verdict: Verdict,
     pub(super) reason: Reason,
     pub(super) admin: Admin,
-    /// Smart mode waits for a second path until then.
-    pub(super) smart_until: Option<Instant>,
-
-    pub(super) fds: Fds,
     pub(super) job: Job,
     pub(super) ticket: Ticket,
     pub(super) deadline: Instant,
-    /// A job that was given up; its answer, should it come, says that the device answers again.
-    pub(super) overdue: Option<Ticket>,
-    pub(super) retry_at: Option<Instant>,
-    /// Since when the shell says that this path's worker is away.
-    pub(super) busy_since: Option<Instant>,
     pub(super) failures_to_open: u8,
-
     /// The running probe, while there is one.
     pub(super) probe: u32,
-    pub(super) memory: PathMemory,
     pub(super) state: PathState,
     pub(super) cause: Cause,
     pub(super) prio: Prio,
@@ -136,12 +119,10 @@ pub struct PathSlot {
     pub(super) judged: bool,
     /// The kernel's state was seen to change after the last check: what that check said is stale.
     pub(super) stale: bool,
-    pub(super) last_good: Option<Instant>,
     /// Its port is down and its check was put off once.
     pub(super) put_off: bool,
     /// Its WWID was that of a crowd when it was judged.
     pub(super) crowded: bool,
-
     /// The kernel's state as last seen in its map's status.
     pub(super) dm: DmPathState,
     pub(super) fail_count: u32,
@@ -153,10 +134,8 @@ pub struct PathSlot {
     pub(super) keep_args: bool,
     /// The device is to be asked which checker and prioritizer suit it.
     pub(super) undetected: bool,
-    pub(super) prio_at: Option<Instant>,
     /// Nothing came back through the port when it was last asked.
     pub(super) silent: bool,
-    pub(super) history: History,
     pub(super) shaky: bool,
     /// The array says the LUN is gone and the configuration wants the device removed.
     pub(super) purge: bool,
@@ -171,6 +150,25 @@ pub struct PathSlot {
     pub(super) parts_dropped: bool,
     /// Counted among those without a first verdict.
     pub(super) open: bool,
+
+    // The large ones come last: what is near the front is reached with shorter instructions (`repr(C)` keeps the order).
+    /// Smart mode waits for a second path until then.
+    pub(super) smart_until: Option<Instant>,
+    /// A job that was given up; its answer, should it come, says that the device answers again.
+    pub(super) overdue: Option<Ticket>,
+    pub(super) retry_at: Option<Instant>,
+    /// Since when the shell says that this path's worker is away.
+    pub(super) busy_since: Option<Instant>,
+    pub(super) last_good: Option<Instant>,
+    pub(super) prio_at: Option<Instant>,
+    pub(super) hctl: Option<Hctl>,
+    pub(super) history: History,
+    pub(super) memory: PathMemory,
+    pub(super) fds: Fds,
+    pub(super) name: DevName,
+    pub(super) handler: Text<16>,
+    pub(super) serial: Text<64>,
+    pub(super) wwid: Wwid,
 }
 
 impl Default for PathSlot {

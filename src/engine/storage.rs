@@ -11,6 +11,16 @@ pub(super) const NONE: u32 = u32::MAX;
 /// In a chain's `prev`: not a member of any list.
 const DETACHED: u32 = u32::MAX - 1;
 
+/// Cuts `n` words off the front of `words` and fills them; fewer when there are fewer, which `Engine::new` has excluded.
+#[inline(never)]
+pub(super) fn cut<'s>(words: &mut &'s mut [u32], n: usize, value: u32) -> &'s mut [u32] {
+    let all = core::mem::take(words);
+    let (front, back) = all.split_at_mut(n.min(all.len()));
+    *words = back;
+    front.fill(value);
+    front
+}
+
 /// What every slot starts with.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Head {
@@ -43,11 +53,14 @@ pub(super) struct Pool<'s, T> {
 }
 
 impl<'s, T: Slot> Pool<'s, T> {
-    pub(super) fn new(slots: &'s mut [T], next: &'s mut [u32]) -> Pool<'s, T> {
+    pub(super) fn new(slots: &'s mut [T], words: &mut &'s mut [u32]) -> Pool<'s, T> {
+        let next = cut(words, slots.len(), NONE);
         let n = slots.len().min(next.len());
         for (i, link) in next.iter_mut().enumerate() {
             *link = if i + 1 < n { i as u32 + 1 } else { NONE };
         }
+        // A function whose address is taken keeps its parameters: else each of 640 places loads the slice's two words.
+        core::hint::black_box((Self::slot as fn(&Self, u32) -> &T, Self::slot_mut as fn(&mut Self, u32) -> &mut T));
         let (free, last) = if n == 0 { (NONE, NONE) } else { (0, n as u32 - 1) };
         Pool { slots, next, free, last, used: 0, refused: 0 }
     }
@@ -149,10 +162,10 @@ pub(super) struct Chain<'s> {
 }
 
 impl<'s> Chain<'s> {
-    pub(super) fn new(next: &'s mut [u32], prev: &'s mut [u32]) -> Chain<'s> {
-        next.fill(NONE);
-        prev.fill(DETACHED);
-        Chain { next, prev }
+    /// Takes the links of `n` numbers off the front of `words`.
+    #[inline(never)]
+    pub(super) fn cut(words: &mut &'s mut [u32], n: usize) -> Chain<'s> {
+        Chain { next: cut(words, n, NONE), prev: cut(words, n, DETACHED) }
     }
 
     pub(super) fn linked(&self, i: u32) -> bool {
@@ -232,10 +245,10 @@ pub(super) struct Index<'s> {
 }
 
 impl<'s> Index<'s> {
-    pub(super) fn new(heads: &'s mut [u32], next: &'s mut [u32]) -> Index<'s> {
-        heads.fill(NONE);
-        next.fill(NONE);
-        Index { heads, next }
+    /// Takes the heads and links for `n` numbers off the front of `words`.
+    #[inline(never)]
+    pub(super) fn cut(words: &mut &'s mut [u32], n: usize) -> Index<'s> {
+        Index { heads: cut(words, n, NONE), next: cut(words, n, NONE) }
     }
 
     fn bucket(&self, hash: u32) -> Option<usize> {
@@ -418,7 +431,7 @@ mod tests {
     #[test]
     fn full_is_counted_and_old_ids_differ() {
         let (mut slots, mut next) = (vec![Thing::default(); 2], vec![0; 2]);
-        let mut pool = Pool::new(&mut slots, &mut next);
+        let mut pool = Pool::new(&mut slots, &mut next.as_mut_slice());
         let a = pool.take().unwrap();
         let b = pool.take().unwrap();
         assert_eq!((pool.take(), pool.refused), (Err(Full), 1));
@@ -458,7 +471,7 @@ mod tests {
     #[test]
     fn chains_and_indexes_take_out_of_the_middle() {
         let (mut next, mut prev) = (vec![0; 8], vec![0; 8]);
-        let mut chain = Chain::new(&mut next, &mut prev);
+        let mut chain = Chain { next: &mut next, prev: &mut prev };
         let mut list = List::EMPTY;
         for i in 0..5 {
             chain.push_back(&mut list, i);
@@ -474,7 +487,7 @@ mod tests {
         assert_eq!((seen, list), (vec![7, 0, 1, 3, 4], List::EMPTY));
 
         let (mut heads, mut next) = (vec![0; 2], vec![0; 8]);
-        let mut index = Index::new(&mut heads, &mut next);
+        let mut index = Index { heads: &mut heads, next: &mut next };
         for i in 0..8 {
             index.insert(hash(&[i as u8]), i);
         }
