@@ -165,7 +165,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
         Ok(configuration) => configuration,
         Err(trouble) => return cx.trouble("boot", trouble),
     };
-    session::complain(cx, &configuration);
+    let faulty = session::complain(cx, &configuration);
     if let Some(word) = setup::switched_off(configuration.words) {
         let _ = writeln!(cx.out, "boot: nothing is done: {word} on the kernel's command line");
         return DONE;
@@ -180,7 +180,19 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
             order.min_paths = n;
         }
     }
-    assemble(cx, &order, &configuration)
+    if configuration.report.fatal {
+        // Disks might be claimed that it means to leave alone: root's is named, and no other is touched.
+        let _ = writeln!(cx.err, "corepath boot: a blacklist or a key cannot be read: no disk is claimed but root's; mend the configuration");
+        order.only_root = true;
+        if order.root.is_none() {
+            return FAILED;
+        }
+    }
+    match assemble(cx, &order, &configuration) {
+        // Root is what its caller waits for; else a configuration that is not in force as it stands is a failure.
+        DONE if faulty && order.root.is_none() => FAILED,
+        status => status,
+    }
 }
 
 /// `multipath` without a mode: everything once, within half a minute.
@@ -189,7 +201,9 @@ pub fn make(cx: &mut Cx<'_>, common: &Common<'_>, policy: Option<Policy>, force_
         Ok(configuration) => configuration,
         Err(trouble) => return cx.trouble("multipath", trouble),
     };
-    session::complain(cx, &configuration);
+    if session::complain(cx, &configuration) && configuration.report.fatal {
+        return cx.fail(format_args!("multipath: a blacklist or a key cannot be read: nothing is done; mend the configuration"));
+    }
     let order = Order { common: *common, policy, force_reload, root: None, timeout: 30, only_root: false, min_paths: 1 };
     match assemble(cx, &order, &configuration) {
         DONE => DONE,
@@ -198,18 +212,16 @@ pub fn make(cx: &mut Cx<'_>, common: &Common<'_>, policy: Option<Policy>, force_
     }
 }
 
+/// How maps are made by a command that ends.
+pub fn options(path_partitions: bool) -> Options {
+    Options { partitions: true, path_partitions, ..Options::default() }
+}
+
 fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configuration<'_>) -> i32 {
     let began = crate::wait::now();
     let deadline = began + Duration::from_secs(u64::from(order.timeout));
-    let keep_partitions = configuration.words.contains(&"dont_del_part_nodes");
-    let options = Options {
-        boot: true,
-        partitions: true,
-        path_partitions: !keep_partitions,
-        policy: order.policy,
-        force_reload: order.force_reload,
-        ..Options::default()
-    };
+    let drop_partitions = !configuration.words.contains(&"dont_del_part_nodes");
+    let options = Options { boot: true, policy: order.policy, force_reload: order.force_reload, ..options(drop_partitions) };
     let mut machine = match setup::machine(&order.common, Wish { options, uevents: true, sink: (false, true), control: true }) {
         Ok(machine) => machine,
         Err(trouble) => return cx.trouble("boot", trouble),
@@ -259,7 +271,7 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
                 ),
                 None => writeln!(cx.out, "boot: {maps} maps with {paths} usable paths ({took} ms, {} changes)", machine.hands.changes),
             };
-            let trouble = order.root.is_none() && machine.engine.maps().any(|map| map.last_error().is_some());
+            let trouble = order.root.is_none() && machine.engine.maps().any(|map| map.last_error().is_some() || map.alias_refused());
             if trouble { FAILED } else { DONE }
         }
         End::TimedOut => {

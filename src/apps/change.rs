@@ -1,15 +1,16 @@
-//! Commands that change maps without a daemon: `remove`.
+//! Commands that change the maps they name and no other: `remove`, `multipath -f`, `multipath MAP`.
 
 use super::args::Arg;
 use super::runtime::live;
 use super::session::{self, End, Teller};
 use super::setup::{self, Common, Wish};
-use super::{Cx, DONE, FAILED, TIMED_OUT, say};
+use super::{Cx, DONE, FAILED, TIMED_OUT, client, say};
 use crate::arena::Arena;
 use crate::dmioctl::{Control, Page};
 use crate::engine::{Ask, Context, Event, Options};
 use crate::fault::Errno;
 use crate::files;
+use crate::model::Text;
 use crate::raw::AsFd;
 use crate::wire::dm::{Message, Request, Target};
 use core::fmt::Write;
@@ -40,11 +41,30 @@ pub fn remove(cx: &mut Cx<'_>) -> i32 {
     if all != maps.is_empty() {
         return cx.fail(format_args!("remove: which map? Or --all for every unused one"));
     }
-    ask(cx, "remove", &common, &mut |push| {
-        if all {
+    dismiss(cx, "remove", &common, &maps)
+}
+
+/// Removes these maps; with none, every unused one. A daemon that runs does it itself: it would make again what others remove.
+pub fn dismiss(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, maps: &[&str]) -> i32 {
+    if common.dev == "/dev" && client::connect(cx).is_ok() {
+        if maps.is_empty() {
+            return client::converse(cx, "remove maps");
+        }
+        let mut status = DONE;
+        for map in maps {
+            let mut text = Text::<160>::new();
+            status = match write!(text, "remove map {map}") {
+                Ok(()) => status.max(client::converse(cx, &text)),
+                Err(_) => cx.fail(format_args!("{command}: no map has so long a name")),
+            };
+        }
+        return status;
+    }
+    ask(cx, command, common, Options::default(), &mut |push| {
+        if maps.is_empty() {
             push(Ask::RemoveMaps);
         }
-        for map in &maps {
+        for map in maps {
             push(Ask::RemoveMap(map));
         }
     })
@@ -53,13 +73,13 @@ pub fn remove(cx: &mut Cx<'_>) -> i32 {
 /// Hands its requests, one by one, to what it is given.
 pub type Requests<'r> = dyn FnMut(&mut dyn FnMut(Ask<'_>)) + 'r;
 
-/// Looks at everything, then carries the requests out one after the other.
-pub fn ask(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, requests: &mut Requests<'_>) -> i32 {
+/// Looks at everything, then carries the requests out one after the other. Maps that they do not name are left as they are.
+pub fn ask(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, options: Options, requests: &mut Requests<'_>) -> i32 {
     let configuration = match setup::arena(common).and_then(|mut arena| setup::configuration(common, &mut arena)) {
         Ok(configuration) => configuration,
         Err(trouble) => return cx.trouble(command, trouble),
     };
-    let options = Options { ..Options::default() };
+    let options = Options { errand: true, ..options };
     let mut machine = match setup::machine(common, Wish { options, uevents: true, sink: (false, true), control: true }) {
         Ok(machine) => machine,
         Err(trouble) => return cx.trouble(command, trouble),
@@ -97,20 +117,11 @@ pub fn ask(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, requests: &mut R
             status = FAILED;
         }
     });
-    // What follows a request (links that go with their maps) is done before we leave; a second is plenty for what needs no device.
-    let until = crate::wait::now() + Duration::from_secs(1);
-    let mut quiet = 0;
-    while quiet < 2 && crate::wait::now() < until {
-        hands.advance(engine, settings, &mut teller);
-        if hands.quiet() {
-            quiet += 1;
-        } else {
-            quiet = 0;
-            let soon = crate::wait::now() + Duration::from_millis(50);
-            let _ = hands.listen(engine, settings, &mut teller, Some(soon), &mut |_| {});
-        }
+    // What follows a request (links that go with their maps, partitions that come with them) is done before we leave.
+    match session::run(engine, hands, settings, &mut teller, deadline, &mut |e, h| session::settled(e, h)) {
+        End::Done => status,
+        _ => status.max(TIMED_OUT),
     }
-    status
 }
 
 /// `release`: no map queues any longer. Needs no daemon and no configuration; shutdown runs it, so it is told nothing and waits for nothing.

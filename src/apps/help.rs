@@ -91,13 +91,6 @@ pub const COMMANDS: &[Row] = &[
     Row { name: "release", usage: "", summary: "no map queues any longer; needs no daemon, shutdown runs it", details: "" },
     Row { name: "kpartx", usage: "-a|-d|-l|-u [OPTIONS] DEVICE", summary: "partition maps as kpartx makes them", details: "" },
     Row {
-        name: "partitions",
-        usage: "list|add|delete DEVICE [--json] [--links]",
-        summary: "the partitions of a disk, map or file",
-        details: "",
-    },
-    Row { name: "name", usage: "MAJOR:MINOR|NAME", summary: "a map's name for its number, and the reverse", details: "" },
-    Row {
         name: "install-hooks",
         usage: "--for dracut|initramfs-tools|mkinitcpio [--root DIR]",
         summary: "put the hooks of one initramfs builder in place",

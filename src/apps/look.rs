@@ -119,7 +119,7 @@ pub fn scan(cx: &mut Cx<'_>) -> i32 {
         }
     }
     if !as_json {
-        return scan_with(cx, "scan", &common);
+        return scan_with(cx, "scan", &common, None);
     }
     let look = match look(cx, "scan", &common, false) {
         Ok(look) => look,
@@ -129,19 +129,20 @@ pub fn scan(cx: &mut Cx<'_>) -> i32 {
     look.status(cx, "scan")
 }
 
-/// What is there and what would be done, as text.
-pub fn scan_with(cx: &mut Cx<'_>, command: &str, common: &Common<'_>) -> i32 {
+/// What is there and what would be done, as text; `only`: to this map, or the map of this disk.
+pub fn scan_with(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, only: Option<&str>) -> i32 {
     let look = match look(cx, command, common, false) {
         Ok(look) => look,
         Err(status) => return status,
     };
-    let _ = scan_text(&look, cx);
+    let _ = scan_text(&look, only, cx);
     look.status(cx, command)
 }
 
-fn scan_text(look: &Look, cx: &mut Cx<'_>) -> core::fmt::Result {
+fn scan_text(look: &Look, only: Option<&str>, cx: &mut Cx<'_>) -> core::fmt::Result {
     let engine = &look.machine.engine;
-    for map in engine.maps().filter(|map| map.live() || map.paths().next().is_some()) {
+    let meant = |map: &MapView<'_>| only.is_none_or(|n| map.name() == n || map.wwid() == n || map.paths().any(|path| path.name() == n));
+    for map in engine.maps().filter(|map| (map.live() || map.paths().next().is_some()) && meant(map)) {
         let name = if map.name().is_empty() { map.wwid() } else { map.name() };
         writeln!(cx.out, "{name} {}: {} of {} paths usable", plan(&map), map.usable(), map.paths().count())?;
         for path in map.paths() {
@@ -161,7 +162,7 @@ fn scan_text(look: &Look, cx: &mut Cx<'_>) -> core::fmt::Result {
         }
     }
     let mut first = true;
-    for path in engine.paths().filter(|path| path.map().is_none()) {
+    for path in engine.paths().filter(|path| path.map().is_none() && only.is_none_or(|n| path.name() == n)) {
         if core::mem::take(&mut first) {
             cx.out.write_str("left alone:\n")?;
         }

@@ -122,6 +122,12 @@ fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -
             return FAILED;
         }
     };
+    if let Some(row) = help::COMMANDS.iter().find(|row| row.name == command)
+        && args.clone().any(|arg| arg == Arg::Long("help"))
+    {
+        help::page(row, out);
+        return DONE;
+    }
     let mut cx = Cx { invocation, args, out, err };
     match command {
         "boot" => boot::run(&mut cx),
@@ -162,6 +168,7 @@ fn settings(cx: &mut Cx<'_>) -> i32 {
         match arg {
             Arg::Long("check") => {
                 check = true;
+                common.complaints = 1 << 16;
                 if let Some(file) = cx.args.clone().value().filter(|v| !v.starts_with('-')) {
                     let _ = cx.args.value();
                     // That file alone.

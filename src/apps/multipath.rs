@@ -6,7 +6,7 @@ use super::setup::{self, Common};
 use super::topology::{self, Style};
 use super::{Cx, DONE, FAILED, boot, change, client, columns, config, daemon};
 use crate::conf::settings::Policy;
-use crate::engine::{Ask, MapView};
+use crate::engine::{Ask, MapView, Options};
 use core::fmt::Write;
 
 const USAGE: &str = "multipath-tools v0.14.3 (compatible: corepath)\n\
@@ -76,13 +76,21 @@ pub fn multipath(cx: &mut Cx<'_>) -> i32 {
     match mode {
         Mode::Config { local } => dump(cx, &common, local),
         Mode::List => list(cx, &common, device),
-        Mode::Make if dry => look::scan_with(cx, "multipath", &common),
-        Mode::Make => boot::make(cx, &common, policy, reload),
+        Mode::Make if dry => look::scan_with(cx, "multipath", &common, device),
+        Mode::Make => match device {
+            // A named one only, whatever find_multipaths says of it.
+            Some(name) => {
+                let options = Options { force_reload: reload, policy, ..boot::options(true) };
+                // Clients know 0 and 1 only.
+                change::ask(cx, "multipath", &common, options, &mut |push| push(Ask::AddMap(name))).min(FAILED)
+            }
+            None => boot::make(cx, &common, policy, reload),
+        },
         Mode::Remove => match device {
-            Some(map) => change::ask(cx, "multipath", &common, &mut |push| push(Ask::RemoveMap(map))),
+            Some(map) => change::dismiss(cx, "multipath", &common, &[map]),
             None => cx.fail(format_args!("multipath: -f takes a map")),
         },
-        Mode::RemoveAll => change::ask(cx, "multipath", &common, &mut |push| push(Ask::RemoveMaps)),
+        Mode::RemoveAll => change::dismiss(cx, "multipath", &common, &[]),
         Mode::IsPath { udev } => is_path(cx, &common, device, udev),
         Mode::HasPath => has_path(cx, &common, device),
     }

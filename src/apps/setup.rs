@@ -45,6 +45,8 @@ pub struct Common<'a> {
     pub paths: usize,
     /// `--config` was given: a missing file is an error then.
     pub config_given: bool,
+    /// Complaints about the configuration that are kept.
+    pub complaints: usize,
 }
 
 impl Default for Common<'_> {
@@ -61,6 +63,7 @@ impl Default for Common<'_> {
             verbosity: 2,
             paths: 0,
             config_given: false,
+            complaints: 64,
         }
     }
 }
@@ -185,7 +188,7 @@ pub fn configuration_size(common: &Common<'_>) -> usize {
         total += size_of_file(state, "bindings") + size_of_file(state, "wwids");
     }
     // Text, and for each of its lines (of 30 bytes or so) a section or an entry and their slots.
-    64 * 1024 + total * 6
+    64 * 1024 + total * 6 + common.complaints.min(total + 4) * size_of::<Complaint<'_>>()
 }
 
 /// Memory for one reading of the configuration, kept for ever: for commands that end.
@@ -222,7 +225,7 @@ pub fn configuration<'c, 'm>(common: &Common<'c>, arena: &mut Arena<'m>) -> Resu
         entries: arena.take(lines, |_| Entry::EMPTY).map_err(no_memory)?,
         slots: arena.take(lines * 4, |_| 0).map_err(no_memory)?,
         text: arena.take(Room::quoted(files), |_| 0).map_err(no_memory)?,
-        complaints: arena.take(lines.clamp(4, 64), |_| Complaint::EMPTY).map_err(no_memory)?,
+        complaints: arena.take(lines.clamp(4, common.complaints), |_| Complaint::EMPTY).map_err(no_memory)?,
     };
     let parsed = parse::parse(files, room);
     let report = parsed.report;

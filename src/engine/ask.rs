@@ -123,17 +123,22 @@ impl Engine<'_> {
                 };
                 let Some(i) = i else {
                     let m = map(self, name)?;
+                    self.ask_map(m);
                     return Ok(Goal::MapLive(self.map_id(m)));
                 };
                 let wwid = self.paths[i].wwid.clone();
                 self.admit(cx, &wwid);
                 self.ask_judge(cx, i)?;
                 let m = self.map_by_wwid(&wwid).ok_or(Refusal::NoSuchMap)?;
+                self.ask_map(m);
                 Ok(Goal::MapLive(self.map_id(m)))
             }
             Ask::RemoveMap(name) => {
                 let m = map(self, name)?;
                 self.refusal_while_starved(m)?;
+                if self.in_use(m) {
+                    return Err(Refusal::InUse);
+                }
                 (self.maps[m].remove, self.maps[m].dismiss) = (true, true);
                 self.ask_map(m);
                 Ok(Goal::MapAbsent(self.map_id(m)))
@@ -142,6 +147,10 @@ impl Engine<'_> {
                 self.asks.busy = false;
                 for m in 0..self.maps.capacity() as u32 {
                     if self.maps.get(m).is_some_and(|x| x.have.known != Known::Absent && !x.starved) {
+                        if self.in_use(m) {
+                            self.asks.busy = true;
+                            continue;
+                        }
                         (self.maps[m].remove, self.maps[m].dismiss) = (true, true);
                         self.ask_map(m);
                     }
@@ -264,6 +273,14 @@ impl Engine<'_> {
 
     fn ask_map(&mut self, m: u32) {
         let map = &mut self.maps[m];
+        map.named = true;
+        let mut at = map.paths.head;
+        while self.options.errand && at != NONE {
+            self.path_account(at);
+            self.path_touch(at);
+            at = self.path_by_map.next(at);
+        }
+        let map = &mut self.maps[m];
         map.attempts = 0;
         map.retry_at = None;
         self.map_touch(m);
@@ -315,9 +332,25 @@ impl Engine<'_> {
         self.map_touch(m);
     }
 
+    /// Has it users besides its partitions, or have they? On an errand only, where all was read just now: its partitions would be gone
+    /// before the kernel says so. (A daemon makes them again.)
+    fn in_use(&self, m: u32) -> bool {
+        let map = &self.maps[m];
+        let (mut ours, mut used) = (0, false);
+        let mut at = map.parts.head;
+        while at != NONE {
+            let part = &self.parts[at];
+            ours += u32::from(part.known == Known::Live);
+            used |= part.open_count > 0;
+            at = self.part_by_map.next(at);
+        }
+        self.options.errand && !map.settings.deferred_remove && (used || map.have.open_count > ours)
+    }
+
     /// A map to be removed is open: it stays, and so do its paths.
     pub(super) fn remove_busy(&mut self, _cx: &Context<'_>, m: u32) {
-        (self.maps[m].remove, self.maps[m].dismiss) = (false, false);
+        let map = &mut self.maps[m];
+        (map.remove, map.dismiss, map.named) = (false, false, false);
         self.asks.busy = true;
         let id = self.map_id(m);
         for p in &mut self.asks.waiting {

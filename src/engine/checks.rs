@@ -621,8 +621,9 @@ impl Engine<'_> {
 
     /// Counts the path among those without a first verdict, or not.
     pub(super) fn path_account(&mut self, i: u32) {
+        let p = &self.paths[i];
+        let open = p.map != NONE && !p.gone && !p.judged && !self.unasked(i);
         let p = &mut self.paths[i];
-        let open = p.map != NONE && !p.gone && !p.judged;
         if p.open != open {
             p.open = open;
             if open { self.open_paths += 1 } else { self.open_paths -= 1 }

@@ -27,7 +27,7 @@ impl Engine<'_> {
             return;
         }
         let map = &self.maps[m];
-        if map.have.known == Known::Absent || !map.have.active {
+        if map.have.known == Known::Absent || !map.have.active || self.bystander(m) {
             return;
         }
         if !self.options.resident {
@@ -137,6 +137,11 @@ impl Engine<'_> {
         let have = &map.have;
         let steady = have.known == Known::Live && have.table_known && have.status_known && !have.suspended && !have.inactive;
         if !steady || map.job != super::map::Job::None || map.failback_rest.is_some_and(|t| t > cx.now) {
+            return;
+        }
+        // Right after adoption a group seems dead, or worth nothing, until its paths have been asked: that is no reason for a trespass.
+        let unasked = |x: &super::map::Member| self.paths.get(x.path).is_none_or(|p| p.map == m && !p.judged && !p.gone);
+        if !self.ready() || have.members.iter().any(unasked) {
             return;
         }
         let mut ratings: Vec<Rating, MAP_GROUPS, u8> = Vec::new();

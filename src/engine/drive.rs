@@ -36,6 +36,8 @@ pub struct Options {
     pub boot: bool,
     /// Nothing is written to the kernel; what would be is to be seen in the views.
     pub dry_run: bool,
+    /// Only what is asked for is done: a map that no request names is looked at, never written to, and its paths are not asked.
+    pub errand: bool,
     /// Activation is ours where the kernel has no handler attached.
     pub own_activation: bool,
     /// Partition maps are made.
@@ -62,6 +64,7 @@ impl Default for Options {
             udev: false,
             boot: false,
             dry_run: false,
+            errand: false,
             own_activation: false,
             partitions: false,
             path_partitions: false,

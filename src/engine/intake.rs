@@ -4,6 +4,7 @@
 //! business. Never talks to a device. A slot outlives its disk until no live table and no job needs it.
 
 use super::claim::{self, Candidate, Claim, Nexus, Siblings};
+use super::map::Known;
 use super::note::{Cause, Room, What};
 use super::path::{Admin, Fds, Held, Job, PathSlot};
 use super::storage::{NONE, hash, hash_pair};
@@ -357,7 +358,9 @@ impl Engine<'_> {
         // The live table is a better witness than an identity that cannot be read now.
         let orphan_of = if wwid.is_empty() && live_in != NONE && self.paths[i].sys != SysState::Deleted { live_in } else { NONE };
         let map = if orphan_of != NONE { Some(orphan_of) } else { self.map_by_wwid(&wwid) };
-        let live_map = map.is_some_and(|m| self.maps[m].have.known != super::map::Known::Absent && !self.maps[m].remove);
+        // One of which nothing is known for a moment still lives if it ever did.
+        let lives = |have: &super::map::Have| have.known == Known::Live || (have.known == Known::Unknown && have.devno != DevNo::default());
+        let live_map = map.is_some_and(|m| lives(&self.maps[m].have) && !self.maps[m].remove);
         let p = &self.paths[i];
         let claim = if orphan_of != NONE && matches!(p.verdict, Verdict::Accepted | Verdict::Whitelisted { .. }) {
             Claim::Yes(Reason::LiveMap)

@@ -214,6 +214,8 @@ pub struct MapSlot {
     /// The configured selector, features or handler do not load in this kernel.
     pub(super) plain: u8,
     pub(super) remove: bool,
+    /// On an errand: it is what the errand is about.
+    pub(super) named: bool,
     /// An administrator removes it: its paths are not to make it again.
     pub(super) dismiss: bool,
     /// An administrator holds it suspended.
@@ -320,6 +322,7 @@ pub struct PartSlot {
     pub(super) suspended: bool,
     /// A table of ours waits to be resumed.
     pub(super) loaded: bool,
+    pub(super) open_count: u32,
     pub(super) failures: u8,
     pub(super) node: MapName,
 }

@@ -45,8 +45,13 @@ impl Engine<'_> {
 
     /// May a request that is not harmless be sent now? Whether it is for the map whose I/O waits or for another: a thread that hangs in
     /// the kernel for want of memory is lost either way.
-    fn permitted(&self) -> bool {
-        self.ready() && !self.options.dry_run && self.quiet()
+    fn permitted(&self, m: u32) -> bool {
+        self.ready() && !self.options.dry_run && !self.bystander(m) && self.quiet()
+    }
+
+    /// On an errand: is it none of the maps that were named?
+    pub(super) fn bystander(&self, m: u32) -> bool {
+        self.options.errand && self.maps.get(m).is_none_or(|map| !map.named)
     }
 
     /// What `m` needs next; `None` when nothing, or nothing now.
@@ -74,14 +79,14 @@ impl Engine<'_> {
                 if have.active
                     && let Some(message) = self.map_message(cx, m)
                 {
-                    return (calm && !self.options.dry_run).then_some(Job::Message(message));
+                    return (calm && !self.options.dry_run && !self.bystander(m)).then_some(Job::Message(message));
                 }
             }
         }
         if map.retry_at.is_some_and(|t| t > cx.now) {
             return None;
         }
-        if !self.permitted() {
+        if !self.permitted(m) {
             return None;
         }
         if have.known == Known::Live && have.suspended && !map.admin_suspend && (have.active || have.inactive) {
@@ -122,7 +127,7 @@ impl Engine<'_> {
     fn map_compare(&mut self, cx: &Context<'_>, m: u32) {
         let map = &self.maps[m];
         let have = &map.have;
-        if map.job != Job::None || self.stopping || have.table_strange || have.known == Known::Unknown {
+        if map.job != Job::None || self.stopping || have.table_strange || have.known == Known::Unknown || self.bystander(m) {
             return;
         }
         if !map.replan || !self.ready() || (have.active && !have.table_known) {
@@ -417,6 +422,9 @@ impl Engine<'_> {
 
     /// Steps without an answer, when no request is due: nodes, and slots that are no longer needed.
     fn map_rest(&mut self, cx: &Context<'_>, m: u32, emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>) -> Turn {
+        // A bystander's nodes are as they are: taken for made, so that those of a map that is removed later are taken away.
+        let mut pretend = |_: Action<'_>| Ok(());
+        let emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused> = if self.bystander(m) { &mut pretend } else { emit };
         if self.maps[m].job == Job::None && !self.options.udev && !self.options.dry_run && self.starved == 0 {
             let map = &self.maps[m];
             let live = map.have.known == Known::Live && map.have.active;
@@ -590,12 +598,15 @@ impl Engine<'_> {
     fn map_waits(&self, cx: &Context<'_>, m: u32) -> bool {
         let map = &self.maps[m];
         let later = |t: Option<Instant>| t.is_some_and(|t| t > cx.now);
+        if self.bystander(m) {
+            return later(map.soft_retry_at) || (map.have.known == Known::Unknown && !self.surveyed);
+        }
         // A pause after a failure, or the wait for first verdicts.
         later(map.retry_at)
             || later(map.soft_retry_at)
             || (map.replan && map.paths.len > 0 && (map.have.known == Known::Absent || map.regroup) && later(map.first_wait))
             || (map.have.known == Known::Unknown && !self.surveyed)
-            || (map.part_table == PartTable::Unread && self.permitted() && self.part_pending(m))
+            || (map.part_table == PartTable::Unread && self.permitted(m) && self.part_pending(m))
     }
 
     /// Slots of the live table's paths, for walks that change them.

@@ -98,6 +98,7 @@ impl Engine<'_> {
         let _ = part.name.push_str(live.name);
         part.inactive = live.inactive_table;
         part.suspended = live.suspended;
+        part.open_count = live.open_count;
         part.have_length = live.size;
         if let Some((parent, start)) = live.linear {
             part.parent = parent;

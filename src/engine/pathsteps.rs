@@ -76,6 +76,9 @@ impl Engine<'_> {
         if p.gone || p.map == NONE {
             return self.path_leaving(cx, i, emit);
         }
+        if self.unasked(i) {
+            return Turn::Idle;
+        }
         if p.look && self.may_allocate(i) {
             return self.path_look(i, emit);
         }
@@ -114,6 +117,12 @@ impl Engine<'_> {
             }
         }
         self.probe_send(cx, i, emit)
+    }
+
+    /// On an errand that is not about it, or that removes its map: it need not be asked anything.
+    pub(super) fn unasked(&self, i: u32) -> bool {
+        let m = self.paths[i].map;
+        self.bystander(m) || (self.options.errand && self.maps[m].remove)
     }
 
     /// Is another path asked instead of this one, as their port is down? Then until when. (A first verdict is waited for.)

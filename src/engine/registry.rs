@@ -211,6 +211,7 @@ impl Engine<'_> {
         let map = &mut self.maps[m];
         map.replan = true;
         map.regroup = true;
+        map.force_reload |= self.options.force_reload;
         self.judge_map(cx, m);
     }
 

@@ -337,6 +337,10 @@ impl<'e> MapView<'e> {
     pub fn last_error(&self) -> Option<Errno> {
         self.slot.last_error
     }
+    /// The alias that the configuration gives it is another map's, or no name at all.
+    pub fn alias_refused(&self) -> bool {
+        self.slot.told_alias
+    }
     pub fn path_faults(&self) -> u32 {
         self.slot.path_faults
     }

@@ -109,6 +109,8 @@ pub struct Dm {
     next_minor: u32,
     /// Loads and resumes carried out, for "a second run changes nothing".
     pub writes: u32,
+    /// Likewise messages, suspends, renames and cleared tables.
+    pub touches: u32,
 }
 
 fn u32_at(b: &[u8], at: usize) -> u32 {
@@ -367,6 +369,7 @@ impl Dm {
         }
         let minor = self.find(&name, &uuid, dev)?;
         let mut text = None;
+        self.touches += u32::from(matches!(command, Command::Message(_) | Command::Suspend | Command::Rename { .. } | Command::Clear));
         match command {
             Command::Create { .. } => unreachable!(),
             Command::Info => {}

@@ -2,9 +2,11 @@
 // A test target has no outside; `pub` here only says "for the other files".
 #![allow(unreachable_pub)]
 
+mod adoption;
 mod clocks;
 mod config;
 mod dm;
+mod errands;
 mod histories;
 mod rng;
 mod stories;
