@@ -182,7 +182,8 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
     }
     if configuration.report.fatal {
         // Disks might be claimed that it means to leave alone: root's is named, and no other is touched.
-        let _ = writeln!(cx.err, "corepath boot: a blacklist or a key cannot be read: no disk is claimed but root's; mend the configuration");
+        let _ =
+            writeln!(cx.err, "corepath boot: a blacklist or a key cannot be read: no disk is claimed but root's; mend the configuration");
         order.only_root = true;
         if order.root.is_none() {
             return FAILED;

@@ -124,7 +124,11 @@ impl Trouble<'_> {
             Trouble::Workers(errno) => ("the worker threads cannot be made", Some(errno)),
             Trouble::File(name, errno) => {
                 let _ = write!(out, "{name} cannot be read");
-                ("", Some(errno))
+                match errno {
+                    Errno::NOENT => (": no such file", None),
+                    Errno::OVERFLOW => (": larger than 8 MiB, no configuration is", None),
+                    _ => ("", Some(errno)),
+                }
             }
             Trouble::Loop(errno) => ("the event loop cannot be set up", Some(errno)),
             Trouble::Control(Errno::NODEV | Errno::NXIO) => ("the kernel has no device mapper: load the dm_mod module", None),
@@ -173,22 +177,35 @@ fn listing(common: &Common<'_>) -> Listing {
     Listing { drop_ins, names, state: files::open_dir(common.state_dir).ok() }
 }
 
-fn size_of_file(dir: impl AsFd, name: &str) -> usize {
-    files::size(dir, name).unwrap_or(0).min(LARGEST_FILE) as usize
+/// Bytes that a file needs: its text twice (quoted values are written anew), and for each line a section, an entry and their slots.
+fn size_of_file(dir: BorrowedFd<'_>, name: &str, lines: &mut usize) -> usize {
+    let size = files::size(dir, name).unwrap_or(0);
+    if size == 0 || size >= LARGEST_FILE {
+        return 0;
+    }
+    let (mut room, before) = ([0u8; 1024], *lines);
+    let long = files::lines(dir, name, &mut room, &mut |line| {
+        *lines += usize::from(!line.is_empty());
+        true
+    });
+    *lines += long.unwrap_or(0) as usize;
+    const LINE: usize = size_of::<Section>() + size_of::<Entry<'_>>() + 4 * size_of::<u32>();
+    size as usize * 2 + (*lines - before) * LINE
 }
 
 /// Bytes of memory that the configuration needs, should its files not grow much.
 pub fn configuration_size(common: &Common<'_>) -> usize {
     let listing = listing(common);
-    let mut total = size_of_file(files::current_dir(), common.config);
+    let mut lines = 4;
+    let mut total = size_of_file(files::current_dir(), common.config, &mut lines);
     if let Some(dir) = &listing.drop_ins {
-        total += listing.names.iter().map(|name| size_of_file(dir, name)).sum::<usize>();
+        total += listing.names.iter().map(|name| size_of_file(dir.as_fd(), name, &mut lines)).sum::<usize>();
     }
     if let Some(state) = &listing.state {
-        total += size_of_file(state, "bindings") + size_of_file(state, "wwids");
+        total += ["bindings", "wwids"].iter().map(|name| size_of_file(state.as_fd(), name, &mut lines)).sum::<usize>();
     }
-    // Text, and for each of its lines (of 30 bytes or so) a section or an entry and their slots.
-    64 * 1024 + total * 6 + common.complaints.min(total + 4) * size_of::<Complaint<'_>>()
+    // A quarter more, and what an administrator adds to a small one.
+    64 * 1024 + total + total / 4 + common.complaints.min(lines) * size_of::<Complaint<'_>>()
 }
 
 /// Memory for one reading of the configuration, kept for ever: for commands that end.

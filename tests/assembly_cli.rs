@@ -1,0 +1,216 @@
+//! The commands around assembly on fixture trees and bad input: usage, errors and exit codes that need no device mapper.
+#![cfg(feature = "bin")]
+
+#[allow(dead_code)]
+#[path = "common/tree.rs"]
+mod tree;
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use tree::Tree;
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn started_as(name: &str, words: &[&str]) -> Said {
+    let output = Command::new(env!("CARGO_BIN_EXE_corepath")).arg0(name).args(words).env_clear().output().unwrap();
+    // Whatever a disk or a file holds: no byte of it reaches the terminal unprinted.
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    let said = Said { code: output.status.code().expect("no signal"), out: text(output.stdout), err: text(output.stderr) };
+    for text in [&said.out, &said.err] {
+        assert!(text.chars().all(|c| c == '\n' || c == '\t' || !c.is_control()), "{words:?}: {text:?}");
+    }
+    said
+}
+
+fn corepath(words: &[&str]) -> Said {
+    started_as("corepath", words)
+}
+
+fn file(name: &str, content: &[u8]) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("assembly-{name}"));
+    fs::write(&path, content).unwrap();
+    path
+}
+
+/// A command that looks, on a tree instead of the machine.
+fn on(tree: &Tree, words: &[&str]) -> Said {
+    let at = |sub: &str| format!("--{}={}/{sub}", if sub == "sys" { "sysfs" } else { sub }, tree.root.display());
+    let places = ["sys", "dev", "proc", "run"].map(at);
+    let all: Vec<&str> = words.iter().copied().chain(places.iter().map(String::as_str)).chain(["--config-dir=/nonexistent"]).collect();
+    corepath(&all)
+}
+
+#[test]
+fn every_command_has_a_page() {
+    let list = corepath(&["help"]);
+    assert_eq!(list.code, 0);
+    let names: Vec<&str> = list.out.lines().filter_map(|l| l.strip_prefix("  ")).filter_map(|l| l.split(' ').next()).collect();
+    assert!(names.len() > 20, "{}", list.out);
+    for (at, name) in names.iter().enumerate() {
+        assert!(!names[..at].contains(name), "{name} stands twice");
+        for words in [&["help", name][..], &[name, "--help"]] {
+            let page = corepath(words);
+            assert_eq!((page.code, page.err.as_str()), (0, ""), "{words:?}");
+            assert!(page.out.starts_with(&format!("usage: corepath {name}")), "{}", page.out);
+        }
+    }
+    assert!(corepath(&["version"]).out.starts_with("corepath "));
+    for words in [&["nonsense"][..], &["help", "nonsense"], &[], &["--nonsense"], &["scan", "--nonsense"], &["boot", "--timeout", "x"]] {
+        let said = corepath(words);
+        assert_eq!((said.code, said.out.as_str()), (1, ""), "{words:?}");
+        assert!(!said.err.is_empty());
+    }
+    for words in [["boot", "--min-paths", "0"], ["boot", "--root", ""], ["config", "--check", "/nonexistent"]] {
+        assert_eq!(corepath(&words).code, 1, "{words:?}");
+    }
+}
+
+#[test]
+fn multipath_as_clients_call_it() {
+    let usage = started_as("multipath", &["-h"]);
+    assert_eq!((usage.code, usage.err.as_str()), (0, ""));
+    for option in ["-ll", "-f MAP", "-F", "-t|-T", "-c", "-d", "-r", "-v N"] {
+        assert!(usage.out.contains(option), "{option}: {}", usage.out);
+    }
+    let wrong = started_as("multipath", &["-z"]);
+    assert_eq!((wrong.code, wrong.out.as_str(), wrong.err), (1, "", usage.out));
+    assert_eq!(started_as("multipath", &["-v", "x"]).code, 1);
+    assert_eq!(started_as("multipath", &["-f"]).code, 1);
+    assert_eq!(started_as("multipath", &["-p", "nosuch"]).code, 1);
+    // The configuration in force can be read back as one.
+    for option in ["-t", "-T"] {
+        let dump = started_as("/sbin/multipath", &[option]);
+        assert_eq!(dump.code, 0, "{}", dump.err);
+        assert!(dump.out.starts_with("defaults {\n") && dump.out.contains("\tpolling_interval "), "{}", dump.out);
+        let path = file(&format!("dump{option}"), dump.out.as_bytes());
+        let check = corepath(&["config", "--check", path.to_str().unwrap()]);
+        assert_eq!((check.code, check.out.as_str()), (0, "0 errors\n"));
+        assert_eq!(option == "-t", dump.out.contains("product \"VRAID\"") || dump.out.contains("devices {\n\tdevice"), "{}", dump.out);
+    }
+}
+
+#[test]
+fn a_check_reports_every_error() {
+    let mut text = String::from("defaults {\n");
+    for n in 0..300 {
+        text.push_str(&format!("polling_interval x{n}\n"));
+    }
+    text.push_str("}\nmultipaths {\nmultipath {\nwwid W1\nalias data\n}\nmultipath {\nwwid W2\nalias data\n}\n}\n");
+    let path = file("many", text.as_bytes());
+    let name = path.to_str().unwrap();
+    let said = corepath(&["config", "--check", name]);
+    assert_eq!(said.code, 1);
+    for n in 0..300 {
+        assert!(said.out.contains(&format!("{name}:{}: polling_interval: ", n + 2)), "line {} is missing", n + 2);
+    }
+    assert!(
+        said.out.contains(&format!("{name}:310: alias: data: ")) || said.out.contains("a map with a smaller WWID has the same alias"),
+        "{}",
+        said.out
+    );
+    assert!(said.out.ends_with("301 errors\n"), "{}", said.out.lines().last().unwrap());
+    let good = file("good", b"defaults {\n\tpolling_interval 7\n}\n");
+    assert_eq!(corepath(&["config", "--check", good.to_str().unwrap()]).out, "0 errors\n");
+}
+
+/// Each of these ends at once with a clear line and exit 1, whatever the command.
+#[test]
+fn configurations_that_are_none() {
+    let mut noise = Vec::new();
+    let mut seed = 1u32;
+    while noise.len() < 1 << 20 {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        noise.push((seed >> 24) as u8);
+    }
+    let huge = Path::new(env!("CARGO_TARGET_TMPDIR")).join("assembly-huge");
+    fs::File::create(&huge).unwrap().set_len(100 << 20).unwrap();
+    let tree = Tree::new(&[]);
+    let directory = tree.root.join("sys");
+    let cases = [
+        (PathBuf::from("/nonexistent/multipath.conf"), "no such"),
+        (directory, ""),
+        (huge, "larger"),
+        (file("noise", &noise), "not text"),
+        (file("nested", "defaults {\n".repeat(100_000).as_bytes()), ""),
+        (file("nested2", "devices { ".repeat(100_000).as_bytes()), ""),
+        (file("line", format!("defaults {{\npolling_interval {}\n}}\n", "9".repeat(100_000)).as_bytes()), "longer than"),
+    ];
+    for (path, words) in &cases {
+        let name = path.to_str().unwrap();
+        for command in [&["config", "--check", name][..], &["scan", "--config", name]] {
+            let begun = Instant::now();
+            let said = if command[0] == "scan" { on(&tree, command) } else { corepath(command) };
+            let all = format!("{}{}", said.out, said.err);
+            println!("{command:?}: {} {}", said.code, all.lines().next().unwrap_or(""));
+            if command[0] == "config" || all.contains("cannot be read") {
+                assert_eq!(said.code, 1, "{command:?}: {all}");
+            }
+            assert!(all.contains(name) && all.to_lowercase().contains(words), "{command:?}: {}", &all[..all.len().min(2000)]);
+            assert!(command[0] == "config" || all.lines().count() < 70, "{} lines", all.lines().count());
+            assert!(begun.elapsed() < Duration::from_secs(60));
+        }
+    }
+}
+
+#[test]
+fn trees_that_lie() {
+    // Nothing at all, and no /sys.
+    let tree = Tree::new(&[]);
+    let said = on(&tree, &["scan"]);
+    assert_eq!((said.code, said.out.as_str()), (0, ""), "{}", said.err);
+    let said = corepath(&["scan", "--sysfs", "/nonexistent", "--config-dir=/nonexistent"]);
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("/nonexistent cannot be opened; it must be mounted"), "{}", said.err);
+    // Attributes that no kernel gives: each disk has a reason, none is claimed.
+    let tree = Tree::new(&[include_str!("fixtures/hostile.tree")]);
+    for words in [&["scan"][..], &["scan", "--json"], &["why", "sdz"], &["list"]] {
+        let said = on(&tree, words);
+        println!("{words:?}: {} {}{}", said.code, said.out, said.err);
+        assert!(!said.out.contains("would be created"), "{}", said.out);
+        assert!(words[0] == "list" || format!("{}{}", said.out, said.err).contains("sdz"), "{}", said.out);
+    }
+}
+
+/// WWIDs of blanks, zeros and 300 bytes, through two ports each.
+#[test]
+fn wwids_that_name_nothing() {
+    let one = |host: u32, letter: char, wwid: &str| {
+        let dir = format!("sys/devices/pci0000:00/0000:00:0{host}.0/host{host}/target{host}:0:0/{host}:0:0:0");
+        let minor = u32::from(letter) * 16 - 97 * 16;
+        format!(
+            "sys/block/sd{letter} -> ../devices/pci0000:00/0000:00:0{host}.0/host{host}/target{host}:0:0/{host}:0:0:0/block/sd{letter}\n\
+             {dir}/subsystem -> /bus/scsi\n{dir}/vendor = ACME\n{dir}/model = DISK\n{dir}/rev = 1\n{dir}/state = running\n{dir}/type = 0\n\
+             {dir}/vpd_pg83 : {wwid}\n{dir}/block/sd{letter}/device -> ../..\n{dir}/block/sd{letter}/dev = 8:{minor}\n\
+             {dir}/block/sd{letter}/size = 2048\n{dir}/block/sd{letter}/ro = 0\n"
+        )
+    };
+    let page = |designator: &[u8], code: u8, kind: u8| {
+        let length = designator.len() + 4;
+        let head = [0, 0x83, (length >> 8) as u8, length as u8, code, kind, 0, designator.len() as u8];
+        head.iter().chain(designator).map(|b| format!("{b:02x} ")).collect::<String>()
+    };
+    let strong: Vec<u8> = std::iter::once(0x60).chain(1..16).collect();
+    for (what, page, claimed) in [
+        ("NAA", page(&strong, 1, 3), true),
+        ("zeros", page(&[0; 16], 1, 3), false),
+        ("blanks", page(&[b' '; 32], 2, 1), false),
+        ("nothing", page(&[], 2, 1), false),
+        ("250 bytes of text", page(&[b'x'; 250], 2, 1), false),
+        ("control characters", page(b"\x1b[31m\n/../../etc\0\0", 2, 1), false),
+    ] {
+        let (a, b) = (one(2, 'a', &page), one(3, 'b', &page));
+        let tree = Tree::new(&[&a, &b]);
+        let said = on(&tree, &["scan"]);
+        println!("{what}: {}{}", said.out, said.err);
+        assert_eq!(said.code, 0, "{what}: {}", said.err);
+        assert_eq!((said.out.contains("would be created"), said.out.contains("left alone:")), (claimed, !claimed), "{what}: {}", said.out);
+        assert!(said.out.contains("sda") && said.out.contains("sdb") && !said.out.contains("etc/"), "{what}: {}", said.out);
+    }
+}
