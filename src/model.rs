@@ -3,6 +3,7 @@
 //! Holds no behaviour beyond conversion and never refers to another room. Names are the field's own (SAM/SPC, dm-mpath).
 
 use core::fmt;
+use core::num::NonZeroU64;
 use core::time::Duration;
 
 /// Bounded text. Full is an answer: `push_str` gives an error and leaves the text as it was.
@@ -24,35 +25,42 @@ pub const UUID_PREFIX: &str = "mpath-";
 pub const MAP_PATHS: usize = 64;
 
 /// A point on the monotonic clock, in microseconds. Only the shell reads clocks; everywhere else time is an argument.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct Instant {
-    micros: u64,
+    /// One more than the microseconds: `Option<Instant>`, of which each slot has a dozen, is one word then.
+    ticks: NonZeroU64,
+}
+
+impl Default for Instant {
+    fn default() -> Instant {
+        Instant::ZERO
+    }
 }
 
 impl Instant {
-    pub const ZERO: Instant = Instant { micros: 0 };
+    pub const ZERO: Instant = Instant::from_micros(0);
 
     pub const fn from_micros(micros: u64) -> Instant {
-        Instant { micros }
+        Instant { ticks: NonZeroU64::MIN.saturating_add(micros) }
     }
     pub const fn from_millis(millis: u64) -> Instant {
-        Instant { micros: millis.saturating_mul(1000) }
+        Instant::from_micros(millis.saturating_mul(1000))
     }
     pub const fn from_secs(secs: u64) -> Instant {
-        Instant { micros: secs.saturating_mul(1_000_000) }
+        Instant::from_micros(secs.saturating_mul(1_000_000))
     }
     pub const fn as_micros(self) -> u64 {
-        self.micros
+        self.ticks.get() - 1
     }
     pub const fn as_millis(self) -> u64 {
-        self.micros / 1000
+        self.as_micros() / 1000
     }
     pub const fn as_secs(self) -> u64 {
-        self.micros / 1_000_000
+        self.as_micros() / 1_000_000
     }
     /// Time from `earlier` to `self`; zero when the clock did not advance.
     pub fn since(self, earlier: Instant) -> Duration {
-        Duration::from_micros(self.micros.saturating_sub(earlier.micros))
+        Duration::from_micros(self.ticks.get().saturating_sub(earlier.ticks.get()))
     }
 }
 
@@ -61,7 +69,7 @@ impl core::ops::Add<Duration> for Instant {
     /// Saturates: a deadline past the end of the clock is "never".
     fn add(self, d: Duration) -> Instant {
         let micros = d.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(d.subsec_micros()));
-        Instant { micros: self.micros.saturating_add(micros) }
+        Instant { ticks: self.ticks.saturating_add(micros) }
     }
 }
 
