@@ -470,8 +470,9 @@ mod tests {
 
     #[test]
     fn chains_and_indexes_take_out_of_the_middle() {
-        let (mut next, mut prev) = (vec![0; 8], vec![0; 8]);
-        let mut chain = Chain { next: &mut next, prev: &mut prev };
+        let mut words = vec![0; 26];
+        let words = &mut words.as_mut_slice();
+        let mut chain = Chain::cut(words, 8);
         let mut list = List::EMPTY;
         for i in 0..5 {
             chain.push_back(&mut list, i);
@@ -486,8 +487,7 @@ mod tests {
         }
         assert_eq!((seen, list), (vec![7, 0, 1, 3, 4], List::EMPTY));
 
-        let (mut heads, mut next) = (vec![0; 2], vec![0; 8]);
-        let mut index = Index { heads: &mut heads, next: &mut next };
+        let mut index = Index { heads: cut(words, 2, NONE), next: cut(words, 8, NONE) };
         for i in 0..8 {
             index.insert(hash(&[i as u8]), i);
         }
