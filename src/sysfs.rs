@@ -23,10 +23,10 @@ mod modules;
 mod transport;
 mod tune;
 
-pub use holders::{Partition, partitions};
+pub use holders::{Partition, mounted_from, partitions};
 pub use modules::{disk_of_scsi, dm_major, has_modprobe, has_module};
 pub use transport::Lineage;
-pub use tune::{Knob, write_attribute};
+pub use tune::{Knob, hosts, write_attribute};
 
 /// The directories everything starts from.
 #[derive(Debug)]

@@ -10,9 +10,10 @@ use super::session::{self, End, Teller};
 use super::setup::{self, Common, Wish};
 use super::{Cx, DONE, FAILED, TIMED_OUT};
 use crate::conf::settings::{Lookup, MapSettings, Origin, PathSettings, Policy, Stage, Verdict};
-use crate::engine::{Engine, MapView, Note, Options, Refusal, Subject};
+use crate::engine::{Engine, MapView, Note, Options, PartView, Refusal, Subject};
 use crate::model::{Bus, DevName, Instant, PathFacts, Protocol, Text, Wwid};
-use crate::wire::root::Root;
+use crate::wire::partition::Partition;
+use crate::wire::root::{Candidate, Root};
 use core::cell::RefCell;
 use core::fmt::Write;
 use core::time::Duration;
@@ -25,30 +26,40 @@ struct Order<'a> {
     root: Option<&'a str>,
     timeout: u32,
     only_root: bool,
+    /// Make the links of udev.
+    links: bool,
     min_paths: u32,
 }
 
 /// What is known of root so far.
 #[derive(Default)]
-struct Found {
+pub struct Found {
     /// Its disk.
-    wwid: Wwid,
+    pub wwid: Wwid,
     /// Its partition; 0 for the whole disk.
-    number: u32,
-    /// It is on this disk, which has no paths.
-    local: DevName,
+    pub number: u32,
+    /// It is on this disk, which has one way to it as far as is known.
+    pub local: DevName,
+    /// The identity of that disk.
+    local_wwid: Wwid,
 }
 
 /// The configuration with root's disk named.
-struct Lens<'a> {
-    inner: &'a dyn Lookup,
-    found: &'a RefCell<Found>,
-    only_root: bool,
+pub struct Lens<'a> {
+    pub inner: &'a dyn Lookup,
+    pub found: &'a RefCell<Found>,
+    pub spec: Option<Root<'a>>,
+    pub only_root: bool,
 }
 
 impl Lens<'_> {
     fn root(&self, wwid: &str) -> bool {
-        !wwid.is_empty() && self.found.borrow().wwid == wwid
+        let Some(spec) = self.spec.filter(|_| !wwid.is_empty()) else { return !wwid.is_empty() && self.found.borrow().wwid == wwid };
+        let mut named = self.found.borrow().wwid == wwid || spec.names(wwid, wwid);
+        if matches!(spec, Root::MapName(_)) {
+            self.inner.aliases(&mut |alias, of| named |= of == wwid && spec.names(wwid, alias));
+        }
+        named
     }
 }
 
@@ -95,14 +106,14 @@ fn reachable_by_paths(facts: &PathFacts, settings: &PathSettings) -> bool {
 }
 
 /// Listens for disks that may hold root.
-struct Watch<'a> {
-    teller: Teller,
-    found: &'a RefCell<Found>,
-    inner: &'a dyn Lookup,
+pub struct Watch<'a> {
+    pub teller: Teller,
+    pub found: &'a RefCell<Found>,
+    pub inner: &'a dyn Lookup,
     /// `root=` names what is on the disk, so disks have to be looked into.
-    by_content: bool,
+    pub by_content: bool,
     /// WWIDs of disks seen once: a second one through another port makes any disk one with paths.
-    disks: u32,
+    pub disks: u32,
 }
 
 impl Audience for Watch<'_> {
@@ -116,7 +127,10 @@ impl Audience for Watch<'_> {
 
     fn disk(&mut self, facts: &PathFacts) -> bool {
         self.disks += 1;
-        self.by_content && facts.size.0 > 0 && self.found.borrow().wwid.is_empty() && self.found.borrow().local.is_empty()
+        let found = self.found.borrow();
+        // Another way to the disk on which root was found makes that one with paths.
+        let news = found.local.is_empty() || (facts.name != found.local && !facts.wwid.is_empty() && facts.wwid == found.local_wwid);
+        self.by_content && facts.size.0 > 0 && found.wwid.is_empty() && news
     }
 
     fn looked_into(&mut self, facts: &PathFacts, several: bool, number: Option<u32>) -> bool {
@@ -125,16 +139,26 @@ impl Audience for Watch<'_> {
         if several || self.inner.named(&facts.wwid) || reachable_by_paths(facts, &self.inner.path(facts)) {
             found.wwid = facts.wwid.clone();
             found.number = number;
+            found.local.clear();
             return true;
         }
         found.local = facts.name.clone();
+        found.local_wwid = facts.wwid.clone();
         false
     }
 }
 
 pub fn run(cx: &mut Cx<'_>) -> i32 {
-    let mut order =
-        Order { common: Common::default(), policy: None, force_reload: false, root: None, timeout: 60, only_root: false, min_paths: 1 };
+    let mut order = Order {
+        common: Common::default(),
+        policy: None,
+        force_reload: false,
+        root: None,
+        timeout: 60,
+        only_root: false,
+        links: false,
+        min_paths: 1,
+    };
     let mut from_kernel = false;
     let mut timeout_given = false;
     while let Some(arg) = cx.args.next() {
@@ -156,6 +180,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
                 Some(n) => order.min_paths = n,
                 None => return cx.fail(format_args!("boot: --min-paths takes a number from 1")),
             },
+            Arg::Long("links") => order.links = true,
             Arg::Long("only-root") => order.only_root = true,
             Arg::Long("cmdline") => from_kernel = true,
             _ => return cx.fail(format_args!("boot: unknown option; 'corepath help boot' lists them")),
@@ -205,7 +230,7 @@ pub fn make(cx: &mut Cx<'_>, common: &Common<'_>, policy: Option<Policy>, force_
     if session::complain(cx, &configuration) && configuration.report.fatal {
         return cx.fail(format_args!("multipath: a blacklist or a key cannot be read: nothing is done; mend the configuration"));
     }
-    let order = Order { common: *common, policy, force_reload, root: None, timeout: 30, only_root: false, min_paths: 1 };
+    let order = Order { common: *common, policy, force_reload, root: None, timeout: 30, only_root: false, links: false, min_paths: 1 };
     match assemble(cx, &order, &configuration) {
         DONE => DONE,
         // Clients know 0 and 1 only.
@@ -239,15 +264,20 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
     {
         machine.hands.look_for(text);
     }
-    let lens = Lens { inner: &configuration.settings, found: &found, only_root: order.only_root };
+    let spec = root.as_ref().and_then(|(_, spec)| *spec);
+    let lens = Lens { inner: &configuration.settings, found: &found, spec, only_root: order.only_root };
     let mut watch =
         Watch { teller: Teller::new(order.common.verbosity), found: &found, inner: &configuration.settings, by_content, disks: 0 };
     let min = order.min_paths;
+    let mut live_since = None;
     let mut done = |engine: &Engine<'static>, hands: &super::runtime::Hands| match &root {
         None => session::settled(engine, hands) && enough(engine, min),
         Some((_, spec)) => {
             let found = found.borrow();
-            !found.local.is_empty() || root_is_live(engine, spec.as_ref(), &found, min)
+            let now = crate::wait::now();
+            (!found.local.is_empty() && !engine.unsettled().scan && !hands.peeking())
+                || root_is_live(engine, hands, spec.as_ref(), &found, min)
+                    .is_some_and(|map| map.tidy() || now >= *live_since.get_or_insert(now) + TIDYING)
         }
     };
     let end = session::run(&mut machine.engine, &mut machine.hands, &lens, &mut watch, deadline, &mut done);
@@ -272,7 +302,13 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
                 ),
                 None => writeln!(cx.out, "boot: {maps} maps with {paths} usable paths ({took} ms, {} changes)", machine.hands.changes),
             };
-            let trouble = order.root.is_none() && machine.engine.maps().any(|map| map.last_error().is_some() || map.alias_refused());
+            let mut trouble = order.root.is_none() && machine.engine.maps().any(|map| map.last_error().is_some() || map.alias_refused());
+            if order.links {
+                for map in machine.engine.maps().filter(MapView::active) {
+                    let linked = super::partitions::links_of(cx, map.name());
+                    trouble |= linked.unwrap_or_else(|t| cx.fail(format_args!("boot: links of {}: {t}", map.name()))) != DONE;
+                }
+            }
             if trouble { FAILED } else { DONE }
         }
         End::TimedOut => {
@@ -300,33 +336,40 @@ fn enough(engine: &Engine<'static>, min: u32) -> bool {
     engine.maps().filter(MapView::active).all(|map| map.usable() >= min)
 }
 
-/// Is root's map (and its partition's) there?
-fn root_is_live(engine: &Engine<'static>, spec: Option<&Root<'_>>, found: &Found, min: u32) -> bool {
-    engine.maps().filter(|map| map.active() && map.usable() >= min).any(|map| {
+/// How long a usable root waits for the kernel to give up its own partitions of the paths.
+const TIDYING: Duration = Duration::from_secs(3);
+
+/// The map that root is on, and whether root's own part of it has a device.
+pub fn root_map<'e>(engine: &'e Engine<'static>, spec: Option<&Root<'_>>, found: &Found) -> Option<(MapView<'e>, bool)> {
+    engine.maps().find_map(|map| {
+        let part = |is: &dyn Fn(&PartView<'_>) -> bool| map.partitions().find(|part| is(part)).map(|part| part.live);
         if map.wwid() == found.wwid {
-            return found.number == 0 || map.partitions().any(|part| part.live && part.number == found.number);
+            return Some((map, found.number == 0 || part(&|part| part.number == found.number) == Some(true)));
         }
-        let Some(spec) = spec else { return false };
-        let mut uuid = Text::<128>::new();
-        let _ = write!(uuid, "{}{}", crate::model::UUID_PREFIX, map.wwid());
-        let whole = crate::wire::root::Candidate {
-            devno: map.devno(),
-            name: map.name(),
-            uuid: &uuid,
-            wwid: map.wwid(),
-            partition: None,
-            ids: None,
+        let spec = spec?;
+        let is = |devno, name: &str, number: u32| {
+            let own = Partition { number, ..Partition::default() };
+            let mut uuid = Text::<160>::new();
+            let _ = if number > 0 { write!(uuid, "part{number}-") } else { Ok(()) };
+            let _ = write!(uuid, "{}{}", crate::model::UUID_PREFIX, map.wwid());
+            let partition = (number > 0).then_some((&own, &[][..]));
+            spec.is(&Candidate { devno, name, uuid: &uuid, wwid: map.wwid(), partition, ids: None })
         };
-        spec.is(&whole)
-            || map.partitions().filter(|part| part.live).any(|part| {
-                spec.is(&crate::wire::root::Candidate {
-                    devno: part.devno,
-                    name: part.name,
-                    uuid: "",
-                    wwid: map.wwid(),
-                    partition: None,
-                    ids: None,
-                })
-            })
+        if is(map.devno(), map.name(), 0) {
+            return Some((map, true));
+        }
+        part(&|part| is(part.devno, part.name, part.number)).map(|live| (map, live))
     })
+}
+
+/// Is root's map (and its partition's) there, by name? Gives the map.
+pub fn root_is_live<'e>(
+    engine: &'e Engine<'static>,
+    hands: &super::runtime::Hands,
+    spec: Option<&Root<'_>>,
+    found: &Found,
+    min: u32,
+) -> Option<MapView<'e>> {
+    let (map, part) = root_map(engine, spec, found)?;
+    (part && map.active() && !map.suspended() && map.usable() >= min && map.named() && !hands.naming()).then_some(map)
 }

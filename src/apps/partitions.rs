@@ -232,6 +232,23 @@ fn link(cx: &mut Cx<'_>, maps: &Maps, parent: &Parent, devno: DevNo, name: &str,
     status
 }
 
+/// Makes the links of a multipath map and of its partition maps that are there.
+pub fn links_of(cx: &mut Cx<'_>, map: &str) -> Result<i32, Trouble> {
+    let mut maps = Maps::open()?;
+    let parent = parent(&mut maps, map)?;
+    let mut partitions = Vec::<Partition, 256>::new();
+    let mut complaints = Vec::<Complaint, 1>::new();
+    let mut found = Found::new(&mut partitions, &mut complaints);
+    partmaps::read(&parent, &Options::default(), &mut found)?;
+    let mut status = DONE;
+    for p in found.partitions() {
+        if let Some(seen) = maps.find(&parent, p.number)? {
+            status = link(cx, &maps, &parent, seen.devno, &seen.name, p).max(status);
+        }
+    }
+    Ok(status)
+}
+
 /// Names under /dev/mapper and what udev makes besides are there, or gone, when we return.
 fn settle(cx: &mut Cx<'_>, device: &str, done: &[(DevNo, Option<MapName>)]) {
     if !partmaps::settle(done) {

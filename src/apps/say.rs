@@ -4,6 +4,7 @@
 use crate::engine::checker::{ArrayFault, emc, rdac};
 use crate::engine::{Cause, Difference, Note, Reason, Refusal, Room, Step, Subject, What};
 use crate::fault::Errno;
+use crate::lockdown;
 use crate::model::{DmPathState, PathState, SysState};
 use core::fmt::{self, Write};
 
@@ -34,13 +35,15 @@ pub fn level(what: &What) -> u8 {
         | What::ActivationFailed(_)
         | What::Full { .. }
         | What::Lost { .. }
+        | What::PartitionInUse { .. }
         | What::MapVanished => 4,
         What::PathRefused(_) => 6,
         _ => 5,
     }
 }
 
-fn cause(cause: Cause, out: &mut dyn Write) -> fmt::Result {
+/// Why a path is as it is, with a colon in front; nothing where that is not known.
+pub fn cause(cause: Cause, out: &mut dyn Write) -> fmt::Result {
     match cause {
         Cause::Unknown | Cause::Good => Ok(()),
         Cause::Sense { key, asc, ascq } => {
@@ -267,6 +270,9 @@ pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt:
         What::LunGone => {
             out.write_str("the array says the LUN is gone (05/25/00) on every path: it is not waited for; check the LUN's mapping")
         }
+        What::PartitionInUse { number } => {
+            write!(out, "keeps its partition {number}, which is in use: what uses it sees one path only and should use the map's")
+        }
         What::PartitionsFound { count } => write!(out, "{count} partition{} found", if count == 1 { "" } else { "s" }),
         What::PartitionMade { number } => write!(out, "partition {number} made"),
         What::PartitionRemoved { number } => write!(out, "partition {number} removed"),
@@ -325,6 +331,19 @@ pub fn reason_row(reason: Reason) -> (&'static str, &'static str) {
         Reason::TakenOut => ("taken-out", "an administrator took it out"),
         Reason::NoRoom => ("no-room", "no room left for it"),
     }
+}
+
+/// A step of the seal that failed, and what it needs.
+pub fn seal(step: lockdown::Step, failed: Errno, out: &mut dyn Write) -> fmt::Result {
+    let word = lockdown::STEPS.iter().find(|row| row.0 == step).map_or("", |row| row.1);
+    write!(out, "seal: {word} failed: ")?;
+    errno(failed, out)?;
+    out.write_str(match step {
+        lockdown::Step::Memory => "; CAP_IPC_LOCK or LimitMEMLOCK=infinity is needed, or an outage of the root disk may hang this process",
+        lockdown::Step::IoFlusher => "; CAP_SYS_RESOURCE and Linux 5.6 are needed",
+        lockdown::Step::Realtime => "; CAP_SYS_NICE is needed",
+        _ => "",
+    })
 }
 
 /// Why a request was not carried out.

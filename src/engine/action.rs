@@ -86,7 +86,7 @@ pub enum Action<'a> {
         ticket: Ticket,
         path: PathId,
     },
-    /// Take away (`keep` false) or bring back the kernel's own partitions of a path device. No answer.
+    /// Take away (`keep` false) or bring back the kernel's own partitions of a path device: `PathPartitions`.
     PathPartitions {
         path: PathId,
         keep: bool,
@@ -131,6 +131,10 @@ pub enum Attribute {
     Rescan,
     /// Removes the SCSI device (purge_disconnected); value 1.
     Delete,
+    /// Takes a SCSI device into use again that is offline; value 1. Asked by an administrator only.
+    Online,
+    /// Makes a SCSI host look for devices; value 1. Of a host, not of a path, and asked by an administrator only.
+    Scan,
 }
 
 /// Why a request was not carried out.

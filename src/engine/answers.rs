@@ -426,6 +426,12 @@ impl Engine<'_> {
     pub(super) fn map_gone(&mut self, cx: &Context<'_>, m: u32) {
         let removed =
             self.maps[m].remove || core::mem::take(&mut self.maps[m].flush) || (self.maps[m].have.deferred && !self.maps[m].keep_after_all);
+        if removed {
+            // Its disks are plain disks again: the kernel reads their tables, also where an earlier process took the partitions away.
+            for i in self.member_slots(m) {
+                self.paths[i].nodes = super::path::Nodes::Gone;
+            }
+        }
         self.unbind_members(m);
         let node = self.maps[m].have.devno;
         self.map_devno_drop(m, node);

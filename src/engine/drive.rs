@@ -380,6 +380,7 @@ impl<'s> Engine<'s> {
             Event::Written { path, ticket, result } => self.written(cx, path, ticket, result),
             Event::Dm { map, ticket, result } => self.dm_answer(cx, map, ticket, result),
             Event::Partitions { map, ticket, result } => self.partitions(cx, map, ticket, result),
+            Event::PathPartitions { path, in_use } => self.path_partitions(path, in_use),
             Event::Reconfigured => {
                 self.settings_serial = self.settings_serial.wrapping_add(1).max(1);
                 self.scan.want = true;
@@ -387,6 +388,11 @@ impl<'s> Engine<'s> {
             Event::Ask { token, ask } => self.ask(cx, token, ask),
         }
         self.sweep(cx);
+    }
+
+    /// From looking to doing. Follow it with [`Event::Reconfigured`], so that everything is looked at again.
+    pub fn end_dry_run(&mut self) {
+        self.options.dry_run = false;
     }
 
     fn sweep(&mut self, cx: &Context<'_>) {

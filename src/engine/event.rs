@@ -125,6 +125,11 @@ pub enum Event<'a> {
         ticket: Ticket,
         result: Result<&'a [PartitionSlot], Errno>,
     },
+    /// The kernel's own partitions of a path were taken away, but for the one of this number, which is in use (0: all went).
+    PathPartitions {
+        path: PathId,
+        in_use: u32,
+    },
     /// Settings were replaced: derive everything anew.
     Reconfigured,
     /// A request of an administrator; answered by [`Action::Answer`](super::Action::Answer) with the same token.

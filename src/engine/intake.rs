@@ -6,7 +6,7 @@
 use super::claim::{self, Candidate, Claim, Nexus, Siblings};
 use super::map::Known;
 use super::note::{Cause, Room, What};
-use super::path::{Admin, Fds, Held, Job, PathSlot};
+use super::path::{Admin, Fds, Held, Job, Nodes, PathSlot};
 use super::storage::{NONE, hash, hash_pair};
 use super::{Context, Engine, Reason};
 use crate::conf::settings::Verdict;
@@ -137,6 +137,9 @@ impl Engine<'_> {
             self.map_touch(map);
         }
         if map != NONE {
+            if self.paths[i].nodes == Nodes::Gone {
+                self.paths[i].nodes = Nodes::Again;
+            }
             // Any of these may decide whether, and how, it can stand in the table.
             self.maps[map].replan = true;
         }

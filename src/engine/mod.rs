@@ -49,7 +49,7 @@ pub use note::{Cause, Difference, Note, Room, Step, Subject, What};
 pub use path::{PathSlot, PortSlot, ProfileSlot};
 pub use probe::ProbeSlot;
 pub use queueing::Outage;
-pub use view::{GroupView, MapView, PathView};
+pub use view::{GroupView, MapView, PartView, PathView};
 
 use crate::conf::settings::{Lookup, Stage};
 use crate::model::Instant;

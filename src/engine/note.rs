@@ -172,6 +172,10 @@ pub enum What {
     QueueingOn,
     /// The array says the LUN is gone (05/25/00) on every path.
     LunGone,
+    /// The kernel's own partition of a path is in use, so it stays.
+    PartitionInUse {
+        number: u32,
+    },
     PartitionsFound {
         count: u16,
     },

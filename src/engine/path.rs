@@ -25,6 +25,20 @@ pub(super) enum Fds {
     Open,
 }
 
+/// The kernel's own partitions of a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Nodes {
+    /// As the kernel made them.
+    #[default]
+    There,
+    /// They are being taken away.
+    Asked,
+    /// Taken away, but for those in use.
+    Gone,
+    /// Likewise, and an event may have brought them back: to be looked at once more.
+    Again,
+}
+
 /// The one job of a path that may be under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Job {
@@ -146,8 +160,10 @@ pub struct PathSlot {
     pub(super) tune_failures: u8,
     /// sysfs is to be read again.
     pub(super) look: bool,
-    /// The kernel's own partitions were taken away.
-    pub(super) parts_dropped: bool,
+    /// The kernel's own partitions of it.
+    pub(super) nodes: Nodes,
+    /// It was said that one of them is in use.
+    pub(super) told_nodes: bool,
     /// Counted among those without a first verdict.
     pub(super) open: bool,
 
@@ -234,7 +250,8 @@ impl Default for PathSlot {
             tuned: 0,
             tune_failures: 0,
             look: false,
-            parts_dropped: false,
+            nodes: Nodes::There,
+            told_nodes: false,
             state: PathState::Unchecked,
             cause: Cause::Unknown,
             prio: Prio::UNDEFINED,

@@ -1,7 +1,7 @@
 //! The next step of a path: open it, ask it, close it; one job at a time, and no more jobs per port than its share of the pool.
 
 use super::note::Cause;
-use super::path::{Fds, Job};
+use super::path::{Fds, Job, Nodes};
 use super::probe::Question;
 use super::schedule::Ask;
 use super::storage::NONE;
@@ -213,11 +213,11 @@ impl Engine<'_> {
             self.judge(cx, i, &facts);
             return Turn::Idle;
         }
-        if p.parts_dropped && !p.gone && p.live_in == NONE && p.fds == Fds::Open && self.may_allocate(i) {
+        if p.nodes != Nodes::There && !p.gone && p.live_in == NONE && p.fds == Fds::Open && self.may_allocate(i) {
             if let Err(refused) = emit(Action::PathPartitions { path, keep: true }) {
                 return Turn::Refused(refused);
             }
-            self.paths[i].parts_dropped = false;
+            self.paths[i].nodes = Nodes::There;
             return Turn::Sent;
         }
         if p.fds == Fds::Open {

@@ -4,7 +4,7 @@
 use super::activate::{self, Activation, Ended, Method};
 use super::map::Known;
 use super::note::What;
-use super::path::{Fds, Job};
+use super::path::{Fds, Job, Nodes};
 use super::pathsteps::{Emit, Turn};
 use super::probe::{self, ProbeSlot, Stage};
 use super::storage::NONE;
@@ -50,17 +50,30 @@ impl Engine<'_> {
         }
         let p = &self.paths[i];
         let live = self.maps.get(m).is_some_and(|map| map.have.known == Known::Live && map.have.active);
-        if self.options.path_partitions && !p.parts_dropped && live && p.live_in == m && self.starved == 0 {
+        if self.options.path_partitions && matches!(p.nodes, Nodes::There | Nodes::Again) && live && p.live_in == m && self.starved == 0 {
             if let Err(refused) = emit(Action::PathPartitions { path, keep: false }) {
                 return Turn::Refused(refused);
             }
-            self.paths[i].parts_dropped = true;
+            self.paths[i].nodes = Nodes::Asked;
             return Turn::Sent;
         }
         if self.activation_due(cx, i) {
             return self.activation_start(cx, i);
         }
         Turn::Idle
+    }
+
+    /// `Event::PathPartitions`.
+    pub(super) fn path_partitions(&mut self, id: PathId, in_use: u32) {
+        let Some(i) = self.path_at(id) else { return };
+        let p = &mut self.paths[i];
+        if p.nodes == Nodes::Asked {
+            p.nodes = Nodes::Gone;
+        }
+        // Said once, though it is tried again with every event of the disk.
+        if core::mem::replace(&mut p.told_nodes, in_use > 0) != (in_use > 0) && in_use > 0 {
+            self.note(Some(i), self.map_id_of(i), What::PartitionInUse { number: in_use });
+        }
     }
 
     /// The next attribute to be written: those of the transport once per port, those of the disk once per path.

@@ -1,7 +1,7 @@
 //! Read-only look at everything the listings show. Answered from memory, always; nothing here moves state.
 
 use super::map::{Known, Member};
-use super::path::{Fds, Job};
+use super::path::{Fds, Job, Nodes};
 use super::{Cause, Difference, Engine, MapSlot, PathSlot, Reason, group};
 use crate::conf::settings::{CheckerKind, MapSettings, PathSettings, PrioKind, Verdict};
 use crate::fault::Errno;
@@ -367,6 +367,14 @@ impl<'e> MapView<'e> {
             Some(PathView { engine, slot, index })
         })
     }
+    /// Are the kernel's own partitions of its usable paths gone, so that nobody mounts one of them?
+    pub fn tidy(&self) -> bool {
+        !self.engine.options.path_partitions || self.paths().all(|p| p.slot.nodes == Nodes::Gone || !p.slot.usable() || !p.live())
+    }
+    /// Has it its name under /dev/mapper, where no udev makes that?
+    pub fn named(&self) -> bool {
+        self.engine.options.udev || self.slot.node == self.slot.name
+    }
     /// Groups of the live table, in its order.
     pub fn groups(&self) -> impl Iterator<Item = GroupView<'e>> {
         let map = *self;
@@ -409,6 +417,7 @@ pub struct PartView<'e> {
     pub number: u32,
     pub name: &'e str,
     pub devno: DevNo,
+    /// It has its table, and its name under /dev/mapper where no udev makes that.
     pub live: bool,
 }
 
@@ -420,7 +429,9 @@ impl<'e> MapView<'e> {
         core::iter::from_fn(move || {
             let part = engine.parts.get(at)?;
             at = engine.part_by_map.next(at);
-            Some(PartView { number: part.number, name: &part.name, devno: part.devno, live: part.known == Known::Live })
+            let made = part.known == Known::Live && part.have_length.0 > 0 && !part.loaded && !part.suspended;
+            let live = made && (engine.options.udev || engine.options.dry_run || part.node == part.name);
+            Some(PartView { number: part.number, name: &part.name, devno: part.devno, live })
         })
     }
 }

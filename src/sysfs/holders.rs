@@ -131,6 +131,24 @@ fn mounted(roots: &Roots, parts: &[DevNo], scratch: &mut [u8], best: &mut Holder
     absent_is_empty(result)
 }
 
+/// The number of the device that is mounted on `place`; 0:N for what is no block device.
+pub fn mounted_from(proc: &str, place: &str) -> Option<DevNo> {
+    let mut room = [0u8; 4096];
+    let mut found = None;
+    let proc = files::open_dir(proc).ok()?;
+    // The last one is on top.
+    let _ = files::lines(&proc, "self/mountinfo", &mut room, &mut |line| {
+        let mut fields = core::str::from_utf8(line).unwrap_or("").split(' ');
+        if let (Some(number), Some(at)) = (fields.nth(2), fields.nth(1))
+            && at == place
+        {
+            found = DevNo::parse(number);
+        }
+        true
+    });
+    found
+}
+
 /// /proc/swaps: `/dev/sda2 partition 1048572 0 -2`, a heading first.
 fn swapped(roots: &Roots, parts: &[DevNo], scratch: &mut [u8], best: &mut Holder) -> Result<(), Errno> {
     let result = files::lines(&roots.proc, "swaps", scratch, &mut |line| {

@@ -27,13 +27,17 @@ pub enum Knob {
     MaxRetries,
     Rescan,
     Delete,
+    /// The SCSI device is used again.
+    Online,
+    /// Of a SCSI host (`name` is the host): looks for devices.
+    Scan,
 }
 
 /// Writes one attribute of the path whose disk is `name`. `ENOENT`: its transport has none such. `EBUSY`: the remote port is blocked now.
 pub fn write_attribute(roots: &Roots, name: &str, knob: Knob, value: i64) -> Result<(), Errno> {
     let mut room = [0u8; 1024];
-    let way = link(roots.sys.as_fd(), &block(name, "")?, &mut room)?;
-    let path = place(&Lineage::parse(way), name, knob)?;
+    let way = if knob == Knob::Scan { "" } else { link(roots.sys.as_fd(), &block(name, "")?, &mut room)? };
+    let path = if knob == Knob::Scan { join(&["class/scsi_host/", name, "/scan"])? } else { place(&Lineage::parse(way), name, knob)? };
     let mut text = [0u8; 24];
     let text = value_text(knob, value, &mut text).ok_or(Errno::INVAL)?;
     let fd = rustix::fs::openat(&roots.sys, path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(errno)?;
@@ -59,7 +63,14 @@ fn place(l: &Lineage<'_>, name: &str, knob: Knob) -> Result<Path, Errno> {
         Knob::MaxSectorsKb => block(name, "/queue/max_sectors_kb"),
         Knob::Rescan => block(name, "/device/rescan"),
         Knob::Delete => block(name, "/device/delete"),
+        Knob::Online => block(name, "/device/state"),
+        Knob::Scan => Err(Errno::INVAL),
     }
+}
+
+/// Calls `visit` with every SCSI host until it says false.
+pub fn hosts(roots: &Roots, visit: &mut dyn FnMut(&str) -> bool) -> Result<(), Errno> {
+    files::names(files::open_dir_at(&roots.sys, "class/scsi_host")?, visit).map(|_| ())
 }
 
 fn value_text(knob: Knob, value: i64, into: &mut [u8; 24]) -> Option<&[u8]> {
@@ -67,6 +78,10 @@ fn value_text(knob: Knob, value: i64, into: &mut [u8; 24]) -> Option<&[u8]> {
     let offable = matches!(knob, Knob::FastIoFail | Knob::DevLoss | Knob::EhDeadline);
     if value < 0 && offable {
         text.push_str("off").ok()?;
+    } else if knob == Knob::Online {
+        text.push_str("running").ok()?;
+    } else if knob == Knob::Scan {
+        text.push_str("- - -").ok()?;
     } else {
         if value < 0 {
             text.push_str("-").ok()?;
@@ -92,6 +107,8 @@ mod tests {
         assert_eq!(text(Knob::FastIoFail, -1), "off\n");
         assert_eq!(text(Knob::DevLoss, 600), "600\n");
         assert_eq!(text(Knob::MaxRetries, -1), "-1\n");
+        assert_eq!(text(Knob::Online, 1), "running\n");
+        assert_eq!(text(Knob::Scan, 1), "- - -\n");
         assert_eq!(text(Knob::RecoveryTmo, i64::MIN), "-9223372036854775808\n");
     }
 }

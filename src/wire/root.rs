@@ -3,7 +3,8 @@
 //! Understands what the kernel does (`PARTUUID=`, also of DOS tables and with `/PARTNROFF=`, `PARTLABEL=`, `MAJOR:MINOR`), what every
 //! initramfs adds (`UUID=`, `LABEL=`, paths under /dev) and dracut's `block:`. Never opens anything. Rule: block/early-lookup.c.
 
-use crate::model::{DevNo, parse_decimal};
+use crate::model::{DevNo, UUID_PREFIX, parse_decimal};
+use crate::wire::dm::partition_of;
 use crate::wire::links;
 use crate::wire::partition::{Guid, Name, Partition, Unique, guid::hex};
 use crate::wire::superblock::{Ids, Uuid};
@@ -69,6 +70,16 @@ pub enum DiskId<'a> {
     Scsi(&'a str),
 }
 
+impl DiskId<'_> {
+    fn is(self, wwid: &str) -> bool {
+        match self {
+            // udev's wwn- leaves the type digit of the WWID out: 3 for NAA.
+            DiskId::Wwn(wwn) => wwid.strip_prefix('3').is_some_and(|wwid| wwid.eq_ignore_ascii_case(wwn)),
+            DiskId::Scsi(id) => wwid == id,
+        }
+    }
+}
+
 /// A device that could be the root, with what is known of it.
 #[derive(Clone, Copy)]
 pub struct Candidate<'a> {
@@ -93,6 +104,23 @@ impl<'a> Root<'a> {
             return Root::tag(tag, unquoted(value));
         }
         DevNo::parse(text).filter(|_| !text.ends_with('\n')).map(Root::Device)
+    }
+
+    /// Does it name a disk by its identity alone, the WWID or the name its map has or would have? A partition of it counts, as long as its
+    /// name ends in a way that kpartx or the distributions know.
+    pub fn names(&self, wwid: &str, name: &str) -> bool {
+        let digit = |c: char| c.is_ascii_digit();
+        match *self {
+            Root::MapName(text) => text.strip_prefix(name).is_some_and(|rest| {
+                let delimiter = rest.trim_end_matches(digit);
+                rest.is_empty()
+                    || delimiter.len() < rest.len() && if name.ends_with(digit) { "p" } else { "" } == delimiter
+                    || delimiter == "-part"
+            }),
+            Root::MapUuid(text) => partition_of(text).map_or(text, |(_, parent)| parent).strip_prefix(UUID_PREFIX) == Some(wwid),
+            Root::Disk { id, .. } => id.is(wwid),
+            _ => false,
+        }
     }
 
     fn tag(tag: &str, value: &'a str) -> Option<Root<'a>> {
@@ -164,14 +192,7 @@ impl<'a> Root<'a> {
             Root::Label(label) => candidate.ids.is_some_and(|ids| ids.label() == label.as_bytes() || links::names(label, ids.label())),
             Root::MapName(name) => candidate.name == name,
             Root::MapUuid(uuid) => candidate.uuid == uuid,
-            Root::Disk { id, partition: number } => {
-                let same = match id {
-                    // udev's wwn- leaves the type digit of the WWID out: 3 for NAA.
-                    DiskId::Wwn(wwn) => candidate.wwid.strip_prefix('3').is_some_and(|wwid| wwid.eq_ignore_ascii_case(wwn)),
-                    DiskId::Scsi(wwid) => candidate.wwid == wwid,
-                };
-                same && number == partition.map(|p| p.number)
-            }
+            Root::Disk { id, partition: number } => id.is(candidate.wwid) && number == partition.map(|p| p.number),
             Root::Device(devno) => candidate.devno == devno,
             Root::Kernel(_) => false,
         }
@@ -200,6 +221,22 @@ fn label_is(label: &str, name: &Name) -> bool {
 mod tests {
     use super::*;
     use crate::model::Sectors;
+
+    #[test]
+    fn a_disk_named_by_its_identity() {
+        let named = |text: &str, name: &str| Root::parse(text).unwrap().names("36001405aa9", name);
+        for text in ["mapper/36001405aa9", "mapper/36001405aa9p1", "mapper/36001405aa9-part12", "disk/by-id/dm-name-36001405aa9p2"] {
+            assert!(named(&std::format!("/dev/{text}"), "36001405aa9"), "{text}");
+        }
+        for text in ["dm-uuid-mpath-36001405aa9", "dm-uuid-part3-mpath-36001405aa9", "wwn-0x6001405AA9-part1", "scsi-36001405aa9"] {
+            assert!(named(&std::format!("/dev/disk/by-id/{text}"), "x"), "{text}");
+        }
+        for text in ["36001405aa91", "36001405aa9p", "36001405aa9q1", "36001405aa", "data"] {
+            assert!(!named(&std::format!("/dev/mapper/{text}"), "36001405aa9"), "{text}");
+        }
+        assert!(named("/dev/mapper/data1", "data") && named("/dev/mapper/data-part1", "data"));
+        assert!(!named("/dev/mapper/datap1", "data") && !named("LABEL=36001405aa9", "36001405aa9"));
+    }
 
     #[test]
     fn what_a_root_argument_names() {

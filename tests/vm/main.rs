@@ -12,6 +12,7 @@ mod scenarios_daemon;
 mod scenarios_demo;
 mod scenarios_lab;
 mod scenarios_partitions;
+mod scenarios_partmaps;
 mod scenarios_pressure;
 mod scenarios_refusals;
 mod scenarios_shell;

@@ -19,7 +19,7 @@ use crate::engine::{Ask, Context, Event, Note, Options, Refusal, Subject};
 use crate::fault::Errno;
 use crate::files::Watch;
 use crate::klog::{Line, Ring};
-use crate::lockdown::{self, Seal, Step};
+use crate::lockdown::{self, Seal};
 use crate::model::Instant;
 use crate::raw::{AsFd, OwnedFd};
 use crate::sock::{self, Address, Notify};
@@ -337,19 +337,10 @@ impl Daemon {
     fn close(&mut self, cx: &mut Cx<'_>, plan: &Plan<'_>) -> Result<(), i32> {
         lockdown::after_threads(&mut self.seal, plan.filter);
         self.sealed_faults = lockdown::faults();
-        for (step, word) in lockdown::STEPS {
+        for (step, _) in lockdown::STEPS {
             if let Some(Err(errno)) = self.seal.result(step) {
                 let mut line = Line::new();
-                let _ = write!(line, "seal: {word} failed: ");
-                let _ = say::errno(errno, &mut line);
-                let _ = line.write_str(match step {
-                    Step::Memory => {
-                        "; CAP_IPC_LOCK or LimitMEMLOCK=infinity is needed, or an outage of the root disk may hang this process"
-                    }
-                    Step::IoFlusher => "; CAP_SYS_RESOURCE and Linux 5.6 are needed",
-                    Step::Realtime => "; CAP_SYS_NICE is needed",
-                    _ => "",
-                });
+                let _ = say::seal(step, errno, &mut line);
                 if plan.strict {
                     return Err(cx.fail(format_args!("daemon: {}", line.text())));
                 }

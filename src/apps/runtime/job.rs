@@ -261,14 +261,13 @@ impl Job {
         if keep {
             return sgio::reread_partitions(device).map(|()| 0);
         }
-        let mut deleted = 0;
-        let mut busy = None;
-        sysfs::partitions(&self.tools.roots, &self.name, &mut |_, partition| match sgio::delete_partition(device, partition.number) {
-            Ok(()) => deleted += 1,
-            Err(Errno::NXIO) => {}
-            Err(errno) => busy = Some(errno),
+        let mut in_use = 0;
+        sysfs::partitions(&self.tools.roots, &self.name, &mut |_, partition| {
+            if sgio::delete_partition(device, partition.number) == Err(Errno::BUSY) {
+                in_use = partition.number;
+            }
         })?;
-        busy.map_or(Ok(deleted), Err)
+        Ok(in_use)
     }
 
     fn node(&mut self, devno: Option<DevNo>) -> Result<u32, Errno> {
@@ -301,6 +300,8 @@ fn place(attribute: Attribute) -> sysfs::Knob {
         Attribute::MaxRetries => sysfs::Knob::MaxRetries,
         Attribute::Rescan => sysfs::Knob::Rescan,
         Attribute::Delete => sysfs::Knob::Delete,
+        Attribute::Online => sysfs::Knob::Online,
+        Attribute::Scan => sysfs::Knob::Scan,
     }
 }
 

@@ -8,7 +8,7 @@ pub mod live;
 pub mod tools;
 
 use crate::dmioctl::Control;
-use crate::engine::{Action, Context, DmAnswer, Engine, Event, Note, PartitionSlot, Refusal, Refused, Subject, Ticket};
+use crate::engine::{Action, Attribute, Context, DmAnswer, Engine, Event, Note, PartitionSlot, Refusal, Refused, Subject, Ticket};
 use crate::fault::Errno;
 use crate::model::{DevName, Instant, MapId, PathFacts, PathId, Text};
 use crate::netlink::{self, Received, Uevents};
@@ -191,6 +191,27 @@ impl Hands {
     /// Workers that hold a job, and how many there are.
     pub fn load(&self) -> (u32, usize) {
         (self.crew.busy().count_ones(), self.crew.workers())
+    }
+
+    /// Writes an attribute of the disk or host `name` that the engine did not ask for; what came of it is seen in sysfs.
+    pub fn write(&mut self, name: &str, attribute: Attribute, value: i64) -> Result<(), Refused> {
+        let worker = self.crew.free(GENERAL).ok_or(Refused::Full)?;
+        let nobody = PathId { index: u32::MAX, generation: 0 };
+        let job = self.fill(worker, Task::Write { path: nobody, ticket: Ticket::default(), attribute, value })?;
+        job.fds = None;
+        job.name.clear();
+        job.name.push_str(name).map_err(|_| Refused::Full)?;
+        self.send(worker)
+    }
+
+    /// Are disks being looked into, or waiting for it?
+    pub fn peeking(&self) -> bool {
+        self.peeking > 0 || self.peeks.count > 0
+    }
+
+    /// Are names under /dev/mapper being made?
+    pub fn naming(&self) -> bool {
+        self.crew.busy() & CLERK != 0
     }
 
     fn fill(&mut self, worker: usize, task: Task) -> Result<&mut Job, Refused> {
@@ -439,7 +460,8 @@ impl Hands {
         }
         let result = job.result;
         match task {
-            Task::Nothing | Task::PathPartitions { .. } | Task::Node { .. } | Task::Log { .. } => {}
+            Task::Nothing | Task::PathPartitions { keep: true, .. } | Task::Node { .. } | Task::Log { .. } => {}
+            Task::PathPartitions { path, .. } => engine.process(cx, Event::PathPartitions { path, in_use: result.unwrap_or(0) }),
             Task::Open { path, ticket } => engine.process(cx, Event::Opened { path, ticket, result: result.map(|_| ()) }),
             Task::State { path, ticket } => {
                 engine.process(cx, Event::State { path, ticket, state: job.state.unwrap_or_default() });
@@ -481,7 +503,8 @@ impl Hands {
             Task::Peek => {
                 *peeking = peeking.saturating_sub(1);
                 let wwid = &job.facts.wwid;
-                let several = !wwid.is_empty() && engine.paths().filter(|p| p.wwid() == wwid.as_str()).nth(1).is_some();
+                let claimed = engine.find_path(&job.facts.name).is_some_and(|path| path.map().is_some());
+                let several = claimed || (!wwid.is_empty() && engine.paths().filter(|p| p.wwid() == wwid.as_str()).nth(1).is_some());
                 if audience.looked_into(&job.facts, several, result.ok().filter(|n| *n != NO_MATCH)) {
                     let _ = wanted.push(&job.facts.name);
                 }
