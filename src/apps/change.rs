@@ -12,7 +12,7 @@ use crate::fault::Errno;
 use crate::files;
 use crate::model::Text;
 use crate::raw::AsFd;
-use crate::wire::dm::{Message, Request, Target};
+use crate::wire::dm::{Cookie, Flags, Message, Request, Target};
 use core::fmt::Write;
 use core::time::Duration;
 
@@ -124,7 +124,7 @@ pub fn ask(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, options: Options
     }
 }
 
-/// `release`: no map queues any longer. Needs no daemon and no configuration; shutdown runs it, so it is told nothing and waits for nothing.
+/// `release`: no map queues or is suspended any longer. Needs no daemon and no configuration; shutdown runs it, so it is told nothing and waits for nothing.
 pub fn release(cx: &mut Cx<'_>) -> i32 {
     let mut dev = "/dev";
     while let Some(arg) = cx.args.next() {
@@ -151,8 +151,15 @@ pub fn release(cx: &mut Cx<'_>) -> i32 {
     while let Some((devno, ours)) = live::entry(memory, at) {
         at += 1;
         let mut page = Page::new();
-        if !ours || !multipath(&control, devno, &mut page) {
-            continue;
+        let Some(flags) = multipath(&control, devno, &mut page).filter(|_| ours) else { continue };
+        if flags.suspended() {
+            // It holds I/O back whether paths answer or not, and takes no message. A table that was left half way must not come with it.
+            let _ = control.submit(Target::Device(devno), &Request::Clear, &mut page);
+            if let Err(failure) = control.submit(Target::Device(devno), &Request::Resume { cookie: Cookie(0) }, &mut page) {
+                failed = true;
+                let _ = writeln!(cx.err, "corepath release: dm-{}: {}", devno.minor, failure.errno().word().unwrap_or("error"));
+                continue;
+            }
         }
         match control.submit(Target::Device(devno), &Request::Message(Message::FailIfNoPath), &mut page) {
             Ok(_) => released += 1,
@@ -166,9 +173,9 @@ pub fn release(cx: &mut Cx<'_>) -> i32 {
     if failed { FAILED } else { DONE }
 }
 
-/// Is it one of our multipath maps, not a partition of one or something foreign?
-fn multipath(control: &Control, devno: crate::model::DevNo, page: &mut Page) -> bool {
-    control
-        .submit(Target::Device(devno), &Request::Info, page)
-        .is_ok_and(|reply| reply.info().uuid.starts_with(crate::model::UUID_PREFIX.as_bytes()))
+/// The flags of one of our multipath maps; `None` for a partition of one, or something foreign.
+fn multipath(control: &Control, devno: crate::model::DevNo, page: &mut Page) -> Option<Flags> {
+    let reply = control.submit(Target::Device(devno), &Request::Info, page).ok()?;
+    let info = reply.info();
+    info.uuid.starts_with(crate::model::UUID_PREFIX.as_bytes()).then_some(info.flags)
 }

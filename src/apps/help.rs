@@ -21,11 +21,13 @@ pub const COMMANDS: &[Row] = &[
     },
     Row {
         name: "boot",
-        usage: "[--root SPEC] [--timeout SECONDS] [--only-root] [--min-paths N]",
+        usage: "[--root SPEC] [--timeout SECONDS] [--only-root] [--links] [--min-paths N]",
         summary: "assemble the maps and wait for root's by events; exit 0 done, 1 failed, 2 timed out",
         details: "  --root SPEC        major:minor, WWID, /dev/mapper/NAME, PARTUUID=, PARTLABEL=, UUID= or LABEL=\n  \
                   --timeout SECONDS  give up then (default 60)\n  \
+                  --cmdline          root= and rd.corepath.* of the kernel's command line\n  \
                   --only-root        claim no disk but root's\n  \
+                  --links            make udev's links under /dev/disk for the maps (where no udev runs)\n  \
                   --min-paths N      root's map counts as live with N usable paths (default 1)\n",
     },
     Row {
@@ -33,6 +35,15 @@ pub const COMMANDS: &[Row] = &[
         usage: "[MAP] [--json]",
         summary: "the maps, their groups and paths, as a tree",
         details: "  --json  the peer's JSON document, with strings escaped\n",
+    },
+    Row {
+        name: "rescue",
+        usage: "[--root SPEC] [--go] [--timeout SECONDS] [--unsealed]",
+        summary: "what is there, why root is not, what would help; needs no daemon and no file",
+        details: "  --root SPEC        as for boot (default root= of the kernel's command line, then what \"/\" is mounted from)\n  \
+                  --go               do what would help, and wait until root is there\n  \
+                  --timeout SECONDS  give up then (default 30)\n  \
+                  --unsealed         also where memory cannot be locked; may hang with the disk\n",
     },
     Row { name: "remove", usage: "MAP...", summary: "remove unused maps with their partitions", details: "  --all  every unused map\n" },
     Row {
@@ -88,7 +99,7 @@ pub const COMMANDS: &[Row] = &[
     Row { name: "resize", usage: "MAP", summary: "take over the size its paths agree on", details: "" },
     Row { name: "reconfigure", usage: "", summary: "make the daemon read its configuration again", details: "" },
     Row { name: "stop", usage: "", summary: "end the daemon; the maps stay", details: "" },
-    Row { name: "release", usage: "", summary: "no map queues any longer; needs no daemon, shutdown runs it", details: "" },
+    Row { name: "release", usage: "", summary: "no map queues or stays suspended; needs no daemon, shutdown runs it", details: "" },
     Row { name: "kpartx", usage: "-a|-d|-l|-u [OPTIONS] DEVICE", summary: "partition maps as kpartx makes them", details: "" },
     Row {
         name: "install-hooks",

@@ -8,7 +8,8 @@ use super::topology::Style;
 use super::{Cx, DONE, FAILED, TIMED_OUT, columns, json, say, topology};
 use crate::conf::settings::{Lookup, Origin, Verdict};
 use crate::console::{self, Stream};
-use crate::engine::{MapView, Options, PathView};
+use crate::engine::{Engine, MapView, Options, PathView};
+use crate::model::DmPathState;
 use core::fmt::Write;
 use core::time::Duration;
 
@@ -135,40 +136,54 @@ pub fn scan_with(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, only: Opti
         Ok(look) => look,
         Err(status) => return status,
     };
-    let _ = scan_text(&look, only, cx);
+    let _ = scan_text(&look.machine.engine, only, cx.out);
     look.status(cx, command)
 }
 
-fn scan_text(look: &Look, only: Option<&str>, cx: &mut Cx<'_>) -> core::fmt::Result {
-    let engine = &look.machine.engine;
+/// What is there, and in what state.
+pub fn scan_text(engine: &Engine<'static>, only: Option<&str>, out: &mut dyn Write) -> core::fmt::Result {
     let meant = |map: &MapView<'_>| only.is_none_or(|n| map.name() == n || map.wwid() == n || map.paths().any(|path| path.name() == n));
     for map in engine.maps().filter(|map| (map.live() || map.paths().next().is_some()) && meant(map)) {
         let name = if map.name().is_empty() { map.wwid() } else { map.name() };
-        writeln!(cx.out, "{name} {}: {} of {} paths usable", plan(&map), map.usable(), map.paths().count())?;
+        write!(out, "{name} {}: {} of {} paths usable", plan(&map), map.usable(), map.paths().count())?;
+        for (so, words) in [
+            (map.suspended(), ", SUSPENDED: I/O waits"),
+            (map.active() && map.usable() == 0 && map.queueing(), ", NO PATH: I/O waits"),
+            (map.active() && map.usable() == 0 && !map.queueing(), ", NO PATH: I/O fails"),
+            (map.read_only(), ", read-only"),
+        ] {
+            out.write_str(if so { words } else { "" })?;
+        }
+        out.write_str("\n")?;
         for path in map.paths() {
-            write!(cx.out, "  {:<8} {:<8} ", path.name(), Show(path.devno()))?;
+            write!(out, "  {:<8} {:<8} ", path.name(), Show(path.devno()))?;
             if let Some(hctl) = path.hctl() {
-                write!(cx.out, "{hctl} ")?;
+                write!(out, "{hctl} ")?;
             }
-            write!(cx.out, "{},{} ", path.vendor(), path.product())?;
-            columns::size(path.size(), cx.out)?;
-            write!(cx.out, " {} prio {} ", path.state().word(), path.prio().0)?;
+            write!(out, "{},{} ", path.vendor(), path.product())?;
+            columns::size(path.size(), out)?;
+            write!(out, " {} prio {} ", path.state().word(), path.prio().0)?;
             if !path.live() {
-                cx.out.write_str("(to be added) ")?;
+                out.write_str("(to be added) ")?;
             }
-            cx.out.write_str("- ")?;
-            say::reason(path.reason(), cx.out)?;
-            cx.out.write_str("\n")?;
+            out.write_str("- ")?;
+            say::reason(path.reason(), out)?;
+            if !path.usable() {
+                say::cause(path.cause(), out)?;
+            } else if path.live() && path.dm_state() == DmPathState::Failed {
+                out.write_str("; the kernel holds it failed")?;
+            }
+            out.write_str("\n")?;
         }
     }
     let mut first = true;
     for path in engine.paths().filter(|path| path.map().is_none() && only.is_none_or(|n| path.name() == n)) {
         if core::mem::take(&mut first) {
-            cx.out.write_str("left alone:\n")?;
+            out.write_str("left alone:\n")?;
         }
-        write!(cx.out, "  {:<8} {:<8} {} - ", path.name(), Show(path.devno()), path.wwid())?;
-        say::reason(path.reason(), cx.out)?;
-        cx.out.write_str("\n")?;
+        write!(out, "  {:<8} {:<8} {} - ", path.name(), Show(path.devno()), path.wwid())?;
+        say::reason(path.reason(), out)?;
+        out.write_str("\n")?;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ pub mod look;
 pub mod multipath;
 pub mod partitions;
 pub mod partmaps;
+pub mod rescue;
 pub mod runtime;
 pub mod say;
 pub mod session;
@@ -140,6 +141,7 @@ fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -
         "install" => install::everything(&mut cx),
         "daemon" => daemon::run(&mut cx),
         "release" => change::release(&mut cx),
+        "rescue" => rescue::run(&mut cx),
         "status" | "metrics" | "show" | "fail" | "reinstate" | "switch-group" | "suspend" | "resume" | "reload" | "resize"
         | "reconfigure" | "stop" | "raw" => client::run(&mut cx, command),
         "help" => help::run(&mut cx),

@@ -15,5 +15,6 @@ mod scenarios_partitions;
 mod scenarios_partmaps;
 mod scenarios_pressure;
 mod scenarios_refusals;
+mod scenarios_rescue;
 mod scenarios_shell;
 mod scenarios_steady;
