@@ -1,7 +1,7 @@
 # Each target sets up what it needs (as root, from the package registries) and is the same command a person and CI use.
 DESTDIR ?=
 
-.PHONY: all build test demo bench lint setup install clean
+.PHONY: all build test demo bench lint setup install install-files deb clean
 
 all: build
 
@@ -24,10 +24,24 @@ bench: setup
 lint:
 	sh ci.sh lint
 
-install: build
-	install -D -m 755 target/release/corepath "$(DESTDIR)/usr/sbin/corepath"
-	for name in @corepath multipath multipathd multipathc kpartx devmap_name; do ln -sf corepath "$(DESTDIR)/usr/sbin/$$name"; done
-	target/release/corepath install --root "$(DESTDIR)/"
+# For packagers: DESTDIR as usual. The names of multipath-tools go where they hide nobody's files; NAMES=/usr/sbin puts them into everybody's
+# way, for a machine on which no package of multipath-tools is.
+NAMES ?= /usr/lib/corepath/bin
+BIN ?= target/release/corepath
+
+install: build install-files
+
+install-files:
+	install -D -m 755 "$(BIN)" "$(DESTDIR)/usr/sbin/corepath"
+	ln -sf corepath "$(DESTDIR)/usr/sbin/@corepath"
+	install -d "$(DESTDIR)$(NAMES)"
+	for name in multipath multipathd multipathc kpartx devmap_name; do ln -srfT "$(DESTDIR)/usr/sbin/corepath" "$(DESTDIR)$(NAMES)/$$name"; done
+	install -D -m 644 docs/man/corepath.8 "$(DESTDIR)/usr/share/man/man8/corepath.8"
+	"$(BIN)" install --root "$(DESTDIR)/"
+
+deb: build
+	sh packaging/deb.sh "$(BIN)" target/deb
+	@ls target/deb/*.deb
 
 clean:
 	cargo clean

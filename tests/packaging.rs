@@ -1,0 +1,212 @@
+//! What `make install`, `make deb` and `corepath install-hooks` put where, the package installed into an empty root beside others, and a man
+//! page that knows every command.
+#![cfg(feature = "bin")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_corepath");
+const HERE: &str = env!("CARGO_MANIFEST_DIR");
+
+const DRACUT: &[&str] = &["usr/lib/dracut/modules.d/70corepath/module-setup.sh", "usr/lib/dracut/dracut.conf.d/70-corepath.conf"];
+const INITRAMFS_TOOLS: &[&str] = &[
+    "usr/share/initramfs-tools/hooks/corepath",
+    "usr/share/initramfs-tools/scripts/init-top/corepath",
+    "usr/share/initramfs-tools/scripts/local-top/corepath",
+    "usr/share/initramfs-tools/scripts/local-block/corepath",
+];
+const MKINITCPIO: &[&str] = &["usr/lib/initcpio/install/corepath", "usr/lib/initcpio/hooks/corepath"];
+const SYSTEM: &[&str] = &[
+    "usr/lib/systemd/system/corepath.service",
+    "usr/lib/systemd/system/corepath-wait-root.service",
+    "usr/lib/systemd/system-shutdown/corepath",
+    "usr/lib/modules-load.d/corepath.conf",
+    "usr/lib/tmpfiles.d/corepath.conf",
+    "usr/lib/udev/rules.d/60-corepath.rules",
+];
+const NAMES: [&str; 5] = ["multipath", "multipathd", "multipathc", "kpartx", "devmap_name"];
+
+fn run(program: &str, words: &[&str]) -> Output {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
+    Command::new(program).args(words).env("PATH", path).current_dir(HERE).output().unwrap_or_else(|e| panic!("{program}: {e}"))
+}
+
+#[track_caller]
+fn must(program: &str, words: &[&str]) -> String {
+    let output = run(program, words);
+    assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// An empty folder.
+fn folder(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("packaging").join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// Everything below a folder that is no folder.
+fn files(root: &Path) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    let mut left = vec![root.to_path_buf()];
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(&dir).unwrap().map(Result::unwrap) {
+            match entry.file_type().unwrap().is_dir() {
+                true => left.push(entry.path()),
+                false => drop(all.insert(entry.path().strip_prefix(root).unwrap().to_str().unwrap().to_string())),
+            }
+        }
+    }
+    all
+}
+
+fn holds(all: &BTreeSet<String>, lists: &[&[&str]]) {
+    for path in lists.iter().copied().flatten() {
+        assert!(all.contains(*path), "{path} is missing: {all:?}");
+    }
+}
+
+/// The scripts of one builder and what all need, nothing of the others; each script is one.
+#[test]
+fn hooks_of_one_builder() {
+    for (builder, own, others) in [
+        ("dracut", DRACUT, [INITRAMFS_TOOLS, MKINITCPIO]),
+        ("initramfs-tools", INITRAMFS_TOOLS, [DRACUT, MKINITCPIO]),
+        ("mkinitcpio", MKINITCPIO, [DRACUT, INITRAMFS_TOOLS]),
+    ] {
+        let root = folder(builder);
+        let said = must(PROGRAM, &["install-hooks", "--for", builder, "--root", root.to_str().unwrap()]);
+        let all = files(&root);
+        assert_eq!(said.lines().count(), all.len(), "each file is told");
+        holds(&all, &[own, SYSTEM]);
+        assert!(others.iter().copied().flatten().all(|path| !all.contains(*path)), "{all:?}");
+        for path in &all {
+            let text = fs::read_to_string(root.join(path)).unwrap();
+            if text.starts_with("#!") {
+                let shell = if text.starts_with("#!/bin/bash") { "bash" } else { "sh" };
+                must(shell, &["-n", root.join(path).to_str().unwrap()]);
+            }
+        }
+        // A second time over what is there.
+        must(PROGRAM, &["install-hooks", "--for", builder, "--root", root.to_str().unwrap()]);
+        assert_eq!(files(&root), all);
+    }
+    for words in [&["install-hooks"][..], &["install-hooks", "--for", "booster"], &["install", "--root"], &["install", "x"]] {
+        assert_eq!(run(PROGRAM, words).status.code(), Some(1), "{words:?}");
+    }
+}
+
+#[test]
+fn make_install_into_a_folder() {
+    let root = folder("install");
+    let dest = format!("DESTDIR={}", root.display());
+    must("make", &["-s", "install-files", &dest, &format!("BIN={PROGRAM}")]);
+    let all = files(&root);
+    holds(
+        &all,
+        &[DRACUT, INITRAMFS_TOOLS, MKINITCPIO, SYSTEM, &["usr/sbin/corepath", "usr/sbin/@corepath", "usr/share/man/man8/corepath.8"]],
+    );
+    let program = fs::canonicalize(root.join("usr/sbin/corepath")).unwrap();
+    assert_eq!(fs::canonicalize(root.join("usr/sbin/@corepath")).unwrap(), program);
+    for name in NAMES {
+        assert_eq!(fs::canonicalize(root.join("usr/lib/corepath/bin").join(name)).unwrap(), program, "{name}");
+        assert!(!all.contains(&format!("usr/sbin/{name}")), "{name} would hide another package's file");
+    }
+    must("make", &["-s", "install-files", &dest, &format!("BIN={PROGRAM}"), "NAMES=/usr/sbin"]);
+    for name in NAMES {
+        assert_eq!(fs::read_link(root.join("usr/sbin").join(name)).unwrap(), Path::new("corepath"));
+    }
+    let usage = run(root.join("usr/sbin/kpartx").to_str().unwrap(), &[]);
+    assert!(String::from_utf8_lossy(&usage.stdout).starts_with("usage: kpartx"), "its name is its applet");
+}
+
+/// A package that has this file and this control data.
+fn other(dir: &Path, name: &str, file: &str) -> String {
+    let tree = dir.join(name);
+    fs::create_dir_all(tree.join("DEBIAN")).unwrap();
+    fs::create_dir_all(tree.join(file).parent().unwrap()).unwrap();
+    fs::write(tree.join(file), "theirs").unwrap();
+    let control = format!("Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: x <x@x.invalid>\nDescription: x\n");
+    fs::write(tree.join("DEBIAN/control"), control).unwrap();
+    let deb = dir.join(format!("{name}.deb"));
+    must("dpkg-deb", &["--build", tree.to_str().unwrap(), deb.to_str().unwrap()]);
+    deb.to_str().unwrap().to_string()
+}
+
+/// Built, listed, installed into an empty root beside kpartx, not beside multipath-tools, and removed without a trace.
+#[test]
+fn a_debian_package() {
+    let dir = folder("deb");
+    must("sh", &["packaging/deb.sh", PROGRAM, dir.to_str().unwrap()]);
+    let deb = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some_and(|e| e == "deb")).unwrap();
+    let deb = deb.to_str().unwrap();
+    let field = |name: &str| must("dpkg-deb", &["-f", deb, name]).trim().to_string();
+    assert_eq!((field("Package"), field("Version")), ("corepath".into(), env!("CARGO_PKG_VERSION").into()));
+    assert_eq!(field("Depends"), "", "one static program");
+    assert_eq!(field("Conflicts"), "multipath-tools, multipath-tools-boot");
+    assert_eq!(field("Architecture"), must("dpkg", &["--print-architecture"]).trim());
+    let listing = must("dpkg-deb", &["-c", deb]);
+    assert!(listing.lines().all(|line| line.contains(" root/root ")), "{listing}");
+    let there = |line: &str| listing.lines().any(|l| l.ends_with(&format!("./{line}")));
+    for path in [DRACUT, INITRAMFS_TOOLS, MKINITCPIO, SYSTEM].into_iter().flatten() {
+        assert!(there(path), "{path}: {listing}");
+    }
+    for path in ["usr/share/man/man8/corepath.8.gz", "usr/share/doc/corepath/copyright", "usr/share/doc/corepath/changelog.gz"] {
+        assert!(there(path), "{path}: {listing}");
+    }
+    assert!(there("usr/sbin/multipathd -> corepath") && !listing.contains("usr/sbin/kpartx"), "{listing}");
+
+    if must("id", &["-u"]).trim() != "0" {
+        return eprintln!("not root: the package was not installed");
+    }
+    let root = folder("root");
+    let place = format!("--root={}", root.display());
+    for path in ["var/lib/dpkg/info", "var/lib/dpkg/updates", "var/log"] {
+        fs::create_dir_all(root.join(path)).unwrap();
+    }
+    for file in ["status", "available", "lock"] {
+        fs::write(root.join("var/lib/dpkg").join(file), "").unwrap();
+    }
+    let dpkg = |words: &[&str]| run("dpkg", &[&[place.as_str(), "--force-script-chrootless", "--force-not-root"], words].concat());
+    let must_dpkg = |words: &[&str]| {
+        let output = dpkg(words);
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    must_dpkg(&["-i", &other(&dir, "kpartx", "usr/sbin/kpartx")]);
+    let before = files(&root.join("usr"));
+    must_dpkg(&["-i", deb]);
+    assert!(must_dpkg(&["-s", "corepath"]).contains("Status: install ok "));
+    assert_eq!(must_dpkg(&["-V", "corepath"]), "", "files as they were packed");
+    let version = must(root.join("usr/sbin/corepath").to_str().unwrap(), &["version"]);
+    assert_eq!(version.trim(), concat!("corepath ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(fs::read_to_string(root.join("usr/sbin/kpartx")).unwrap(), "theirs");
+    assert!(root.join("etc/systemd/system/sysinit.target.wants/corepath.service").is_symlink(), "the service is enabled");
+    let refused = dpkg(&["-i", &other(&dir, "multipath-tools", "usr/sbin/multipath")]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("conflict"), "{said}");
+    must_dpkg(&["-P", "corepath"]);
+    assert_eq!(files(&root.join("usr")), before);
+    assert!(!root.join("etc/systemd/system/sysinit.target.wants/corepath.service").is_symlink());
+}
+
+/// Every command and every long option of `corepath help` stands in the man page.
+#[test]
+fn the_man_page_knows_every_command() {
+    let page = fs::read_to_string(Path::new(HERE).join("docs/man/corepath.8")).unwrap().replace("\\-", "-");
+    let overview = must(PROGRAM, &["help"]);
+    let commands: BTreeSet<&str> =
+        overview.lines().filter(|l| l.starts_with("  ") && !l.starts_with("   ")).filter_map(|l| l.split_whitespace().next()).collect();
+    assert!(commands.len() > 20, "{overview}");
+    for command in commands {
+        assert!(page.lines().any(|line| line.starts_with(".B") && line.contains(command)), "{command} is not in the man page");
+        let text = must(PROGRAM, &["help", command]);
+        for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).filter(|word| word.starts_with("--") && word.len() > 2) {
+            let own = matches!(command, "partitions" | "multipath") && page.contains("OPTIONS");
+            assert!(own || page.contains(word), "{command}: {word} is not in the man page");
+        }
+    }
+}
