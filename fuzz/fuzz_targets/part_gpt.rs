@@ -5,7 +5,7 @@ mod part;
 
 use corepath::wire::partition::Kind;
 
-const CRC: crc::Crc<u32, crc::Table<1>> = crc::Crc::<u32, crc::Table<1>>::new(&crc::CRC_32_ISO_HDLC);
+const CRC: crc::Crc<u32, crc::Table<16>> = crc::Crc::<u32, crc::Table<16>>::new(&crc::CRC_32_ISO_HDLC);
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     part::check(Some(Kind::Gpt), data);
@@ -21,7 +21,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     content[header + 84..header + 88].copy_from_slice(&128u32.to_le_bytes());
     let entries = word(content, header + 72) as usize % 8 * block_size;
     let count = word(content, header + 80) as usize;
-    if let Some(table) = content.get(entries..entries + (count % 1024) * 128) {
+    if let Some(table) = content.get(entries..entries + (count % 160) * 128) {
         let crc = CRC.checksum(table);
         content[header + 88..header + 92].copy_from_slice(&crc.to_le_bytes());
     }

@@ -12,11 +12,13 @@ pub struct Disk<'a> {
     content: &'a [u8],
     reads: u32,
     bytes: usize,
+    budget: usize,
 }
 
 impl<'a> Disk<'a> {
     pub fn new(data: &'a [u8]) -> Option<(u8, Disk<'a>)> {
         let (&[flags, power, length, bad], content) = data.split_first_chunk::<4>()?;
+        let budget = if length == u8::MAX { usize::MAX } else { 40 << 10 };
         let size = match length {
             0..16 => u64::from(length) * 256,
             16..200 => u64::from(length) << 16,
@@ -24,7 +26,7 @@ impl<'a> Disk<'a> {
             _ => u64::MAX,
         };
         let bad = bad.checked_sub(128).map(u64::from);
-        Some((flags, Disk { size, block_size: 512 << (power % 5), bad, content, reads: 0, bytes: 0 }))
+        Some((flags, Disk { size, block_size: 512 << (power % 5), bad, content, reads: 0, bytes: 0, budget }))
     }
 }
 
@@ -42,7 +44,7 @@ impl ReadAt for Disk<'_> {
         self.bytes += into.len();
         assert!(self.reads < 5000, "too many reads");
         // The largest tables take milliseconds to go through: most disks die before, and the number of executions is worth more.
-        if self.bytes > 256 << 10 && self.size != u64::MAX {
+        if self.bytes > self.budget {
             return Err(Errno::IO);
         }
         if self.bad.is_some_and(|bad| (offset / 512..(offset + into.len() as u64) / 512).contains(&bad)) {
