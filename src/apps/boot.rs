@@ -29,6 +29,8 @@ struct Order<'a> {
     /// Make the links of udev.
     links: bool,
     min_paths: u32,
+    /// Standard output is root's device and nothing else: for a script that is to mount it.
+    device: bool,
 }
 
 /// What is known of root so far.
@@ -112,8 +114,8 @@ pub struct Watch<'a> {
     pub inner: &'a dyn Lookup,
     /// `root=` names what is on the disk, so disks have to be looked into.
     pub by_content: bool,
-    /// WWIDs of disks seen once: a second one through another port makes any disk one with paths.
-    pub disks: u32,
+    /// `root=` is the kernel's own name of a disk or of a partition (`sda2`).
+    pub kernel_name: &'a str,
 }
 
 impl Audience for Watch<'_> {
@@ -126,7 +128,11 @@ impl Audience for Watch<'_> {
     }
 
     fn disk(&mut self, facts: &PathFacts) -> bool {
-        self.disks += 1;
+        if let Some(rest) = self.kernel_name.strip_prefix(facts.name.as_str())
+            && let Some(number) = if rest.is_empty() { Some(0) } else { rest.trim_start_matches('p').parse().ok() }
+        {
+            self.looked_into(facts, false, Some(number));
+        }
         let found = self.found.borrow();
         // Another way to the disk on which root was found makes that one with paths.
         let news = found.local.is_empty() || (facts.name != found.local && !facts.wwid.is_empty() && facts.wwid == found.local_wwid);
@@ -142,10 +148,20 @@ impl Audience for Watch<'_> {
             found.local.clear();
             return true;
         }
+        found.number = number;
         found.local = facts.name.clone();
         found.local_wwid = facts.wwid.clone();
         false
     }
+}
+
+/// Could a map of ours be called so? What is on top of maps (LVM, dm-crypt) is made by others later: not waited for.
+fn ours(name: &str, settings: &dyn Lookup, prefix: &str) -> bool {
+    let hex = |text: &str| text.len() >= 16 && text.bytes().take(16).all(|b| b.is_ascii_hexdigit());
+    let mut ours = name.starts_with(prefix) || name.get(1..).is_some_and(hex) || settings.named(name);
+    ours |= ["eui.", "naa.", "nvme.", "uuid.", "t10."].iter().any(|start| name.starts_with(start));
+    settings.aliases(&mut |_, alias| ours |= name.starts_with(alias));
+    ours
 }
 
 pub fn run(cx: &mut Cx<'_>) -> i32 {
@@ -158,6 +174,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
         only_root: false,
         links: false,
         min_paths: 1,
+        device: false,
     };
     let mut from_kernel = false;
     let mut timeout_given = false;
@@ -180,6 +197,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
                 Some(n) => order.min_paths = n,
                 None => return cx.fail(format_args!("boot: --min-paths takes a number from 1")),
             },
+            Arg::Long("device") => order.device = true,
             Arg::Long("links") => order.links = true,
             Arg::Long("only-root") => order.only_root = true,
             Arg::Long("cmdline") => from_kernel = true,
@@ -191,10 +209,6 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
         Err(trouble) => return cx.trouble("boot", trouble),
     };
     let faulty = session::complain(cx, &configuration);
-    if let Some(word) = setup::switched_off(configuration.words) {
-        let _ = writeln!(cx.out, "boot: nothing is done: {word} on the kernel's command line");
-        return DONE;
-    }
     if from_kernel {
         let value = |key: &str| configuration.words.iter().rev().find_map(|w| w.strip_prefix(key));
         order.root = order.root.or_else(|| value("root="));
@@ -204,6 +218,13 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
         if let Some(n) = value("rd.corepath.min_paths=").and_then(|v| v.parse().ok()) {
             order.min_paths = n;
         }
+    }
+    if let Some(word) = setup::switched_off(configuration.words) {
+        match order.root {
+            Some(root) if order.device => drop(writeln!(cx.out, "{root}")),
+            _ => drop(writeln!(cx.out, "boot: nothing is done: {word} on the kernel's command line")),
+        }
+        return DONE;
     }
     if configuration.report.fatal {
         // Disks might be claimed that it means to leave alone: root's is named, and no other is touched.
@@ -230,7 +251,17 @@ pub fn make(cx: &mut Cx<'_>, common: &Common<'_>, policy: Option<Policy>, force_
     if session::complain(cx, &configuration) && configuration.report.fatal {
         return cx.fail(format_args!("multipath: a blacklist or a key cannot be read: nothing is done; mend the configuration"));
     }
-    let order = Order { common: *common, policy, force_reload, root: None, timeout: 30, only_root: false, links: false, min_paths: 1 };
+    let order = Order {
+        common: *common,
+        policy,
+        force_reload,
+        root: None,
+        timeout: 30,
+        only_root: false,
+        links: false,
+        min_paths: 1,
+        device: false,
+    };
     match assemble(cx, &order, &configuration) {
         DONE => DONE,
         // Clients know 0 and 1 only.
@@ -255,9 +286,19 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
     let root = order.root.map(|text| (text, Root::parse(text)));
     let found = RefCell::new(Found::default());
     let by_content = matches!(root, Some((_, Some(Root::PartUuid(..) | Root::PartLabel(_) | Root::Uuid(_) | Root::Label(_)))));
-    if let Some((text, None)) = root {
-        // Not a device in any way we know: a WWID.
-        let _ = found.borrow_mut().wwid.push_str(text);
+    let prefix = configuration.settings.map("", &PathFacts::default()).alias_prefix;
+    // Root is not a map, or not one of ours: done when all that is there is done.
+    let mut elsewhere = false;
+    let mut kernel_name = "";
+    match root {
+        Some((text, None)) if ours(text, &configuration.settings, &prefix) => {
+            // Not a device in any way we know: a WWID.
+            let _ = found.borrow_mut().wwid.push_str(text);
+        }
+        Some((_, None)) => elsewhere = true,
+        Some((_, Some(Root::MapName(name)))) => elsewhere = !ours(name, &configuration.settings, &prefix),
+        Some((_, Some(Root::Kernel(name)))) => kernel_name = name,
+        _ => {}
     }
     if let Some((text, Some(_))) = root
         && by_content
@@ -267,17 +308,21 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
     let spec = root.as_ref().and_then(|(_, spec)| *spec);
     let lens = Lens { inner: &configuration.settings, found: &found, spec, only_root: order.only_root };
     let mut watch =
-        Watch { teller: Teller::new(order.common.verbosity), found: &found, inner: &configuration.settings, by_content, disks: 0 };
+        Watch { teller: Teller::new(order.common.verbosity), found: &found, inner: &configuration.settings, by_content, kernel_name };
     let min = order.min_paths;
     let mut live_since = None;
+    let named = configuration.settings.command_line;
     let mut done = |engine: &Engine<'static>, hands: &super::runtime::Hands| match &root {
-        None => session::settled(engine, hands) && enough(engine, min),
-        Some((_, spec)) => {
+        Some((_, spec)) if !elsewhere => {
             let found = found.borrow();
             let now = crate::wait::now();
             (!found.local.is_empty() && !engine.unsettled().scan && !hands.peeking())
                 || root_is_live(engine, hands, spec.as_ref(), &found, min)
                     .is_some_and(|map| map.tidy() || now >= *live_since.get_or_insert(now) + TIDYING)
+        }
+        _ => {
+            let mut missing = named.iter().filter(|wwid| !engine.maps().any(|map| map.active() && map.wwid() == **wwid));
+            session::settled(engine, hands) && enough(engine, min) && missing.next().is_none()
         }
     };
     let end = session::run(&mut machine.engine, &mut machine.hands, &lens, &mut watch, deadline, &mut done);
@@ -291,7 +336,19 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
     match end {
         End::Done => {
             let local = found.borrow().local.clone();
+            if order.device
+                && let Some(text) = order.root
+            {
+                device(&machine.engine, spec.as_ref(), &found.borrow(), text, cx.out);
+                return DONE;
+            }
             let _ = match order.root {
+                Some(root) if elsewhere => {
+                    writeln!(
+                        cx.out,
+                        "boot: {root} is no map of corepath's: not waited for; {maps} maps with {paths} usable paths ({took} ms)"
+                    )
+                }
                 Some(root) if !local.is_empty() => {
                     writeln!(cx.out, "boot: {root} is on {local}, a disk with one way to it; nothing to wait for ({took} ms)")
                 }
@@ -313,14 +370,15 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
         }
         End::TimedOut => {
             let seen = machine.engine.paths().count();
+            let out = if order.device { &mut *cx.err } else { &mut *cx.out };
             let _ = match order.root {
                 Some(root) => writeln!(
-                    cx.out,
+                    out,
                     "boot: {root} did not appear within {} s: {seen} disks seen, {maps} maps with {paths} usable paths; 'corepath scan' shows them",
                     order.timeout
                 ),
                 None => writeln!(
-                    cx.out,
+                    out,
                     "boot: not done within {} s: {seen} disks seen, {maps} maps with {paths} usable paths; 'corepath scan' shows what is missing",
                     order.timeout
                 ),
@@ -329,6 +387,30 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
         }
         End::Failed(errno) => cx.fail(format_args!("boot: the event loop failed: {}", errno.word().unwrap_or("unknown error"))),
     }
+}
+
+/// Prints the node of root: of its map or partition, of the disk that has no paths, or what `root=` says.
+fn device(engine: &Engine<'static>, spec: Option<&Root<'_>>, found: &Found, text: &str, out: &mut dyn Write) {
+    let mut uuid = Text::<160>::new();
+    let _ = match root_map(engine, spec, found) {
+        Some((map, _)) => {
+            let _ = write!(uuid, "{}{}", crate::model::UUID_PREFIX, map.wwid());
+            let whole = Candidate { devno: map.devno(), name: map.name(), uuid: &uuid, wwid: map.wwid(), partition: None, ids: None };
+            let is = |part: &PartView<'_>| {
+                let own = Partition { number: part.number, ..Partition::default() };
+                let by_spec = Candidate { devno: part.devno, name: part.name, uuid: "", partition: Some((&own, &[])), ..whole };
+                (found.wwid == map.wwid() && part.number == found.number) || spec.is_some_and(|spec| spec.is(&by_spec))
+            };
+            let part = map.partitions().find(is);
+            writeln!(out, "/dev/mapper/{}", part.as_ref().map_or(map.name(), |part| part.name))
+        }
+        None if !found.local.is_empty() && found.number > 0 => {
+            let name = crate::engine::names::partition(&found.local, "", found.number).unwrap_or_default();
+            writeln!(out, "/dev/{name}")
+        }
+        None if !found.local.is_empty() => writeln!(out, "/dev/{}", found.local),
+        None => writeln!(out, "{text}"),
+    };
 }
 
 /// Does every map have as many usable paths as asked for?

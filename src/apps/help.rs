@@ -21,11 +21,12 @@ pub const COMMANDS: &[Row] = &[
     },
     Row {
         name: "boot",
-        usage: "[--root SPEC] [--timeout SECONDS] [--only-root] [--links] [--min-paths N]",
+        usage: "[--root SPEC | --cmdline] [--timeout SECONDS] [--only-root] [--links] [--min-paths N] [--device]",
         summary: "assemble the maps and wait for root's by events; exit 0 done, 1 failed, 2 timed out",
         details: "  --root SPEC        major:minor, WWID, /dev/mapper/NAME, PARTUUID=, PARTLABEL=, UUID= or LABEL=\n  \
+                  --cmdline          root=, rd.corepath.timeout= and rd.corepath.min_paths= of the kernel's command line\n  \
                   --timeout SECONDS  give up then (default 60)\n  \
-                  --cmdline          root= and rd.corepath.* of the kernel's command line\n  \
+                  --device           print root's device and nothing else, for a script that mounts it\n  \
                   --only-root        claim no disk but root's\n  \
                   --links            make udev's links under /dev/disk for the maps (where no udev runs)\n  \
                   --min-paths N      root's map counts as live with N usable paths (default 1)\n",

@@ -151,7 +151,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
         found: &found,
         inner: &configuration.settings,
         by_content,
-        disks: 0,
+        kernel_name: "",
     };
     let deadline = crate::wait::now() + PATIENCE;
     let Machine { engine, hands, .. } = &mut machine;

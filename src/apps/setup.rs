@@ -294,13 +294,20 @@ fn named_wwids<'m>(arena: &mut Arena<'m>, words: &'m [&'m str]) -> Result<&'m [&
     Ok(arena.take(count, |_| named.next().unwrap_or("")).map_err(|_| Trouble::Memory)?)
 }
 
-/// What the kernel's command line says to multipath as a whole.
-pub fn switched_off(words: &[&str]) -> Option<&'static str> {
-    words.iter().find_map(|word| match *word {
-        "nompath" => Some("nompath"),
-        "multipath=off" => Some("multipath=off"),
-        "rd.corepath=0" => Some("rd.corepath=0"),
-        _ => None,
+/// Is this the root of an initramfs? Not every builder marks it, but the kernel starts /init there.
+pub fn in_initramfs() -> bool {
+    ["/etc/initrd-release", "/init"].iter().any(|name| files::exists(files::current_dir(), name))
+}
+
+/// What the kernel's command line says to multipath as a whole; words that begin with `rd.` speak to an initramfs only.
+pub fn switched_off<'w>(words: &[&'w str]) -> Option<&'w str> {
+    let initramfs = in_initramfs();
+    let off = |value: &str| matches!(value, "0" | "no" | "off");
+    words.iter().copied().find(|word| match word.split_once('=') {
+        None => *word == "nompath",
+        Some(("multipath", value)) => value == "off",
+        Some(("rd.multipath" | "rd.corepath", value)) => initramfs && off(value),
+        Some(_) => false,
     })
 }
 

@@ -80,11 +80,12 @@ pub enum Action<'a> {
         device: Target<'a>,
         request: Request<'a>,
     },
-    /// Read the partition table of this map's disk through this path: `Partitions`.
+    /// Read the partition table of this map's disk through this path, or through the map itself (`through`): `Partitions`.
     Partitions {
         map: MapId,
         ticket: Ticket,
         path: PathId,
+        through: Option<DevNo>,
     },
     /// Take away (`keep` false) or bring back the kernel's own partitions of a path device: `PathPartitions`.
     PathPartitions {

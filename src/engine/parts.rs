@@ -11,7 +11,7 @@ use super::storage::NONE;
 use super::survey::{hash_devno, hash_part};
 use super::{Action, Context, DmAnswer, Engine, LiveMap, PartitionSlot, Refused, Ticket, names};
 use crate::fault::Errno;
-use crate::model::{DevNo, MapId, MapName, Sectors};
+use crate::model::{DevNo, MapId, MapName, PathState, Sectors};
 use crate::wire::dm::{Content, Cookie, Request, Target};
 use core::time::Duration;
 
@@ -119,18 +119,23 @@ impl Engine<'_> {
         able && self.part_path(m, false).is_some()
     }
 
-    /// A path to read through; `now`: one that does nothing else.
+    /// A path to read through; `now`: one that does nothing else. The best one: a passive one may be up and yet answer no read.
     fn part_path(&self, m: u32, now: bool) -> Option<u32> {
+        let mut best = None;
         let mut at = self.maps[m].paths.head;
         while at != NONE {
             let p = &self.paths[at];
             let free = !now || (p.job == PathJob::None && p.probe == NONE);
-            if p.usable() && p.live_in == m && p.fds == Fds::Open && free && p.state == crate::model::PathState::Up {
-                return Some(at);
+            let up = p.state == PathState::Up;
+            if p.usable() && p.live_in == m && p.fds == Fds::Open && free && (up || p.state == PathState::Ghost) {
+                let rank = (up, p.prio);
+                if best.is_none_or(|(_, known)| known < rank) {
+                    best = Some((at, rank));
+                }
             }
             at = self.path_by_map.next(at);
         }
-        None
+        best.map(|(at, _)| at)
     }
 
     /// What the partitions of a live map need next.
@@ -283,7 +288,10 @@ impl Engine<'_> {
     ) -> Result<(), Refused> {
         let Some(i) = self.part_path(m, true) else { return Ok(()) };
         let (map, path, ticket) = (self.map_id(m), self.path_id(i), self.ticket());
-        emit(Action::Partitions { map, ticket, path })?;
+        // No path answers a read where all are passive: I/O through the map is what makes the kernel activate a group.
+        let passive = self.paths[i].state == PathState::Ghost || self.maps[m].part_attempts > 0;
+        let through = passive.then_some(self.maps[m].have.devno);
+        emit(Action::Partitions { map, ticket, path, through })?;
         let deadline = cx.now + Duration::from_secs(30);
         let slot = &mut self.maps[m];
         (slot.job, slot.ticket, slot.deadline, slot.reader) = (Job::Partitions, ticket, deadline, Some(path));

@@ -832,7 +832,7 @@ impl<'m> World<'m> {
                         mine(path_owner(path))?;
                         jobs.push(Job::Write(path, ticket));
                     }
-                    Action::Partitions { map, ticket, path } => {
+                    Action::Partitions { map, ticket, path, .. } => {
                         mine(path_owner(path))?;
                         jobs.push(Job::Partitions(map, ticket, path));
                     }

@@ -5,6 +5,8 @@
 mod lab;
 mod scenarios_array;
 mod scenarios_assemble;
+mod scenarios_boot;
+mod scenarios_boot_systemd;
 mod scenarios_cables;
 mod scenarios_changes;
 mod scenarios_control;

@@ -263,17 +263,19 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
     }
     let mut seal = Seal::default();
     lockdown::before_threads(&mut seal, 4096);
-    let initrd = crate::files::exists(crate::files::current_dir(), "/etc/initrd-release");
     let keep_partitions = configuration.words.contains(&"dont_del_part_nodes");
     let options = Options {
         resident: true,
         partitions: true,
         path_partitions: !keep_partitions,
-        write_bindings: !initrd,
+        write_bindings: !setup::in_initramfs(),
         own_activation: plan.own_activation,
         ..Options::default()
     };
-    let stderr = crate::console::is_terminal(crate::console::Stream::Error) || cx.invocation.variable("INVOCATION_ID").is_none();
+    // Whoever starts `@corepath` in an initramfs gives it the kernel's log for its output: there each line would stand twice.
+    let root_daemon = cx.invocation.args.first().is_some_and(|name| name.to_bytes().starts_with(b"@"));
+    let stderr =
+        crate::console::is_terminal(crate::console::Stream::Error) || (!root_daemon && cx.invocation.variable("INVOCATION_ID").is_none());
     let wish = Wish { options, uevents: true, sink: (true, stderr), control: true };
     let machine = match setup::machine(&plan.common, wish) {
         Ok(machine) => machine,
@@ -392,6 +394,12 @@ impl Daemon {
             let mut tokens = heapless::Vec::<u64, { wait::BATCH }>::new();
             let Machine { engine, hands, .. } = &mut self.machine;
             hands.advance(engine, &configuration.settings, &mut self.ears);
+            // Told before the wait: on a machine without disks nothing may ever end it.
+            if !self.ready && engine.settled() {
+                self.ready = true;
+                self.phase = "running";
+                self.manager.tell("READY=1\nSTATUS=up");
+            }
             if hands
                 .listen(engine, &configuration.settings, &mut self.ears, until, &mut |token| {
                     // As many as one wait can give.
@@ -403,11 +411,6 @@ impl Daemon {
             }
             self.hear(configuration, common, &tokens);
             self.answer();
-            if !self.ready && self.machine.engine.settled() {
-                self.ready = true;
-                self.phase = "running";
-                self.manager.tell("READY=1\nSTATUS=up");
-            }
             if core::mem::take(&mut self.reload) {
                 self.outdated = false;
                 self.manager.reloading(now);

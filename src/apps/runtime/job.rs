@@ -18,6 +18,7 @@ use crate::wire::scsi::Command;
 use crate::wire::superblock;
 use crate::workers::Work;
 use crate::{dmioctl, sysfs};
+use core::fmt::Write;
 
 /// Result of [`Task::Peek`]: nothing on the disk is what was looked for.
 pub const NO_MATCH: u32 = u32::MAX;
@@ -94,6 +95,7 @@ pub enum Task {
         map: MapId,
         ticket: Ticket,
         path: PathId,
+        through: Option<DevNo>,
     },
     PathPartitions {
         path: PathId,
@@ -215,9 +217,17 @@ impl Job {
         control.list(Target::NONE, big).map(|_| 0).map_err(Failure::errno)
     }
 
-    fn read_partitions(&mut self) -> Result<u32, Errno> {
+    fn read_partitions(&mut self, through: Option<DevNo>) -> Result<u32, Errno> {
         let (Some(fds), Some(room)) = (&self.fds, self.room.as_mut()) else { return Err(Errno::NODEV) };
-        let mut reader = DirectReader::new(&fds.device, &mut self.page)?;
+        let map = match through {
+            Some(devno) => {
+                let mut name = DevName::new();
+                let _ = write!(name, "dm-{}", devno.minor);
+                Some(sgio::open_disk(self.tools.roots.dev.as_fd(), &name, devno)?)
+            }
+            None => None,
+        };
+        let mut reader = DirectReader::new(map.as_ref().unwrap_or(&fds.device), &mut self.page)?;
         let mut found = Found::new(&mut room.partitions, &mut room.complaints);
         let kind = partition::read(&mut reader, &partition::Options::default(), &mut found)?;
         if !found.complete() {
@@ -352,7 +362,7 @@ impl Work for Job {
             Task::Rename { cookie, .. } => self.rename(cookie),
             Task::Look { devno } => self.look(devno),
             Task::List { .. } => self.list(),
-            Task::Partitions { .. } => self.read_partitions(),
+            Task::Partitions { through, .. } => self.read_partitions(through),
             Task::PathPartitions { keep, .. } => self.path_partitions(keep),
             Task::Node { devno } => self.node(devno),
             Task::Log { length } => {

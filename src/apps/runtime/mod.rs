@@ -317,10 +317,10 @@ impl Hands {
                 }
                 self.map_job(map, ticket, device, request)
             }
-            Action::Partitions { map, ticket, path } => {
+            Action::Partitions { map, ticket, path, through } => {
                 let Some(room) = self.room.take() else { return Err(Refused::Full) };
                 let mut room = Some(room);
-                let result = self.path_job(path, Task::Partitions { map, ticket, path }, |job| job.room = room.take());
+                let result = self.path_job(path, Task::Partitions { map, ticket, path, through }, |job| job.room = room.take());
                 self.room = room.or(self.room.take());
                 result
             }

@@ -149,19 +149,24 @@ impl Suite {
         fs::read(&path).unwrap_or_else(|e| panic!("the source of {package} has no {file}: {e}"))
     }
 
-    /// Packages with what they depend on, unpacked one by one.
+    /// Packages with what they depend on, unpacked one by one, less what no guest of the lab uses.
     pub fn debs(&self, packages: &[&str]) -> Debs {
+        self.debs_without(packages, &UNUSED)
+    }
+
+    /// As [`Suite::debs`], leaving out the packages whose names start with one of `unused`.
+    pub fn debs_without(&self, packages: &[&str], unused: &[&str]) -> Debs {
         let _lock = self.lock();
         let mut wanted: Vec<&str> = packages.to_vec();
         wanted.sort_unstable();
-        let set = self.dir.join("sets").join(host::digest(wanted.iter().chain(&UNUSED).map(|p| p.as_bytes())));
+        let set = self.dir.join("sets").join(host::digest(wanted.iter().chain(unused).map(|p| p.as_bytes())));
         if let Ok(text) = fs::read_to_string(&set) {
             return self.unpacked(text.lines());
         }
         self.listed();
         let mut args = vec!["--no-install-recommends"];
         args.extend(&wanted);
-        let files = self.plan(&args, |name| wanted.contains(&name) || !UNUSED.iter().any(|u| name.starts_with(u)));
+        let files = self.plan(&args, |name| wanted.contains(&name) || !unused.iter().any(|u| name.starts_with(u)));
         let missing: Vec<String> = files.iter().filter(|f| !self.unpacked_dir(f).exists()).cloned().collect();
         for (file, deb) in missing.iter().zip(self.download(&missing)) {
             let dir = self.unpacked_dir(file);

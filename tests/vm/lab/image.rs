@@ -139,8 +139,13 @@ fn busybox(kernel: &Kernel) -> Busybox {
 /// The modules without compression, and their index as depmod writes it for just these.
 fn modules_into(cpio: &mut Cpio, kernel: &Kernel, files: &[String]) {
     let scratch = host::Scratch::new();
-    let under = format!("lib/modules/{}", kernel.release);
-    let dir = scratch.path(&under);
+    modules_below(&scratch.dir, kernel, files);
+    cpio.tree(&scratch.dir, &|path| Some(path.to_string())).unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// The same below a folder: a machine's root that has these modules and no others.
+pub fn modules_below(root: &Path, kernel: &Kernel, files: &[String]) {
+    let dir = root.join(format!("lib/modules/{}", kernel.release));
     for file in files {
         let plain = file.trim_end_matches(".xz").trim_end_matches(".zst");
         let path = dir.join(plain);
@@ -150,6 +155,5 @@ fn modules_into(cpio: &mut Cpio, kernel: &Kernel, files: &[String]) {
     for name in ["modules.builtin", "modules.order", "modules.builtin.modinfo"] {
         let _ = fs::copy(kernel.modules_dir().join(name), dir.join(name));
     }
-    host::must(Command::new(host::program("depmod")).arg("-b").arg(&scratch.dir).arg(&kernel.release));
-    cpio.tree(&scratch.dir, &|path| Some(path.to_string())).unwrap_or_else(|e| panic!("{e}"));
+    host::must(Command::new(host::program("depmod")).arg("-b").arg(root).arg(&kernel.release));
 }

@@ -57,6 +57,7 @@ pub struct Vm {
     modules: Vec<String>,
     setup: String,
     init: Option<String>,
+    initrd: Option<PathBuf>,
     cmdline: String,
     luns: Vec<Lun>,
     ports: Vec<(String, PathBuf)>,
@@ -78,6 +79,7 @@ impl Vm {
             modules: Vec::new(),
             setup: String::new(),
             init: None,
+            initrd: None,
             cmdline: String::new(),
             luns: Vec::new(),
             ports: Vec::new(),
@@ -157,6 +159,13 @@ impl Vm {
     /// follow the console, or start `lab agent` in it and call [`Guest::agent_up`].
     pub fn init(mut self, script: &str) -> Vm {
         self.init = Some(script.to_string());
+        self
+    }
+
+    /// An initial RAM disk of another making instead of the lab's base ([`super::root`]); [`Vm::file`] still adds to it. As with
+    /// [`Vm::init`], the machine counts as ready at once.
+    pub fn initrd(mut self, path: &Path) -> Vm {
+        self.initrd = Some(path.to_path_buf());
         self
     }
 
@@ -319,7 +328,7 @@ impl Guest {
     #[track_caller]
     fn start(mut vm: Vm) -> Guest {
         host::tools();
-        let base = image::base(&vm.kernel, &vm.modules);
+        let base = vm.initrd.clone().unwrap_or_else(|| image::base(&vm.kernel, &vm.modules));
         let layers: Vec<PathBuf> = vm.debs.iter().map(image::packages).collect();
         let mut parts = vec![base.as_path()];
         parts.extend(layers.iter().map(PathBuf::as_path));
@@ -382,7 +391,7 @@ impl Guest {
             scratch: vm.scratch,
             _slot: slot,
         };
-        if vm.init.is_none() {
+        if vm.init.is_none() && vm.initrd.is_none() {
             guest.agent_up(1);
         }
         guest.boot_time = begin.elapsed();
@@ -392,7 +401,13 @@ impl Guest {
     /// Waits until an agent has greeted `times` times since boot: again after the scenario moved to another root.
     #[track_caller]
     pub fn agent_up(&self, times: u32) {
-        self.agent.hello(times, COMMAND).unwrap_or_else(|e| panic!("the guest did not come up: {e}"));
+        self.agent_within(times, COMMAND);
+    }
+
+    /// As [`Guest::agent_up`], for machines that take their time.
+    #[track_caller]
+    pub fn agent_within(&self, times: u32, limit: Duration) {
+        self.agent.hello(times, limit).unwrap_or_else(|e| panic!("the guest did not come up: {e}"));
     }
 
     /// Runs a shell script in the guest and waits for its end, for 60 s at most.

@@ -19,6 +19,8 @@ pub mod peer;
 pub mod pressure;
 pub mod probe;
 pub mod qmp;
+pub mod root;
+pub mod watched;
 
 pub use array::Array;
 pub use kernel::Kernel;

@@ -1,0 +1,148 @@
+//! From power-on to the real root without udev: `initramfs/busybox/init` word for word, a kernel, busybox and corepath.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::lab::watched::{self, Random, Watched};
+use crate::lab::{Array, Guest, Kernel, Vm, root, rounds};
+use crate::scenario;
+
+const INIT: &str = include_str!("../../initramfs/busybox/init");
+
+/// The machine of the README: its initramfs is the file under initramfs/, and nothing in it knows the storage.
+fn machine(kernel: &Kernel) -> Vm {
+    Vm::new(kernel).corepath().link("/usr/bin/@corepath", "corepath").init(INIT).limit(Duration::from_secs(120))
+}
+
+fn disk(kernel: &Kernel, vm: &Vm) -> PathBuf {
+    let image = vm.scratch().join("root.img");
+    root::busybox_disk(kernel, &image);
+    image
+}
+
+fn clariion(image: &Path, ports: &[&str], lun: u32) -> Array {
+    Array::start("clariion", ports, &format!("--lun {lun},file={}", image.display()))
+}
+
+/// Waits for the real root and asserts that it is the second partition of a map, under the daemon of the initramfs.
+#[track_caller]
+fn arrived(guest: &Guest) -> Watched {
+    guest.console_line("@login", Duration::from_secs(90));
+    guest.agent_within(1, Duration::from_secs(60));
+    let watched = Watched::of(guest);
+    assert_eq!(watched.partition, 2);
+    watched
+}
+
+/// Waits until root's map has so many usable paths.
+#[track_caller]
+fn has_paths(guest: &Guest, usable: usize) {
+    let script = format!("corepath status >/run/status; grep -q ', {usable} usable' /run/status || {{ cat /run/status; dmesg; false; }}");
+    guest.until(&script, Duration::from_secs(40));
+}
+
+scenario! {
+    /// The same initramfs: four paths; one path; the passive SP seen first and a port dead; another LUN id beside an unrelated slow
+    /// LUN. `root=` by label, by partition id, by WWID link. Each time a port is pulled at a random moment on the way.
+    fn busybox_boots_root_whatever_the_storage(kernel) {
+        let place = Vm::new(kernel);
+        let image = disk(kernel, &place);
+        let uuid = root::part_uuid(&image, 2);
+        let mut random = Random::new();
+        for _ in 0..rounds(1, 5) {
+            for (case, ports, lun, words) in [
+                ("four paths", &["a0", "a1", "b0", "b1"][..], 0, "root=LABEL=sanroot".to_string()),
+                ("one path", &["a0"], 3, format!("root=PARTUUID={uuid}")),
+                ("the passive SP first, a path dead", &["b0", "a0", "a1"], 0, format!("root=/dev/disk/by-partuuid/{uuid}")),
+                ("beside a slow LUN", &["a0", "b0"], 7, "root=LABEL=sanroot".to_string()),
+            ] {
+                let array = clariion(&image, ports, lun);
+                let dead = case.starts_with("the passive");
+                if dead {
+                    array.say("down a0");
+                }
+                if case.starts_with("beside") {
+                    array.say("lun 9 add size=8M quiet");
+                    array.say("delay 20000 lun=9");
+                }
+                let guest = machine(kernel).array(&array).cmdline(&words).boot();
+                // With more than one port, one of them goes at some moment of the boot.
+                let pulled = (ports.len() > 1 && !dead).then(|| watched::pull(&array, &mut random, Duration::from_secs(6)));
+                let watched = arrived(&guest);
+                let usable = ports.len() - usize::from(dead) - usize::from(pulled.is_some());
+                has_paths(&guest, usable);
+                if let Some((port, _)) = &pulled {
+                    array.say(&format!("up {port}"));
+                }
+                if dead {
+                    // It answered nothing when it was looked for: it has to log in.
+                    array.say("up a0");
+                    array.say("event a0 rescan lun=0");
+                }
+                has_paths(&guest, ports.len());
+                watched.still(&guest);
+                println!("vm: {} busybox, {case}: login after {} s, pulled {pulled:?}", kernel.release, watched.login);
+            }
+        }
+    }
+}
+
+scenario! {
+    /// Root's LUN comes late, and root is mounted all the same. How long after its first path is printed, not bounded yet.
+    fn root_appears_late(kernel) {
+        let place = Vm::new(kernel);
+        let image = disk(kernel, &place);
+        let late = rounds(5, 20);
+        let array = clariion(&image, &["a0", "b0"], 0);
+        array.say("lun 0 unmap quiet");
+        let guest = machine(kernel).array(&array).cmdline("root=LABEL=sanroot").boot();
+        watched::found(&array, "b0");
+        std::thread::sleep(Duration::from_secs(late.into()));
+        array.say("lun 0 map quiet");
+        array.say("event a0 rescan lun=0");
+        array.say("event b0 rescan lun=0");
+        let watched = arrived(&guest);
+        let log = guest.ok("dmesg");
+        let at = |text: &str| watched::stamp(&log, text).unwrap_or_else(|| panic!("no `{text}` in {log}"));
+        let (seen, mounted) = (at("[sda] Attached SCSI disk").min(at("[sdb] Attached SCSI disk")), at("EXT4-fs (dm-"));
+        println!("vm: {} root mounted {:.3} s after its first path appeared", kernel.release, mounted - seen);
+        assert!(mounted > seen);
+        watched.still(&guest);
+    }
+}
+
+scenario! {
+    /// Root never appears: after its time one line says why, and a shell is there.
+    fn root_never_appears(kernel) {
+        let array = Array::start("clariion", &["a0", "b0"], "--luns 1,size=8M");
+        let guest = machine(kernel).array(&array).cmdline("root=LABEL=sanroot rd.corepath.timeout=3").boot();
+        let line = guest.console_line("did not appear within 3 s", Duration::from_secs(60));
+        assert!(line.contains("boot: LABEL=sanroot did not appear within 3 s: 2 disks seen"), "{line}");
+        guest.console_line("sda", Duration::from_secs(20)); // corepath scan
+        assert!(!guest.console().contains("panic"));
+    }
+}
+
+scenario! {
+    /// Boots under load, one path delayed by up to 10 s: root is never mounted through a path.
+    fn a_path_delayed_under_load(kernel) {
+        let place = Vm::new(kernel);
+        let image = disk(kernel, &place);
+        let mut random = Random::new();
+        // Processes that never sleep, from before the first module to the end.
+        let load = "mkdir -p /run /root\nfor n in 1 2 3 4; do (while :; do :; done) & done\n";
+        for _ in 0..rounds(2, 100) {
+            let array = clariion(&image, &["a0", "b0"], 0);
+            let (port, delay) = (["a0", "b0"][random.below(2) as usize], random.below(10_000));
+            array.say(&format!("lun 0 unmap {port} quiet"));
+            let guest = machine(kernel).init(&INIT.replace("mkdir -p /run /root\n", load)).array(&array).cmdline("root=LABEL=sanroot").boot();
+            watched::found(&array, port);
+            std::thread::sleep(Duration::from_millis(delay));
+            array.say(&format!("lun 0 map {port} quiet"));
+            array.say(&format!("event {port} rescan lun=0"));
+            let watched = arrived(&guest);
+            has_paths(&guest, 2);
+            watched.still(&guest);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! From power-on to the login prompt of a Debian system on a multipathed disk, by the initramfs that Debian's own builder makes of the
+//! hooks that `corepath install` puts in place.
+
+use std::time::Duration;
+
+use crate::lab::root::{Builder, Root};
+use crate::lab::watched::{self, Random, Watched};
+use crate::lab::{Array, Kernel, rounds};
+use crate::scenario;
+
+/// Boots, loses a port at a random moment between initrd and multi-user, gets it back; the daemon is the one of the initrd all along.
+fn boots(kernel: &Kernel, builder: Builder) {
+    let root = Root::get(kernel, builder);
+    let mut random = Random::new();
+    for _ in 0..rounds(1, 10) {
+        let vm = root.vm();
+        let image = vm.scratch().join("root.img");
+        root.disk(&image);
+        let array = Array::start("clariion", &["a0", "b0"], &format!("--lun 0,file={}", image.display()));
+        let guest = vm.array(&array).cmdline("root=LABEL=sanroot rw systemd.show_status=0").limit(Duration::from_secs(400)).boot();
+        let (port, moment) = watched::pull(&array, &mut random, Duration::from_secs(20));
+        guest.console_line("@login", Duration::from_secs(300));
+        guest.agent_within(1, Duration::from_secs(60));
+        let seen = Watched::of(&guest);
+        assert_eq!(seen.partition, 2);
+        guest.until("corepath status | grep -q ', 1 usable'", Duration::from_secs(60));
+        let asked = array.number("count op=READ_10") + array.number("count op=TEST_UNIT_READY") + array.number("count op=INQUIRY");
+        array.say(&format!("up {port}"));
+        guest.until("corepath status | grep -q ', 2 usable'", Duration::from_secs(60));
+        let after = array.number("count op=READ_10") + array.number("count op=TEST_UNIT_READY") + array.number("count op=INQUIRY");
+        assert!(after > asked, "nobody checks the paths");
+        seen.still(&guest);
+        guest.console_line(" san ttyS0", Duration::from_secs(120)); // the login prompt's first line
+        println!(
+            "vm: {} {builder:?}: root mounted at {:.1} s, login at {:.1} s, {port} pulled {moment:.1?} after its first command",
+            kernel.release, seen.mounted, seen.login
+        );
+    }
+}
+
+/// One kernel for each builder is enough for every day.
+fn every_day(kernel: &Kernel, label: &str) -> bool {
+    kernel.label == label || rounds(0, 1) == 1
+}
+
+scenario! {
+    /// Debian's dracut with systemd.
+    fn dracut_boots(kernel) {
+        if every_day(kernel, "6.12") {
+            boots(kernel, Builder::Dracut);
+        }
+    }
+}
+
+scenario! {
+    /// Debian's initramfs-tools with udev.
+    fn initramfs_tools_boots(kernel) {
+        if every_day(kernel, "6.1") {
+            boots(kernel, Builder::InitramfsTools);
+        }
+    }
+}
