@@ -12,38 +12,45 @@
 
 use crate::fault::Errno;
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 
 /// Longest line; what is longer is cut and marked.
 pub const LINE: usize = 480;
 
+/// Descriptors of /dev/kmsg, used in turn: the kernel silently drops what one of them writes beyond ten lines in five seconds
+/// (kernel/printk/printk.c, devkmsg_write), and an outage has more to tell. To switch that off for everybody (printk.devkmsg) is not ours.
+const KMSG: usize = 8;
+
 /// Where lines are written to.
 pub struct Sink {
-    kmsg: Option<OwnedFd>,
+    kmsg: [Option<OwnedFd>; KMSG],
+    next: AtomicUsize,
     stderr: bool,
 }
 
 impl Sink {
     /// Standard error only.
-    pub const STDERR: Sink = Sink { kmsg: None, stderr: true };
+    pub const fn stderr() -> Sink {
+        Sink { kmsg: [const { None }; KMSG], next: AtomicUsize::new(0), stderr: true }
+    }
 
     /// Opens /dev/kmsg for lines below the daemon's seal.
     pub fn open(kmsg: bool, stderr: bool) -> Result<Sink, Errno> {
-        let kmsg = match kmsg {
-            true => Some(
-                rustix::fs::open(c"/dev/kmsg", OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
-                    .map_err(|e| Errno(e.raw_os_error() as u16))?,
-            ),
-            false => None,
-        };
-        Ok(Sink { kmsg, stderr })
+        let mut sink = Sink { stderr, ..Sink::stderr() };
+        for place in sink.kmsg.iter_mut().filter(|_| kmsg) {
+            let fd = rustix::fs::open(c"/dev/kmsg", OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty());
+            *place = Some(fd.map_err(|e| Errno(e.raw_os_error() as u16))?);
+        }
+        Ok(sink)
     }
 
     /// One line: `level` is syslog's (0 emergency .. 7 debug).
     pub fn write(&self, level: u8, text: &str) {
         let mut line = Line::new();
-        if let Some(kmsg) = &self.kmsg {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % KMSG;
+        if let Some(kmsg) = &self.kmsg[turn] {
             let _ = write!(line, "<{}>corepath: ", 24 + (level & 7)); // facility daemon
             let _ = line.write_str(text);
             line.end();
@@ -257,7 +264,7 @@ impl log::Log for Facade {
         if self.enabled(record.metadata()) {
             let mut line = Line::new();
             let _ = line.write_fmt(*record.args());
-            Sink::STDERR.write(record.level() as u8 + 2, line.text());
+            Sink::stderr().write(record.level() as u8 + 2, line.text());
         }
     }
 

@@ -115,7 +115,7 @@ impl View for EngineView<'_> {
                 (NoPathRetry::Unset, _) => Queueing::Unset,
                 (NoPathRetry::Fail, _) => Queueing::Off,
                 (NoPathRetry::Queue, _) => Queueing::On,
-                (NoPathRetry::Retries(_), _) if m.starved() && !m.queueing() => Queueing::Off,
+                (NoPathRetry::Retries(_), _) if m.usable() == 0 && !m.queueing() => Queueing::Off,
                 (NoPathRetry::Retries(n), _) => Queueing::Checks(n),
             },
             usable: m.usable(),

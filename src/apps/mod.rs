@@ -142,7 +142,7 @@ fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -
         "daemon" => daemon::run(&mut cx),
         "release" => change::release(&mut cx),
         "rescue" => rescue::run(&mut cx),
-        "status" | "metrics" | "show" | "fail" | "reinstate" | "switch-group" | "suspend" | "resume" | "reload" | "resize"
+        "status" | "metrics" | "log" | "show" | "fail" | "reinstate" | "switch-group" | "suspend" | "resume" | "reload" | "resize"
         | "reconfigure" | "stop" | "raw" => client::run(&mut cx, command),
         "help" => help::run(&mut cx),
         "version" => {

@@ -35,7 +35,7 @@ impl Audience for Teller {
         if level <= self.level {
             let mut line = Line::new();
             let _ = say::sentence(note, subject, &mut line);
-            Sink::STDERR.write(level, line.text());
+            Sink::stderr().write(level, line.text());
         }
     }
 

@@ -436,7 +436,7 @@ pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Troub
     {
         return Err(Trouble::Control(errno));
     }
-    let sink = Sink::open(wish.sink.0, wish.sink.1).unwrap_or(Sink::STDERR);
+    let sink = Sink::open(wish.sink.0, wish.sink.1).unwrap_or(Sink::stderr());
     let tools: &'static Tools = arena.put(Tools { roots, control, sink }).map_err(no_memory)?;
     wish.options.kernel = kernel(tools);
     if wish.control && !wish.options.kernel.multipath {

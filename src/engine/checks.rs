@@ -540,6 +540,7 @@ impl Engine<'_> {
     fn schedule(&mut self, cx: &Context<'_>, i: u32, from: PathState) {
         let globals = cx.settings.globals();
         let secs = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
+        let count = self.paths.used;
         let p = &mut self.paths[i];
         let outcome = if !p.state.usable() {
             Outcome::Failed
@@ -549,7 +550,7 @@ impl Engine<'_> {
             Outcome::Changed
         };
         let (least, most) = (secs(globals.polling_interval), secs(globals.max_polling_interval));
-        p.next_check = schedule::next_check(cx.now, outcome, &mut p.interval_secs, least, most, i);
+        p.next_check = schedule::next_check(cx.now, outcome, &mut p.interval_secs, least, most, (i, count));
     }
 
     /// The port was heard through this path, or was not.

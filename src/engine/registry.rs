@@ -288,7 +288,9 @@ impl Engine<'_> {
     /// When the status of `m` is to be read again: every second while something is wrong, else as seldom as the longest check.
     pub(super) fn status_due(&self, cx: &Context<'_>, m: u32) -> Instant {
         let map = &self.maps[m];
-        let wrong = map.have.queue_io || map.usable == 0 || map.have.members.iter().any(|x| x.dm == crate::model::DmPathState::Failed);
+        // A map that nobody has used yet holds its I/O back, too, without a group that is being prepared.
+        let preparing = map.have.queue_io && map.have.groups.contains(&crate::model::GroupState::Active);
+        let wrong = preparing || map.usable == 0 || map.have.members.iter().any(|x| x.dm == crate::model::DmPathState::Failed);
         if wrong {
             return cx.now + Duration::from_secs(1);
         }

@@ -1,8 +1,8 @@
 //! When a path is asked again, and when its port is asked instead of it.
 //!
 //! Pure: times and counts in, times out; the queue of times is the caller's. Failed paths are asked every second; good ones at an
-//! interval that doubles from `polling_interval` to `max_polling_interval`. Every eight good paths have a place of their own within the
-//! interval, so that however many begin together, they do not stay together, and that a turn of the loop serves eight: alone each would
+//! interval that doubles from `polling_interval` to `max_polling_interval`. Every sixteen good paths have a place of their own within the
+//! interval, so that however many begin together, they do not stay together, and that a turn of the loop serves sixteen: alone each would
 //! cost its own waking of the loop and of a worker, twice the system calls. Never random: the same number gets the same place.
 //!
 //! Ports: when the paths of one I_T nexus fall silent together, one path of it is asked each second and the others wait, for each
@@ -19,7 +19,7 @@ pub const SILENT_LIMIT: u16 = 4;
 /// Ports with fewer paths are not asked through one of them: little is won, and the one may be dead by itself.
 pub const PORT_LEAST: u32 = 8;
 /// Paths (or maps) that share a place.
-pub const TOGETHER: u32 = 8;
+const TOGETHER: u32 = 16;
 
 /// What a check said, as far as its repetition goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,9 +31,15 @@ pub enum Outcome {
     Failed,
 }
 
-/// The next check of path number `index`. `interval`: the path's, in seconds, moved on here; 0 at first. `least`, `most`: polling
+/// Which place number `index` of `count` paths (or maps) has. Neighbours, which are often behind one port, have different ones; an odd
+/// number of places, so that every second or fourth path does not meet in a few of them.
+pub fn spot(index: u32, count: u32) -> u32 {
+    index % (count.div_ceil(TOGETHER) | 1)
+}
+
+/// The next check of path number `index` of `count`. `interval`: the path's, in seconds, moved on here; 0 at first. `least`, `most`: polling
 /// intervals in seconds.
-pub fn next_check(now: Instant, outcome: Outcome, interval: &mut u16, least: u32, most: u32, index: u32) -> Instant {
+pub fn next_check(now: Instant, outcome: Outcome, interval: &mut u16, least: u32, most: u32, (index, count): (u32, u32)) -> Instant {
     let cap = |secs: u32| u16::try_from(secs).unwrap_or(u16::MAX).max(1);
     let (least, most) = (cap(least.min(most)), cap(most));
     *interval = match outcome {
@@ -43,7 +49,7 @@ pub fn next_check(now: Instant, outcome: Outcome, interval: &mut u16, least: u32
     };
     match *interval {
         0 => place(now, FAILED, index),
-        seconds => place(now, Duration::from_secs(u64::from(seconds)), index / TOGETHER),
+        seconds => place(now, Duration::from_secs(u64::from(seconds)), spot(index, count)),
     }
 }
 
@@ -175,14 +181,14 @@ mod tests {
             Outcome::Failed,
             Outcome::Steady,
         ] {
-            next_check(at(0), outcome, &mut interval, 5, 20, 1);
+            next_check(at(0), outcome, &mut interval, 5, 20, (1, 2));
             seen.push(interval);
         }
         assert_eq!(seen, [5, 10, 20, 20, 0, 5, 0, 5]);
         for (least, most, want) in [(0, 0, 1), (30, 20, 20), (u32::MAX, u32::MAX, u16::MAX)] {
-            next_check(at(0), Outcome::Changed, &mut interval, least, most, 1);
+            next_check(at(0), Outcome::Changed, &mut interval, least, most, (1, 2));
             assert_eq!(interval, want);
-            next_check(at(0), Outcome::Steady, &mut interval, least, most, 1);
+            next_check(at(0), Outcome::Steady, &mut interval, least, most, (1, 2));
             assert!(interval >= want);
         }
     }
@@ -192,7 +198,7 @@ mod tests {
         for index in 0..1000 {
             for now in [0, 1, 999, 1_234_567] {
                 let mut interval = 20;
-                let t = next_check(at(now), Outcome::Failed, &mut interval, 5, 20, index);
+                let t = next_check(at(now), Outcome::Failed, &mut interval, 5, 20, (index, 1000));
                 let wait = t.since(at(now));
                 assert!(wait > Duration::from_millis(249) && wait <= Duration::from_millis(1251), "{wait:?}");
             }
@@ -204,11 +210,11 @@ mod tests {
         for index in [0, 1, 7, 65_535, u32::MAX] {
             let mut now = at(17);
             let mut interval = 20;
-            let mut last = next_check(now, Outcome::Steady, &mut interval, 5, 20, index);
+            let mut last = next_check(now, Outcome::Steady, &mut interval, 5, 20, (index, 100));
             for _ in 0..50 {
                 // Carried out a little late.
                 now = last + Duration::from_millis(300);
-                let next = next_check(now, Outcome::Steady, &mut interval, 5, 20, index);
+                let next = next_check(now, Outcome::Steady, &mut interval, 5, 20, (index, 100));
                 assert_eq!(next.since(last), Duration::from_secs(20));
                 last = next;
             }
@@ -221,13 +227,15 @@ mod tests {
             let mut buckets: Vec<u32> = vec![0; 20];
             for i in 0..count {
                 let mut interval = 10;
-                let t = next_check(at(5_000), Outcome::Steady, &mut interval, 5, 20, i * step);
+                let t = next_check(at(5_000), Outcome::Steady, &mut interval, 5, 20, (i * step, count));
                 let wait = t.since(at(5_000));
                 assert!(wait <= Duration::from_millis(21_001));
                 buckets[(t.as_secs() % 20) as usize] += 1;
             }
             let even = count / 20;
-            assert!(buckets.iter().all(|&b| b >= even * 7 / 10 && b <= even * 13 / 10 + 2), "{count} {step} {buckets:?}");
+            // As evenly as places of sixteen can be.
+            let (low, high) = ((even * 7 / 10).saturating_sub(TOGETHER), even * 13 / 10 + TOGETHER + 2);
+            assert!(buckets.iter().all(|&b| b >= low && b <= high), "{count} {step} {buckets:?}");
         }
     }
 
@@ -307,7 +315,7 @@ mod tests {
                     Ask::At(t) => (due[i], put_off[i]) = (t, true),
                     Ask::Yes => {
                         put_off[i] = false;
-                        due[i] = next_check(at(ms), Outcome::Failed, &mut 0, 5, 20, i as u32);
+                        due[i] = next_check(at(ms), Outcome::Failed, &mut 0, 5, 20, (i as u32, n));
                         if p.checked(true, i == 0 || ms < 5000, n) == PortChange::Up {
                             up = Some(ms);
                         }
@@ -346,7 +354,7 @@ mod tests {
                         }
                         p.checked(silent[i], true, n);
                         silent[i] = true;
-                        due[i] = next_check(at(ms), Outcome::Failed, &mut 0, 5, 20, i as u32);
+                        due[i] = next_check(at(ms), Outcome::Failed, &mut 0, 5, 20, (i as u32, n));
                         // Half way the one that is asked gets stuck.
                         if ms >= 30_000 && stuck.is_none() {
                             stuck = Some(i);

@@ -98,7 +98,7 @@ scenario! {
     /// 200 disks at once, first without the room for them, then with it; then a dead daemon's maps lose a quarter of their paths and gain as
     /// many under other names: the next one adopts all, and the writer sees no error.
     fn two_hundred_disks_at_once(kernel) {
-        let conf: &[u8] = b"defaults {\n\tno_path_retry queue\n\tdetect_prio no\n\tprio const\n\tpath_grouping_policy multibus\n\tpolling_interval 1\n\tmax_polling_interval 4\n}\n";
+        let conf: &[u8] = b"defaults {\n\tno_path_retry queue\n\tfind_multipaths greedy\n\tdetect_prio no\n\tprio const\n\tpath_grouping_policy multibus\n\tpolling_interval 1\n\tmax_polling_interval 4\n}\n";
         let guest = Vm::new(kernel).corepath().file("/etc/multipath.conf", 0o644, conf).memory(768).boot();
         guest.ok("modprobe dm_multipath; modprobe dm_service_time");
         let daemon = guest.spawn("exec corepath daemon --strict");

@@ -8,7 +8,7 @@ use crate::scenario;
 
 const LONG: Duration = Duration::from_secs(20);
 
-const CONF: &[u8] = b"defaults {\n\tno_path_retry 20\n\tpath_grouping_policy failover\n\tpolling_interval 1\n\tmax_polling_interval 2\n}\n";
+const CONF: &[u8] = b"defaults {\n\tno_path_retry 8\n\tpath_grouping_policy failover\n\tpolling_interval 1\n\tmax_polling_interval 2\n}\n";
 
 fn kernel_says(guest: &Guest, map: &str) -> String {
     guest.ok(&format!("lab dm status {map}"))
@@ -73,7 +73,7 @@ scenario! {
         std::thread::sleep(Duration::from_secs(2));
         let second = left(&guest);
         println!("vm: {} queueing ends in {first} s, then {second} s", kernel.release);
-        assert!(first <= 20 && second < first);
+        assert!(first <= 8 && second < first);
         let reader = guest.spawn(&format!("lab pread /dev/mapper/{map} --direct"));
         let held = guest.spawn(&format!("lab pread /dev/mapper/{other} --direct"));
         guest.until(&format!("corepath status | grep '^{map} ' | grep -q 'queueing off'"), LONG * 2);

@@ -35,7 +35,7 @@ impl Work for Check {
 fn say(text: core::fmt::Arguments<'_>) {
     let mut line = Line::new();
     let _ = line.write_fmt(text);
-    Sink::STDERR.write(6, line.text());
+    Sink::stderr().write(6, line.text());
 }
 
 pub(crate) fn seal(workers: usize, rounds: u32, disks: &[&str]) {
