@@ -298,7 +298,7 @@ impl Engine<'_> {
         super::schedule::place(
             cx.now,
             cx.settings.globals().max_polling_interval.max(Duration::from_secs(1)),
-            m / super::schedule::TOGETHER,
+            super::schedule::spot(m, self.maps.used),
         )
     }
 
