@@ -294,12 +294,11 @@ impl Engine<'_> {
         if wrong {
             return cx.now + Duration::from_secs(1);
         }
-        // In the places of the paths: one waking for both.
-        super::schedule::place(
-            cx.now,
-            cx.settings.globals().max_polling_interval.max(Duration::from_secs(1)),
-            super::schedule::spot(m, self.maps.used),
-        )
+        // Twice as seldom as the paths are asked, as dm events tell of each change, and in places of their own: together with paths they
+        // would wait for each other's workers.
+        let period = cx.settings.globals().max_polling_interval.max(Duration::from_secs(1)) * 2;
+        let spot = super::schedule::spot(m, self.maps.used) + self.paths.used;
+        super::schedule::place(cx.now, period, spot)
     }
 
     pub(super) fn map_timer(&self, m: u32) -> u32 {

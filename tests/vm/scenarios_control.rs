@@ -166,6 +166,11 @@ scenario! {
         let maps = guest.ok("ls /dev/mapper | grep -v control");
         // Map by map: they are listed in the order of their discovery, which udev makes a matter of luck.
         let compare = |when: &str| {
+            // With I/O there is a group in use, for all who look from now on.
+            for map in maps.lines() {
+                guest.ok(&format!("lab pread /dev/mapper/{map} --direct"));
+            }
+            guest.until("[ $(corepath raw list maps topology | grep -c status=active) = 2 ]", LONG);
             for map in maps.lines() {
                 let theirs = guest.ok(&format!("multipath -ll {map} 2>/dev/null"));
                 println!("vm: {} {when}:\n{theirs}", kernel.release);
