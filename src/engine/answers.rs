@@ -227,7 +227,8 @@ impl Engine<'_> {
                 self.note(None, Some(m), What::AliasTaken);
                 return;
             }
-            (Job::Remove, Errno::BUSY) => {
+            // On request: it is told. One that went with its last path: its users are counted anew, and later again.
+            (Job::Remove, Errno::BUSY) if self.maps[m].remove => {
                 self.remove_busy(cx, m);
                 return;
             }

@@ -51,6 +51,8 @@ const REGRESSIONS: &[&str] = &[
     "daemon:321b:17:2:f",
     // Settled while a disk that a reload had set free was still being read.
     "daemon:3960:34:4:9",
+    // A map without paths that somebody opened: removed again and again without a pause.
+    "daemon:2540:6:1:0",
 ];
 
 fn wwid(n: usize) -> String {
