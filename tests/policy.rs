@@ -271,7 +271,7 @@ fn port_histories() {
                     (true, false) => Outcome::Changed,
                     (false, false) => Outcome::Steady,
                 };
-                due[n] = next_check(now, outcome, &mut interval[n], 5, 20, (i, u32::try_from(interval.len()).unwrap()));
+                due[n] = next_check(now, outcome, &mut interval[n], 5, 20, (i, paths));
                 let change = port.checked(silent[n], dead, paths);
                 silent[n] = dead;
                 if !dead && millis >= returns {
