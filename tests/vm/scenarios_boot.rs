@@ -42,8 +42,7 @@ fn has_paths(guest: &Guest, usable: usize) {
 }
 
 scenario! {
-    /// The same initramfs: four paths; one path; the passive SP seen first and a port dead; another LUN id beside an unrelated slow
-    /// LUN. `root=` by label, by partition id, by WWID link. Each time a port is pulled at a random moment on the way.
+    /// The same initramfs: four paths; one path; the passive SP seen first and a port dead; another LUN id. `root=` by label, by partition id, by WWID link. Each time a port is pulled at a random moment on the way.
     fn busybox_boots_root_whatever_the_storage(kernel) {
         let place = Vm::new(kernel);
         let image = disk(kernel, &place);
@@ -54,16 +53,11 @@ scenario! {
                 ("four paths", &["a0", "a1", "b0", "b1"][..], 0, "root=LABEL=sanroot".to_string()),
                 ("one path", &["a0"], 3, format!("root=PARTUUID={uuid}")),
                 ("the passive SP first, a path dead", &["b0", "a0", "a1"], 0, format!("root=/dev/disk/by-partuuid/{uuid}")),
-                ("beside a slow LUN", &["a0", "b0"], 7, "root=LABEL=sanroot".to_string()),
             ] {
                 let array = clariion(&image, ports, lun);
                 let dead = case.starts_with("the passive");
                 if dead {
                     array.say("down a0");
-                }
-                if case.starts_with("beside") {
-                    array.say("lun 9 add size=8M quiet");
-                    array.say("delay 20000 lun=9");
                 }
                 let guest = machine(kernel).array(&array).cmdline(&words).boot();
                 // With more than one port, one of them goes at some moment of the boot.
