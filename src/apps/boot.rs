@@ -10,7 +10,7 @@ use super::session::{self, End, Teller};
 use super::setup::{self, Common, Wish};
 use super::{Cx, DONE, FAILED, TIMED_OUT};
 use crate::conf::settings::{Lookup, MapSettings, Origin, PathSettings, Policy, Stage, Verdict};
-use crate::engine::{Engine, MapView, Note, Options, PartView, Refusal, Subject};
+use crate::engine::{Engine, MapView, Note, Options, PartView, Reason, Refusal, Subject};
 use crate::model::{Bus, DevName, Instant, PathFacts, Protocol, Text, Wwid};
 use crate::wire::partition::Partition;
 use crate::wire::root::{Candidate, Root};
@@ -359,7 +359,9 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
                 ),
                 None => writeln!(cx.out, "boot: {maps} maps with {paths} usable paths ({took} ms, {} changes)", machine.hands.changes),
             };
-            let mut trouble = order.root.is_none() && machine.engine.maps().any(|map| map.last_error().is_some() || map.alias_refused());
+            let wrong = |map: MapView<'_>| map.last_error().is_some() || map.alias_refused() || map.paths_left_out();
+            let mut trouble = machine.engine.maps().any(wrong) | tell_held(cx, &machine);
+            trouble &= order.root.is_none();
             if order.links {
                 for map in machine.engine.maps().filter(MapView::active) {
                     let linked = super::partitions::links_of(cx, map.name());
@@ -411,6 +413,19 @@ fn device(engine: &Engine<'static>, spec: Option<&Root<'_>>, found: &Found, text
         None if !found.local.is_empty() => writeln!(out, "/dev/{}", found.local),
         None => writeln!(out, "{text}"),
     };
+}
+
+/// Says of each disk that is in use though others lead to the same LUN: no map is made over them. Such a disk has one path left to lose.
+fn tell_held(cx: &mut Cx<'_>, machine: &setup::Machine) -> bool {
+    let mut told = false;
+    for path in machine.engine.paths().filter(|path| path.reason() == Reason::InUse && path.held_by_others()) {
+        if machine.engine.paths().any(|other| other.wwid() == path.wwid() && other.id() != path.id()) {
+            let _ = write!(cx.err, "corepath boot: no map for {}: {} {} is ", path.wwid(), path.name(), path.devno());
+            let _ = super::look::holder(cx.err, machine, path.name());
+            told = true;
+        }
+    }
+    told
 }
 
 /// Does every map have as many usable paths as asked for?

@@ -287,20 +287,22 @@ pub fn why(cx: &mut Cx<'_>) -> i32 {
             Origin::CommandLine => writeln!(cx.out, "command line"),
         };
     }
-    // The engine keeps only that somebody holds it; sysfs and mountinfo say who.
-    let mut facts = crate::model::PathFacts::default();
-    let mut scratch = [0u8; 4096];
-    if crate::sysfs::read_facts(&look.machine.hands.tools.roots, path.name(), &mut scratch, &mut facts).is_ok() {
-        let _ = holder(cx, &facts.holder);
-    }
+    let _ = holder(cx.out, &look.machine, path.name());
     if path.map().is_some() { look.status(cx, "why") } else { FAILED }
 }
 
-fn holder(cx: &mut Cx<'_>, holder: &crate::model::Holder) -> core::fmt::Result {
-    match holder {
-        crate::model::Holder::Map { devno, uuid } => writeln!(cx.out, "held by: dm device {devno} with uuid {uuid}"),
-        crate::model::Holder::Device(name) => writeln!(cx.out, "held by: {name}"),
-        crate::model::Holder::Mounted(place) => writeln!(cx.out, "held by: the file system mounted on {place}"),
-        crate::model::Holder::Nobody => Ok(()),
+/// Who holds a disk. The engine keeps only that somebody does; sysfs and mountinfo say who.
+pub fn holder(out: &mut dyn Write, machine: &Machine, name: &str) -> core::fmt::Result {
+    use crate::model::Holder;
+    let mut facts = crate::model::PathFacts::default();
+    let mut scratch = [0u8; 4096];
+    if crate::sysfs::read_facts(&machine.hands.tools.roots, name, &mut scratch, &mut facts).is_err() {
+        return Ok(());
+    }
+    match &facts.holder {
+        Holder::Map { devno, uuid } => writeln!(out, "held by: dm device {devno} with uuid {uuid}"),
+        Holder::Device(name) => writeln!(out, "held by: {name}"),
+        Holder::Mounted(place) => writeln!(out, "held by: the file system mounted on {place}"),
+        Holder::Nobody => Ok(()),
     }
 }

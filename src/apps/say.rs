@@ -244,7 +244,7 @@ pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt:
         What::MapVanished => out.write_str("was removed by someone else"),
         What::MapRenamedByOther => out.write_str("was renamed by someone else; the new name stays"),
         What::MapResumed => out.write_str("was found suspended and is resumed"),
-        What::AliasTaken => out.write_str("its alias belongs to another map: the WWID is its name; give one of them another alias"),
+        What::AliasTaken => out.write_str("its alias is another map's, or no name for a map: the WWID is its name; give it another alias"),
         What::StepFailed { step, errno: e } => {
             write!(out, "{} failed: ", step_words(step))?;
             errno(e, out)?;

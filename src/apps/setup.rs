@@ -111,6 +111,7 @@ pub enum Trouble<'a> {
     /// The kernel's device mapper.
     Control(Errno),
     NoTarget,
+    NoSelector,
 }
 
 impl Trouble<'_> {
@@ -136,6 +137,9 @@ impl Trouble<'_> {
                 ("the device mapper refuses: root's capabilities are needed (CAP_SYS_ADMIN)", None)
             }
             Trouble::Control(errno) => ("/dev/mapper/control cannot be opened", Some(errno)),
+            Trouble::NoSelector => {
+                ("the kernel has no path selector: load the module dm_service_time, dm_queue_length or dm_round_robin", None)
+            }
             Trouble::NoTarget => ("the kernel has no multipath target: load the dm_multipath module", None),
         };
         let _ = out.write_str(what);
@@ -333,30 +337,23 @@ pub struct Machine {
 /// Which selectors, handlers and targets the kernel has. A module that is not loaded counts as there when the kernel could load it.
 fn kernel(tools: &Tools) -> Kernel {
     let roots = &tools.roots;
-    let loadable = sysfs::has_modprobe(roots);
-    let module = |name: &str| loadable || sysfs::has_module(roots, name);
+    const SELECTORS: [&str; 5] = ["dm_round_robin", "dm_queue_length", "dm_service_time", "dm_historical_service_time", "dm_io_affinity"];
+    const HANDLERS: [&str; 4] = ["scsi_dh_alua", "scsi_dh_emc", "scsi_dh_rdac", "scsi_dh_hp_sw"];
+    let mut names = [""; 9];
+    names[..5].copy_from_slice(&SELECTORS);
+    names[5..].copy_from_slice(&HANDLERS);
+    let loadable = sysfs::loadable(roots, &names);
+    let has = |at: usize| loadable.is_some_and(|l| l & (1 << at) != 0) || sysfs::has_module(roots, names[at]);
+    // Where no list says so and they are built into the kernel they have no directory there: the kernel itself has to answer.
+    let any = loadable.is_some() || (0..5).any(has);
     let mut kernel = Kernel::BARE;
-    let mut any = false;
-    for (selector, name) in [
-        (Selector::RoundRobin, "dm_round_robin"),
-        (Selector::QueueLength, "dm_queue_length"),
-        (Selector::ServiceTime, "dm_service_time"),
-        (Selector::HistoricalServiceTime, "dm_historical_service_time"),
-        (Selector::IoAffinity, "dm_io_affinity"),
-    ] {
-        any |= module(name);
-        kernel = kernel.with_selector(selector, module(name));
+    let selectors =
+        [Selector::RoundRobin, Selector::QueueLength, Selector::ServiceTime, Selector::HistoricalServiceTime, Selector::IoAffinity];
+    for (at, selector) in selectors.into_iter().enumerate() {
+        kernel = kernel.with_selector(selector, !any || has(at));
     }
-    if !any {
-        // Built into the kernel they have no directory there: the kernel itself has to answer.
-        for selector in Selector::ALL {
-            kernel = kernel.with_selector(selector, true);
-        }
-    }
-    for (handler, name) in
-        [(Handler::Alua, "scsi_dh_alua"), (Handler::Emc, "scsi_dh_emc"), (Handler::Rdac, "scsi_dh_rdac"), (Handler::HpSw, "scsi_dh_hp_sw")]
-    {
-        kernel = kernel.with_handler(handler, module(name));
+    for (at, handler) in [Handler::Alua, Handler::Emc, Handler::Rdac, Handler::HpSw].into_iter().enumerate() {
+        kernel = kernel.with_handler(handler, has(5 + at));
     }
     kernel.linear = true;
     kernel.multipath = true;
@@ -441,6 +438,9 @@ pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Troub
     wish.options.kernel = kernel(tools);
     if wish.control && !wish.options.kernel.multipath {
         return Err(Trouble::NoTarget);
+    }
+    if wish.control && !Selector::ALL.into_iter().any(|s| wish.options.kernel.selector(s)) {
+        return Err(Trouble::NoSelector);
     }
     wish.options.udev = tools.roots.run.as_ref().is_some_and(|run| files::exists(run, "udev/control"));
     wish.options.native_nvme = sysfs::native_nvme(&tools.roots);

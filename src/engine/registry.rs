@@ -150,13 +150,13 @@ impl Engine<'_> {
         self.check_alias(m);
     }
 
-    /// An alias that another map has is not taken from it.
+    /// An alias that another map has is not taken from it, and one that is no name for a map is none for a live one either.
     fn check_alias(&mut self, m: u32) {
         let wanted = self.maps[m].rename_to.clone();
         if wanted.is_empty() {
             return;
         }
-        if self.map_by_name(&wanted).is_some_and(|other| other != m) {
+        if names::check(&wanted).is_err() || self.map_by_name(&wanted).is_some_and(|other| other != m) {
             self.maps[m].rename_to.clear();
             if !self.maps[m].told_alias {
                 self.maps[m].told_alias = true;

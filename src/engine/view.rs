@@ -169,6 +169,10 @@ impl<'e> PathView<'e> {
     pub fn reason(&self) -> Reason {
         self.slot.reason
     }
+    /// Mounted, swapped on, or held by another driver than ours.
+    pub fn held_by_others(&self) -> bool {
+        self.slot.held == super::path::Held::Others
+    }
     pub fn verdict(&self) -> Verdict {
         self.slot.verdict
     }
@@ -336,6 +340,10 @@ impl<'e> MapView<'e> {
     /// The trouble it is in.
     pub fn last_error(&self) -> Option<Errno> {
         self.slot.last_error
+    }
+    /// It stays out of its map's table: for its size, or because the table is full.
+    pub fn paths_left_out(&self) -> bool {
+        self.paths().any(|path| path.slot.told_odd)
     }
     /// The alias that the configuration gives it is another map's, or no name at all.
     pub fn alias_refused(&self) -> bool {

@@ -304,7 +304,9 @@ impl Engine<'_> {
             // A path nobody has judged yet is as good as the kernel says.
             let unknown = match self.paths.get(x.path) {
                 None => true,
-                Some(p) => p.map == m && !p.gone && !p.judged && p.state == PathState::Unchecked,
+                Some(p) if p.map == m => !p.gone && !p.judged && p.state == PathState::Unchecked,
+                // Nor is one that the configuration leaves alone: the map lives on with it.
+                Some(p) => !p.gone && p.wwid == map.wwid && p.admin != super::path::Admin::TakenOut,
             };
             n = n.saturating_add(u8::from(unknown && x.dm == DmPathState::Active));
         }

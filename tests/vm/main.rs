@@ -20,3 +20,4 @@ mod scenarios_refusals;
 mod scenarios_rescue;
 mod scenarios_shell;
 mod scenarios_steady;
+mod scenarios_udev;

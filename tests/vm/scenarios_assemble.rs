@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lab::Vm;
+use crate::lab::{Guest, Vm};
 use crate::scenario;
 
 const MIB: u64 = 1 << 20;
@@ -100,5 +100,165 @@ scenario! {
         assert_eq!(daemon.wait(Duration::from_secs(5)).code, 0);
         // The map stays.
         guest.ok(&format!("dd if=/dev/mapper/{map} of=/dev/null bs=1M count=1 2>/dev/null"));
+    }
+}
+
+/// Requests to device-mapper that write, as strace prints them.
+const WRITES: &str = "DM_DEV_CREATE|DM_TABLE_LOAD|DM_TABLE_CLEAR|DM_DEV_SUSPEND|DM_DEV_REMOVE|DM_DEV_RENAME|DM_TARGET_MSG";
+
+/// Runs a command under strace and gives what it asked of device-mapper that writes, a line each.
+#[track_caller]
+fn writes(guest: &Guest, command: &str) -> String {
+    guest.ok(&format!("strace -f -o /tmp/trace -e trace=ioctl {command} >&2"));
+    // Were there none at all, strace would not have seen anything.
+    assert_ne!(guest.ok("grep -cE 'DM_LIST_DEVICES|DM_TABLE_STATUS' /tmp/trace || true"), "0", "strace sees the requests");
+    guest.ok(&format!("grep -oE '{WRITES}' /tmp/trace || true"))
+}
+
+scenario! {
+    /// Two LUNs through four ports of an ALUA array: identities, groups by priority, data; a second run, of boot or daemon and with a
+    /// path down, writes nothing; paths go and come; a removal touches nothing else.
+    fn four_ways(kernel) {
+        let conf = "defaults {\n find_multipaths greedy\n}\nblacklist {\n device {\n vendor QEMU\n }\n}\n";
+        let guest = Vm::new(kernel).corepath().debs(&["strace"]).file("/etc/multipath.conf", 0o644, conf.as_bytes()).boot();
+        // Without the kernel's handler, as in a rescue image: its states of these disks change by themselves (README.md, traps).
+        guest.ok("cd /lib/modules/*; rm $(find . -name scsi_dh_alua.ko); sed -i /scsi_dh_alua.ko:/d modules.dep");
+        guest.ok("modprobe -a dm_multipath dm_service_time; ln -s corepath /usr/bin/multipath");
+        guest.ok("modprobe scsi_debug add_host=4 max_luns=2 vpd_use_hostno=0 per_host_store=0 dev_size_mb=16");
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 8 ]", Duration::from_secs(20));
+        assert!(!guest.ok("corepath scan").contains("live map"), "none lives yet");
+        assert!(guest.ok("multipath -d").contains("would be created"));
+        let boot = guest.ok("corepath boot --timeout 20");
+        assert!(boot.contains("2 maps with "), "{boot}");
+        let list = guest.ok("corepath list");
+        println!("vm: {} {boot}\n{list}", kernel.release);
+
+        // The text of the serial number is the identity: this array has no registered name (scenarios_udev.rs compares with udev's).
+        let (names, mut seen) = (["1Linux_scsi_debug_2000", "1Linux_scsi_debug_2001"], 0);
+        let (mut prio, mut last) = (0, i64::MAX);
+        for line in list.lines() {
+            if let Some(name) = names.iter().find(|name| line.starts_with(**name)) {
+                (last, seen) = (i64::MAX, seen + 1);
+                println!("vm: {name}");
+            } else if let Some((_, rest)) = line.split_once(" prio=") {
+                prio = rest.split(' ').next().unwrap().parse().unwrap();
+                assert!(prio < last, "groups by falling priority:\n{list}");
+                last = prio;
+            } else if let Some((host, _)) = line.split_once(":0:0:") {
+                // scsi_debug: optimized, non-optimized, standby, by the host's number.
+                let host: usize = host.rsplit(' ').next().unwrap().parse().unwrap();
+                assert_eq!(prio, [50, 10, 1][host % 3], "{line}");
+            }
+        }
+        assert_eq!((seen, list.matches(":0:0:").count()), (2, 8), "{list}");
+        let json = guest.ok("corepath list --json");
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let uuids: Vec<_> = json["maps"].as_array().unwrap().iter().map(|map| map["uuid"].as_str().unwrap()).collect();
+        assert!(names.iter().all(|name| uuids.contains(name)), "{json}");
+
+        // Written through the map, read back through a path that is not standby.
+        let path = guest.ok("for d in /sys/block/sd*; do h=$(basename $(readlink -f $d/device)); \
+                             [ ${h##*:} = 0 ] && [ $((${h%%:*} % 3)) = 0 ] && basename $d; done | head -1");
+        guest.ok(&format!("dd if=/dev/urandom of=/tmp/data bs=1M count=8 2>/dev/null; dd if=/tmp/data of=/dev/mapper/{} bs=1M conv=fsync 2>/dev/null", names[0]));
+        guest.ok(&format!("dd if=/dev/{path} bs=1M count=8 iflag=direct 2>/dev/null | cmp - /tmp/data"));
+
+        assert_eq!(writes(&guest, "corepath boot"), "", "a second run");
+        guest.ok(&format!("echo offline > /sys/block/{path}/device/state"));
+        guest.ok("corepath boot");
+        assert_eq!(writes(&guest, "corepath boot"), "", "a second run with a path down");
+        let tables = guest.ok("lab dm table 1Linux_scsi_debug_2000; lab dm table 1Linux_scsi_debug_2001");
+        let daemon = guest.spawn("strace -f -o /tmp/daemon -e trace=ioctl corepath daemon");
+        guest.until("corepath status | grep -q 'usable'", Duration::from_secs(30));
+        // Two rounds of checks.
+        guest.ok("sleep 6; corepath stop");
+        daemon.wait(Duration::from_secs(20));
+        assert_eq!(guest.ok(&format!("grep -oE '{WRITES}' /tmp/daemon || true")).replace("DM_TARGET_MSG", "").trim(), "", "a daemon's start");
+        assert_eq!(guest.ok("lab dm table 1Linux_scsi_debug_2000; lab dm table 1Linux_scsi_debug_2001"), tables);
+        guest.ok(&format!("echo running > /sys/block/{path}/device/state; corepath boot"));
+
+        // A path of the second map goes for good; then the first map is removed, and only that is done.
+        let gone = guest.ok("for d in /sys/block/sd*; do h=$(basename $(readlink -f $d/device)); [ ${h##*:} = 1 ] && echo $h $(basename $d); done | head -1");
+        let (hctl, gone) = gone.split_once(' ').unwrap();
+        guest.ok(&format!("echo 1 > /sys/block/{gone}/device/delete"));
+        assert_eq!(writes(&guest, &format!("corepath remove {}", names[0])), "DM_DEV_REMOVE");
+        assert_eq!(guest.ok("ls /dev/mapper"), format!("{}\ncontrol", names[1]));
+        assert_eq!(writes(&guest, "corepath boot").lines().filter(|w| *w == "DM_TABLE_LOAD").count(), 2, "one made, one without the path");
+        assert_eq!(guest.ok("corepath list").matches(":0:0:").count(), 7);
+        let host = hctl.split(':').next().unwrap();
+        guest.ok(&format!("echo '- - -' > /sys/class/scsi_host/host{host}/scan"));
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 8 ]", Duration::from_secs(20));
+        // The map that is named, and no other.
+        guest.ok(&format!("multipath -f {}", names[0]));
+        assert_eq!(writes(&guest, &format!("multipath {}", names[1])).lines().filter(|w| *w != "DM_TARGET_MSG").collect::<Vec<_>>(), ["DM_TABLE_LOAD", "DM_DEV_SUSPEND"]);
+        assert_eq!(guest.ok("ls /dev/mapper"), format!("{}\ncontrol", names[1]));
+        assert_eq!(guest.ok("corepath list").matches(":0:0:").count(), 4);
+        guest.ok("multipath -F");
+    }
+}
+
+scenario! {
+    /// Under verified writes: the LUN grows, the map gets an alias, paths are asked for by number; root's disk alone; multipath's options.
+    fn grows_and_is_renamed(kernel) {
+        let guest = Vm::new(kernel).corepath().lun("a", 64 * MIB, 2).lun("b", 32 * MIB, 2).boot();
+        guest.ok("modprobe dm_multipath; modprobe dm_service_time; ln -s corepath /usr/bin/multipath");
+        let [a, b] = ["a", "b"].map(|lun| format!("3{}", guest.wwid(lun).trim_start_matches("naa.")));
+
+        // Root's disk alone, with as many paths as asked for.
+        let said = guest.ok(&format!("corepath boot --only-root --root {a} --min-paths 2 --timeout 20"));
+        assert!(said.contains(&format!("{a} is live: 1 maps with 2 usable paths")), "{said}");
+        assert_eq!(guest.ok("ls /dev/mapper"), format!("{a}\ncontrol"));
+        let said = guest.run(&format!("corepath boot --only-root --root {a} --min-paths 3 --timeout 1")).fails(2);
+        assert!(said.contains("did not appear within 1 s"), "{said}");
+        assert!(guest.ok("corepath boot").contains("2 maps with 4 usable paths"));
+        // The other map lives on, and nobody says that it is in trouble.
+        let said = guest.run(&format!("corepath boot --only-root --root {a} 2>&1")).text();
+        assert!(said.contains("is live") && said.contains(" 0 changes") && !said.contains("NO USABLE"), "{said}");
+
+        let (first, second) = (guest.disk("a.0").unwrap(), guest.disk("a.1").unwrap());
+        let writer = guest.spawn(&format!("lab write /dev/mapper/{a} --size 16m --secs 14 --direct"));
+        guest.put("/etc/multipath.conf", 0o644, format!("defaults {{\n auto_resize grow_only\n}}\nmultipaths {{\n multipath {{\n wwid {a}\n alias data\n }}\n}}\n").as_bytes());
+        guest.resize("a", 96 * MIB);
+        guest.ok(&format!("echo 1 > /sys/block/{first}/device/rescan; echo 1 > /sys/block/{second}/device/rescan"));
+        let said = guest.run("corepath boot 2>&1").text();
+        println!("vm: {} {said}", kernel.release);
+        assert!(said.contains("resized") && said.contains("renamed"), "{said}");
+        assert_eq!(guest.ok("ls /dev/mapper"), format!("{b}\ncontrol\ndata"));
+        assert_eq!(guest.ok("blockdev --getsize64 /dev/mapper/data"), (96 * MIB).to_string());
+        // A path unplugged and plugged while I/O runs.
+        guest.unplug("a.1");
+        guest.until(&format!("[ ! -e /sys/block/{second} ]"), Duration::from_secs(10));
+        assert!(guest.ok("corepath boot").contains("2 maps with 3 usable paths"));
+        guest.plug("a.1");
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 4 ]", Duration::from_secs(20));
+        assert!(guest.ok("corepath boot").contains("2 maps with 4 usable paths"));
+        assert!(guest.ok("corepath boot").contains(", 0 changes)"));
+        let output = writer.wait(Duration::from_secs(60));
+        println!("vm: {} {}", kernel.release, output.text().trim());
+        assert!(output.code == 0 && output.text().contains("errors=0 wrong=0"), "{}", output.text());
+
+        // As clients of multipath call it.
+        assert_eq!(guest.ok(&format!("multipath -c /dev/{first}")), format!("{first} is a valid multipath device path"));
+        assert_eq!(guest.ok(&format!("multipath -u /dev/{first}")), "DM_MULTIPATH_DEVICE_PATH=\"1\"");
+        guest.run("multipath -c /dev/nothing").fails(1);
+        assert_eq!(guest.ok("multipath -l -v1 | sort"), format!("{b}\ndata"));
+        let tree = guest.ok("multipath -ll data");
+        assert!(tree.starts_with(&format!("data ({a}) dm-")) && tree.matches("active ready running").count() == 2, "{tree}");
+        assert!(!tree.contains(&b));
+        assert_eq!(guest.ok(&format!("multipath -ll {first}")), tree, "a path stands for its map");
+        assert_eq!(guest.ok("multipath -ll"), guest.ok("corepath list"));
+        assert!(!guest.ok("multipath -d data").contains(&b));
+        assert!(guest.run("multipath -r data 2>&1").text().contains("reloaded (asked for)"));
+        guest.ok("multipath -C data");
+        assert!(guest.ok("multipath -T").contains("alias data") || guest.ok("multipath -T").contains("alias \"data\""));
+        // In use: it stays, with all it has.
+        let holder = guest.spawn("sleep 60 < /dev/mapper/data");
+        guest.until("grep -q 1 /proc/1/stat; sleep 1", Duration::from_secs(5));
+        assert!(guest.run("corepath remove data 2>&1").fails(1).contains("in use"));
+        holder.signal(9);
+        holder.wait(Duration::from_secs(5));
+        guest.ok("multipath -f data");
+        guest.run("multipath -f data").fails(1);
+        assert_eq!(guest.ok("ls /dev/mapper"), format!("{b}\ncontrol"));
+        guest.ok("multipath -F");
     }
 }

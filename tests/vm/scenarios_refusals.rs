@@ -39,6 +39,7 @@ scenario! {
         guest.put("/etc/multipath.conf", 0o644, format!("multipaths {{\n{section}}}\n").as_bytes());
         let said = guest.run("corepath boot --timeout 10 2>&1");
         println!("vm: {} {} {}", kernel.release, said.code, said.text());
+        assert_eq!(said.code, 1, "{}", said.text());
         let names = guest.ok("ls /dev/mapper | grep -v control | sort");
         println!("vm: {names}");
         assert!(names.lines().any(|name| name == "data"), "{names}");
@@ -46,7 +47,7 @@ scenario! {
         assert!(said.text().contains("data"), "{}", said.text());
         let list = guest.ok("corepath list");
         assert_eq!(list.matches("active ready running").count(), 4, "{list}");
-        assert!(guest.ok("corepath boot --timeout 10").contains(", 0 changes)"));
+        assert!(guest.run("corepath boot --timeout 10").fails(1).contains(", 0 changes)"));
     }
 }
 
@@ -64,6 +65,7 @@ scenario! {
         guest.ok(&format!("mkdir -p /held && mount /dev/{held}1 /held"));
         let said = guest.run("corepath boot --timeout 10 2>&1");
         println!("vm: {} {} {}", kernel.release, said.code, said.text());
+        assert!(said.code == 1 && said.text().contains("the file system mounted on /held"), "{}", said.text());
         let why = guest.run(&format!("corepath why {held} 2>&1")).text();
         println!("vm: {} {why}\n{}", kernel.release, guest.run(&format!("corepath why {other} 2>&1")).text());
         assert!(why.contains("/held") && why.contains("in-use"), "{why}");
@@ -71,5 +73,66 @@ scenario! {
         assert_eq!(guest.ok(&format!("ls /sys/block/{held}/holders /sys/block/{other}/holders | grep -c dm- || true")), "0");
         guest.ok("umount /held; corepath boot --timeout 10");
         assert_eq!(guest.ok("corepath list").matches("active ready running").count(), 4);
+    }
+}
+
+scenario! {
+    /// Paths of one LUN that disagree on its size, no rights, no selector, no control node, no /sys, aliases that are no names: each is
+    /// said in a line, is exit 1, and what works is left alone.
+    fn what_cannot_be(kernel) {
+        let guest = Vm::new(kernel).corepath().lun("a", 16 * MIB, 2).boot();
+        guest.ok("modprobe dm_multipath");
+        let wwid = format!("3{}", guest.wwid("a").trim_start_matches("naa."));
+        let refused = |script: &str, words: &str| {
+            let said = guest.run(&format!("{script} 2>&1")).fails(1);
+            println!("vm: {} {script}: {said}", kernel.release);
+            assert!(said.contains(words) && said.lines().count() <= 6, "{said}");
+            said
+        };
+        // No path selector at all, then only one that is not the wanted one.
+        guest.ok(
+            "mkdir /tmp/kept; cd /lib/modules/*; for m in round-robin queue-length service-time historical-service-time io-affinity; do \
+                  rmmod dm_$m 2>/dev/null; f=$(find . -name dm-$m.ko); [ -z \"$f\" ] || mv $f /tmp/kept/; sed -i /dm-$m.ko:/d modules.dep; done; true",
+        );
+        refused("corepath boot --timeout 5", "selector");
+        assert_eq!(guest.ok("ls /dev/mapper; ls /sys/block | grep -c dm- || true"), "control\n0");
+        guest.ok("insmod /tmp/kept/dm-round-robin.ko");
+        let said = guest.run("corepath boot --timeout 5 2>&1");
+        println!("vm: {} {}", kernel.release, said.text());
+        assert!(said.text().contains("selector") && said.text().contains("1 maps with 2 usable paths"), "{}", said.text());
+        assert!(guest.ok(&format!("lab dm table {wwid}")).contains("round-robin"));
+        let table = guest.ok(&format!("lab dm table {wwid}"));
+
+        // Names that are none: the map keeps the one it has.
+        for alias in ["\"a b\"", "a/b", "\"\"", "control", ".."] {
+            guest.put("/etc/multipath.conf", 0o644, format!("multipaths {{\nmultipath {{\nwwid {wwid}\nalias {alias}\n}}\n}}\n").as_bytes());
+            let said = guest.run("corepath boot 2>&1");
+            println!("vm: {alias}: {} {}", said.code, said.text());
+            assert!(said.code == 1 && said.text().contains("alias") && said.text().contains("0 changes"), "{}", said.text());
+        }
+        guest.ok("rm /etc/multipath.conf");
+        // A device of somebody's with blanks in its name is nobody we know.
+        guest.ok("lab dm create 'odd name' --table '0 8 error'; corepath boot; corepath list; lab dm remove 'odd name'");
+
+        refused("corepath boot --sysfs /nothing", "/nothing cannot be opened; it must be mounted");
+        refused("corepath boot --dev /proc", "/dev/mapper/control");
+        guest.ok("echo 'nobody:x:65534:65534:nobody:/:/bin/sh' > /etc/passwd; chmod 666 /dev/mapper/control");
+        refused("su nobody -c 'corepath boot'", "CAP_SYS_ADMIN");
+        refused("su nobody -c 'corepath remove --all'", "CAP_SYS_ADMIN");
+        guest.ok("chmod 600 /dev/mapper/control; rm /dev/mapper/control");
+        assert!(guest.ok("corepath boot").contains(" 0 changes"), "a missing control node is made");
+        assert_eq!(guest.ok(&format!("lab dm table {wwid}")), table);
+
+        // One path knows another size than the other: it stays what it is while the map lives, and no map takes both.
+        let path = guest.disk("a.1").unwrap();
+        guest.resize("a", 32 * MIB);
+        guest.ok(&format!("echo 1 > /sys/block/{path}/device/rescan"));
+        guest.until(&format!("[ $(cat /sys/block/{path}/size) = 65536 ]"), Duration::from_secs(10));
+        assert!(guest.run("corepath boot 2>&1").text().contains(" 0 changes"));
+        assert_eq!(guest.ok(&format!("lab dm table {wwid}")), table);
+        guest.ok("corepath remove --all");
+        let said = refused("corepath boot", "another size");
+        assert!(said.contains("1 maps with 1 usable paths"), "{said}");
+        refused("corepath boot", " 0 changes");
     }
 }

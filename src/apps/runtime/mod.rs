@@ -311,11 +311,19 @@ impl Hands {
                     if self.dry {
                         return Err(Refused::Full);
                     }
-                    if !matches!(request, Request::Message(Message::ReinstatePath(_) | Message::FailPath(_))) {
-                        self.changes += 1;
-                    }
                 }
-                self.map_job(map, ticket, device, request)
+                let counted = !matches!(
+                    request,
+                    Request::Status
+                        | Request::TableLine
+                        | Request::Info
+                        | Request::Deps
+                        | Request::Message(Message::ReinstatePath(_) | Message::FailPath(_))
+                );
+                let sent = self.map_job(map, ticket, device, request);
+                // What found no worker is asked again, and counted then.
+                self.changes += u32::from(counted && sent.is_ok());
+                sent
             }
             Action::Partitions { map, ticket, path, through } => {
                 let Some(room) = self.room.take() else { return Err(Refused::Full) };

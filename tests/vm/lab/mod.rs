@@ -22,6 +22,7 @@ pub mod qmp;
 pub mod root;
 pub mod watched;
 
+#[allow(unused_imports)]
 pub use array::Array;
 pub use kernel::Kernel;
 pub use machine::{Guest, Vm};

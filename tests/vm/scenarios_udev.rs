@@ -1,0 +1,91 @@
+//! Beside udev and multipath-tools: the same identities, the same links, maps that either takes from the other as they are.
+
+use std::time::Duration;
+
+use crate::lab::{Guest, Vm, peer};
+use crate::scenario;
+
+const MIB: u64 = 1 << 20;
+
+/// Both tools claim every disk but scsi_debug's, whose ALUA states change by themselves: of those the identities are compared.
+const CONF: &str =
+    "defaults {\n find_multipaths no\n user_friendly_names no\n}\nblacklist {\n device {\n vendor Linux\n product scsi_debug\n }\n}\n";
+
+/// Disks of the guest with a property of udev's database, sorted.
+fn by_udev(guest: &Guest, property: &str) -> String {
+    guest.ok(&format!(
+        "for d in /sys/block/sd*; do d=${{d##*/}}; echo $d $(udevadm info -q property -n /dev/$d | sed -n 's/^{property}=//p'); done | sort"
+    ))
+}
+
+/// Our maps' tables, and how often a device-mapper event changed something about each: a reload is one.
+fn tables(guest: &Guest) -> String {
+    guest.ok(
+        "for m in $(ls /dev/mapper | grep -v control); do echo $m $(dmsetup table $m); dmsetup info -c --noheadings -o uuid,minor $m; done",
+    )
+}
+
+scenario! {
+    /// What the rules of Debian call a disk (ID_SERIAL) is what we call it: registered names, and a vendor's text where there is none.
+    /// Our maps get udev's links; the peer lists them as its own and has nothing to do; and the reverse.
+    fn side_by_side(kernel) {
+        let guest = peer::with_multipath_tools(Vm::new(kernel), CONF).debs(&["strace"]).corepath().lun("a", 16 * MIB, 2).lun("b", 16 * MIB, 3).boot();
+        guest.ok("modprobe -a dm_multipath dm_service_time dm_queue_length dm_round_robin scsi_dh_alua");
+        guest.ok("modprobe scsi_debug add_host=2 max_luns=2 vpd_use_hostno=0 per_host_store=0 dev_size_mb=8");
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 9 ]", Duration::from_secs(20));
+        peer::start_udev(&guest);
+        let json: serde_json::Value = serde_json::from_str(&guest.ok("corepath scan --json")).unwrap();
+        let all = json["maps"].as_array().unwrap().iter().flat_map(|map| map["paths"].as_array().unwrap());
+        let all = all.chain(json["others"].as_array().unwrap());
+        let mut ours: Vec<String> =
+            all.map(|path| format!("{} {}", path["dev"].as_str().unwrap(), path["wwid"].as_str().unwrap())).collect();
+        ours.sort();
+        assert_eq!(ours.join("\n"), by_udev(&guest, "ID_SERIAL"), "{json}");
+        assert_eq!(ours.len(), 9);
+
+        // Ours first. udev makes the links, from the map's uevents.
+        let boot = guest.ok("corepath boot --timeout 30");
+        assert!(boot.contains("2 maps with 5 usable paths"), "{boot}");
+        peer::settle(&guest);
+        let [wwid, second] = ["a", "b"].map(|lun| format!("3{}", guest.wwid(lun).trim_start_matches("naa.")));
+        let links = guest.ok("ls /dev/mapper /dev/disk/by-id");
+        println!("vm: {} {boot}\n{links}", kernel.release);
+        for link in [format!("dm-name-{wwid}"), format!("dm-uuid-mpath-{wwid}"), format!("wwn-0x{}", &wwid[1..])] {
+            let path = format!("/dev/disk/by-id/{link}");
+            assert!(guest.ok(&format!("readlink -f {path}")).starts_with("/dev/dm-"), "{link} leads to the map:\n{links}");
+        }
+        assert_eq!(guest.ok(&format!("readlink -f /dev/mapper/{wwid}")), guest.ok(&format!("readlink -f /dev/disk/by-id/dm-name-{wwid}")));
+
+        let before = tables(&guest);
+        let theirs = guest.ok("multipath -ll");
+        let list = guest.ok("corepath list");
+        println!("vm: theirs\n{theirs}\nvm: ours\n{list}");
+        let count = |text: &str, what: &str| text.matches(what).count();
+        assert_eq!((count(&theirs, " dm-"), count(&theirs, ":0:")), (2, 5), "{theirs}");
+        for name in [&wwid, &second] {
+            let line = |text: &str| text.lines().find(|l| l.starts_with(name.as_str())).map(str::to_string);
+            assert_eq!(line(&theirs), line(&list), "{theirs}");
+        }
+        // Nothing to do for the peer: `multipath` in full, and what it would do.
+        let said = guest.run("strace -f -o /tmp/trace -e trace=ioctl multipath -v2 2>&1").text();
+        println!("vm: {} the peer over ours: {said}", kernel.release);
+        assert!(!said.contains("reload") && !said.contains("create"), "{said}");
+        let loads = guest.ok("grep -oE 'DM_TABLE_LOAD|DM_DEV_CREATE|DM_DEV_RENAME|DM_DEV_REMOVE' /tmp/trace || true");
+        assert_eq!((loads.as_str(), tables(&guest)), ("", before), "{said}");
+
+        // Then theirs.
+        guest.ok("corepath remove --all >&2");
+        peer::settle(&guest);
+        assert_eq!(guest.ok("ls /dev/mapper"), "control");
+        guest.ok("multipath");
+        peer::settle(&guest);
+        let before = tables(&guest);
+        assert_eq!(guest.ok("ls /dev/mapper | wc -l"), "3", "{before}");
+        guest.ok("strace -f -o /tmp/trace -e trace=ioctl corepath boot >&2");
+        let loads = guest.ok("grep -oE 'DM_TABLE_LOAD|DM_DEV_CREATE|DM_DEV_RENAME|DM_DEV_REMOVE|DM_DEV_SUSPEND|DM_TARGET_MSG' /tmp/trace || true");
+        let after = tables(&guest);
+        println!("vm: {} ours over theirs: {loads}\n{before}\n{after}", kernel.release);
+        assert_eq!((loads.as_str(), &after), ("", &before));
+        guest.ok("multipath -F");
+    }
+}
