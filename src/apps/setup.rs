@@ -437,7 +437,14 @@ pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Troub
     let tools: &'static Tools = arena.put(Tools { roots, control, sink }).map_err(no_memory)?;
     wish.options.kernel = kernel(tools);
     if wish.control && !wish.options.kernel.multipath {
-        return Err(Trouble::NoTarget);
+        // The node may be open to all; what it is asked is not.
+        let refused = tools.control().and_then(|control| {
+            control.submit(Target::NONE, &Request::TargetVersion("multipath"), &mut Page::new()).map(|_| ()).map_err(|f| f.errno())
+        });
+        return Err(match refused {
+            Err(errno @ (Errno::ACCES | Errno::PERM)) => Trouble::Control(errno),
+            _ => Trouble::NoTarget,
+        });
     }
     if wish.control && !Selector::ALL.into_iter().any(|s| wish.options.kernel.selector(s)) {
         return Err(Trouble::NoSelector);

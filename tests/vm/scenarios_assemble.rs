@@ -197,11 +197,11 @@ scenario! {
 }
 
 scenario! {
-    /// Under verified writes: the LUN grows, the map gets an alias, paths are asked for by number; root's disk alone; multipath's options.
-    fn grows_and_is_renamed(kernel) {
+    /// `--only-root` and `--min-paths`: root's disk alone, as many paths as asked for, and other maps live on unmentioned.
+    fn roots_disk_alone(kernel) {
         let guest = Vm::new(kernel).corepath().lun("a", 64 * MIB, 2).lun("b", 32 * MIB, 2).boot();
-        guest.ok("modprobe dm_multipath; modprobe dm_service_time; ln -s corepath /usr/bin/multipath");
-        let [a, b] = ["a", "b"].map(|lun| format!("3{}", guest.wwid(lun).trim_start_matches("naa.")));
+        guest.ok("modprobe dm_multipath; modprobe dm_service_time;true");
+        let [a, _] = ["a", "b"].map(|lun| format!("3{}", guest.wwid(lun).trim_start_matches("naa.")));
 
         // Root's disk alone, with as many paths as asked for.
         let said = guest.ok(&format!("corepath boot --only-root --root {a} --min-paths 2 --timeout 20"));
@@ -213,52 +213,5 @@ scenario! {
         // The other map lives on, and nobody says that it is in trouble.
         let said = guest.run(&format!("corepath boot --only-root --root {a} 2>&1")).text();
         assert!(said.contains("is live") && said.contains(" 0 changes") && !said.contains("NO USABLE"), "{said}");
-
-        let (first, second) = (guest.disk("a.0").unwrap(), guest.disk("a.1").unwrap());
-        let writer = guest.spawn(&format!("lab write /dev/mapper/{a} --size 16m --secs 14 --direct"));
-        guest.put("/etc/multipath.conf", 0o644, format!("defaults {{\n auto_resize grow_only\n}}\nmultipaths {{\n multipath {{\n wwid {a}\n alias data\n }}\n}}\n").as_bytes());
-        guest.resize("a", 96 * MIB);
-        guest.ok(&format!("echo 1 > /sys/block/{first}/device/rescan; echo 1 > /sys/block/{second}/device/rescan"));
-        let said = guest.run("corepath boot 2>&1").text();
-        println!("vm: {} {said}", kernel.release);
-        assert!(said.contains("resized") && said.contains("renamed"), "{said}");
-        assert_eq!(guest.ok("ls /dev/mapper"), format!("{b}\ncontrol\ndata"));
-        assert_eq!(guest.ok("blockdev --getsize64 /dev/mapper/data"), (96 * MIB).to_string());
-        // A path unplugged and plugged while I/O runs.
-        guest.unplug("a.1");
-        guest.until(&format!("[ ! -e /sys/block/{second} ]"), Duration::from_secs(10));
-        assert!(guest.ok("corepath boot").contains("2 maps with 3 usable paths"));
-        guest.plug("a.1");
-        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 4 ]", Duration::from_secs(20));
-        assert!(guest.ok("corepath boot").contains("2 maps with 4 usable paths"));
-        assert!(guest.ok("corepath boot").contains(", 0 changes)"));
-        let output = writer.wait(Duration::from_secs(60));
-        println!("vm: {} {}", kernel.release, output.text().trim());
-        assert!(output.code == 0 && output.text().contains("errors=0 wrong=0"), "{}", output.text());
-
-        // As clients of multipath call it.
-        assert_eq!(guest.ok(&format!("multipath -c /dev/{first}")), format!("{first} is a valid multipath device path"));
-        assert_eq!(guest.ok(&format!("multipath -u /dev/{first}")), "DM_MULTIPATH_DEVICE_PATH=\"1\"");
-        guest.run("multipath -c /dev/nothing").fails(1);
-        assert_eq!(guest.ok("multipath -l -v1 | sort"), format!("{b}\ndata"));
-        let tree = guest.ok("multipath -ll data");
-        assert!(tree.starts_with(&format!("data ({a}) dm-")) && tree.matches("active ready running").count() == 2, "{tree}");
-        assert!(!tree.contains(&b));
-        assert_eq!(guest.ok(&format!("multipath -ll {first}")), tree, "a path stands for its map");
-        assert_eq!(guest.ok("multipath -ll"), guest.ok("corepath list"));
-        assert!(!guest.ok("multipath -d data").contains(&b));
-        assert!(guest.run("multipath -r data 2>&1").text().contains("reloaded (asked for)"));
-        guest.ok("multipath -C data");
-        assert!(guest.ok("multipath -T").contains("alias data") || guest.ok("multipath -T").contains("alias \"data\""));
-        // In use: it stays, with all it has.
-        let holder = guest.spawn("sleep 60 < /dev/mapper/data");
-        guest.until("grep -q 1 /proc/1/stat; sleep 1", Duration::from_secs(5));
-        assert!(guest.run("corepath remove data 2>&1").fails(1).contains("in use"));
-        holder.signal(9);
-        holder.wait(Duration::from_secs(5));
-        guest.ok("multipath -f data");
-        guest.run("multipath -f data").fails(1);
-        assert_eq!(guest.ok("ls /dev/mapper"), format!("{b}\ncontrol"));
-        guest.ok("multipath -F");
     }
 }
