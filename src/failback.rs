@@ -84,7 +84,9 @@ impl State {
             }
             return Decision::Stay;
         }
-        if let Some((at, true)) = self.last
+        // Who follows others, or leaves it to an administrator, has no quarrel.
+        let fights = matches!(mode, Failback::Immediate | Failback::After(_));
+        if let Some((at, true)) = self.last.filter(|_| fights)
             && now.since(at) < GUARD
         {
             self.held = Some(Hold::Quarrel);

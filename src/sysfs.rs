@@ -24,7 +24,7 @@ mod transport;
 mod tune;
 
 pub use holders::{Partition, mounted_from, partitions};
-pub use modules::{disk_of_scsi, dm_major, has_module, loadable};
+pub use modules::{available, disk_of_scsi, dm_major, has_module};
 pub use transport::Lineage;
 pub use tune::{Knob, hosts, write_attribute};
 

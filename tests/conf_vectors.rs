@@ -140,7 +140,15 @@ fn effective(settings: &Settings<'_>, device: &Json) -> BTreeMap<&'static str, S
         ("path_grouping_policy", policy),
         ("path_selector", map.selector.to_string()),
         ("features", map.features.to_string()),
-        ("hardware_handler", if alua && map.handler == "0" { "1 alua".into() } else { map.handler.to_string() }),
+        (
+            "hardware_handler",
+            match map.handler.as_str() {
+                "" | "0" if alua => "1 alua".into(),
+                // Not configured, which leaves the choice to us.
+                "" => "0".into(),
+                handler => handler.to_string(),
+            },
+        ),
         (
             "failback",
             match map.failback {

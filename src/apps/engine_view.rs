@@ -109,6 +109,8 @@ impl View for EngineView<'_> {
             suspended: m.suspended(),
             failback: settings.failback,
             failback_in: m.failback_at().map(|at| at.since(self.now).as_secs() as u32),
+            held: m.failback_held(),
+            activating: m.activation_since().map(|at| self.now.since(at).as_secs()).filter(|&secs| secs >= 3),
             queueing: match (settings.no_path_retry, m.queue_until()) {
                 _ if m.queueing_disabled_by_admin() => Queueing::Off,
                 (_, Some(at)) => Queueing::Seconds(at.since(self.now).as_secs() as u32),

@@ -1,6 +1,7 @@
 //! The sentences: every typed note of the engine, every refusal and reason, in the words a person at a serial console needs: what
 //! happened, to which disk, and what to do. The only place where the engine's values become prose.
 
+use crate::engine::activate::{Ended, Why};
 use crate::engine::checker::{ArrayFault, emc, rdac};
 use crate::engine::{Cause, Difference, Note, Reason, Refusal, Room, Step, Subject, What};
 use crate::fault::Errno;
@@ -33,6 +34,8 @@ pub fn level(what: &What) -> u8 {
         | What::SelectorReplaced
         | What::Shaky
         | What::ActivationFailed(_)
+        | What::ActivationSlow { .. }
+        | What::Quarrel
         | What::Full { .. }
         | What::Lost { .. }
         | What::PartitionInUse { .. }
@@ -93,6 +96,29 @@ pub fn array_fault(fault: ArrayFault, out: &mut dyn Write) -> fmt::Result {
     };
     write!(out, ": {words}")?;
     value.map_or(Ok(()), |v| write!(out, " {v:#04x}"))
+}
+
+/// How an activation of ours ended when it did not come about.
+fn activation(ended: Ended, out: &mut dyn Write) -> fmt::Result {
+    let (words, why) = match ended {
+        Ended::Owned | Ended::Taken => return Ok(()),
+        Ended::Busy(why) => ("the array is busy, the LUN is not moved now", why),
+        Ended::Refused(why) => ("could not be made active", why),
+        Ended::Unverified(why) => ("was asked to become active, but does not show it", why),
+    };
+    out.write_str(words)?;
+    match why {
+        Why::Reply(reply) => cause(Cause::from(reply), out)?,
+        why => out.write_str(match why {
+            Why::NotListed => ": its target port group is not in the array's list",
+            Why::ImplicitOnly => ": the array changes access states by itself only",
+            Why::Transition => ": still in transition after the array's own time for it",
+            Why::Offline => ": its target port group is offline",
+            Why::NotOwner => ": the other controller still has it",
+            _ => ": without end",
+        })?,
+    }
+    out.write_str("; tried again later")
 }
 
 fn host_words(code: u16) -> &'static str {
@@ -260,7 +286,16 @@ pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt:
         }
         What::GroupSwitched { group } => write!(out, "group {group} is used now"),
         What::Activated => out.write_str("was made active: the kernel has no handler attached"),
-        What::ActivationFailed(_) => out.write_str("could not be made active; tried again later"),
+        What::ActivationFailed(ended) => activation(ended, out),
+        What::ActivationSlow { secs } => write!(
+            out,
+            "its LUN is being moved between controllers for {secs} s without end: its I/O waits, and so does every map that the kernel has to \
+             activate after it; look at the array"
+        ),
+        What::Quarrel => out.write_str(
+            "another host took the LUN back: it is left there until a path of this map fails or comes, or 'corepath switch-group'; \
+             give both hosts the same preferred controller, or use failback followover",
+        ),
         What::NoUsablePath { queueing: true } => out.write_str("NO USABLE PATH: I/O waits"),
         What::NoUsablePath { queueing: false } => out.write_str("NO USABLE PATH: I/O fails"),
         What::UsableAgain => out.write_str("has a usable path again"),

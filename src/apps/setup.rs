@@ -337,23 +337,25 @@ pub struct Machine {
 /// Which selectors, handlers and targets the kernel has. A module that is not loaded counts as there when the kernel could load it.
 fn kernel(tools: &Tools) -> Kernel {
     let roots = &tools.roots;
-    const SELECTORS: [&str; 5] = ["dm_round_robin", "dm_queue_length", "dm_service_time", "dm_historical_service_time", "dm_io_affinity"];
-    const HANDLERS: [&str; 4] = ["scsi_dh_alua", "scsi_dh_emc", "scsi_dh_rdac", "scsi_dh_hp_sw"];
-    let mut names = [""; 9];
-    names[..5].copy_from_slice(&SELECTORS);
-    names[5..].copy_from_slice(&HANDLERS);
-    let loadable = sysfs::loadable(roots, &names);
-    let has = |at: usize| loadable.is_some_and(|l| l & (1 << at) != 0) || sysfs::has_module(roots, names[at]);
-    // Where no list says so and they are built into the kernel they have no directory there: the kernel itself has to answer.
-    let any = loadable.is_some() || (0..5).any(has);
+    const NAMES: [&str; 9] = [
+        "dm_round_robin",
+        "dm_queue_length",
+        "dm_service_time",
+        "dm_historical_service_time",
+        "dm_io_affinity",
+        "scsi_dh_alua",
+        "scsi_dh_emc",
+        "scsi_dh_rdac",
+        "scsi_dh_hp_sw",
+    ];
+    let there = sysfs::available(roots, &NAMES);
     let mut kernel = Kernel::BARE;
-    let selectors =
-        [Selector::RoundRobin, Selector::QueueLength, Selector::ServiceTime, Selector::HistoricalServiceTime, Selector::IoAffinity];
-    for (at, selector) in selectors.into_iter().enumerate() {
-        kernel = kernel.with_selector(selector, !any || has(at));
+    for (at, selector) in Selector::ALL.into_iter().enumerate() {
+        // Built into a kernel without an index of it they leave no trace: the kernel itself has to answer.
+        kernel = kernel.with_selector(selector, there & 0x1f == 0 || there & (1 << at) != 0);
     }
-    for (at, handler) in [Handler::Alua, Handler::Emc, Handler::Rdac, Handler::HpSw].into_iter().enumerate() {
-        kernel = kernel.with_handler(handler, has(5 + at));
+    for (at, handler) in Handler::ALL.into_iter().enumerate() {
+        kernel = kernel.with_handler(handler, there & (0x20 << at) != 0);
     }
     kernel.linear = true;
     kernel.multipath = true;

@@ -3,6 +3,7 @@
 
 use crate::conf::settings::Failback;
 use crate::engine::Outage;
+use crate::failback::Hold;
 use crate::model::{DevNo, DmPathState, GroupState, Hctl, PathState, Prio, Protocol, Sectors, SysState, Text, Tpgs};
 
 /// What the queueing column says.
@@ -39,6 +40,10 @@ pub struct MapRow<'a> {
     pub failback: Failback,
     /// Deferred failback under way: seconds left.
     pub failback_in: Option<u32>,
+    /// Why failback rests.
+    pub held: Option<Hold>,
+    /// Its LUN is being activated: since so many seconds.
+    pub activating: Option<u64>,
     pub queueing: Queueing,
     /// Usable paths (up or ghost).
     pub usable: u32,

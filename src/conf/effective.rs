@@ -514,10 +514,7 @@ impl Lookup for Settings<'_> {
             detect_policy: pick.yes(Key::DetectPgpolicy),
             detect_policy_use_tpg: pick.yes(Key::DetectPgpolicyUseTpg),
             selector: text(&pick, Key::PathSelector),
-            handler: match pick.text(Key::HardwareHandler) {
-                None => Text::try_from("0").unwrap_or_default(),
-                Some(_) => text(&pick, Key::HardwareHandler),
-            },
+            handler: text(&pick, Key::HardwareHandler),
             retain_handler: pick.yes(Key::RetainAttachedHwHandler),
             failback: failback(pick.number(Key::Failback)),
             no_path_retry,

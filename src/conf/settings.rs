@@ -158,7 +158,7 @@ pub struct MapSettings {
     pub selector: Text<64>,
     /// Feature words with their count, queue_if_no_path already taken out (it became `no_path_retry`).
     pub features: Text<64>,
-    /// Handler with its word count (`1 alua`), `0` for none. What the kernel attached wins over it.
+    /// Handler with its word count (`1 alua`), `0` for none, empty where nobody says. What the kernel attached wins over it.
     pub handler: Text<64>,
     pub retain_handler: bool,
     pub failback: Failback,

@@ -210,8 +210,9 @@ impl Engine<'_> {
                 return;
             }
             (Job::Load, Errno::INVAL) => {
-                // Words this kernel does not take: the plainest table next.
-                self.maps[m].plain = 1;
+                // Words this kernel does not take: the plainest table next. But first the same once more: while a handler's module is
+                // being loaded for another map, the kernel says so as well.
+                self.maps[m].plain = self.maps[m].plain.saturating_add(1);
                 self.maps[m].replan = true;
                 self.members_look(cx, m);
             }
@@ -385,6 +386,10 @@ impl Engine<'_> {
         map.have.status_at = cx.now;
         map.have.queue_io = status.queue_io;
         map.have.current_group = status.current_group;
+        // A fresh map holds I/O back as well, until the first comes.
+        let active = status.paths.iter().any(|p| p.state == DmPathState::Active);
+        let init = status.queue_io && status.pg_init_count > 0 && active && !map.have.handler.is_empty() && map.have.open_count > 0;
+        map.init_since = if init { map.init_since.or(Some(cx.now)) } else { None };
         if map.have.groups.len() == status.groups.len() {
             map.have.groups.clone_from(&status.groups);
         } else {
@@ -416,6 +421,9 @@ impl Engine<'_> {
             // The kernel has tried it; what the checker said before that says nothing any more.
             if s.state == DmPathState::Failed && matches!(self.paths[slot].state, PathState::Up | PathState::Ghost) {
                 self.paths[slot].stale = before == DmPathState::Active || self.paths[slot].judged;
+                let p = &mut self.paths[slot];
+                (p.dipped, p.dipped_at, p.prio_at) = (true, cx.now, None);
+                self.maps[m].prio_changed = self.maps[m].prio_changed.or(Some(cx.now));
                 self.check_now(cx, slot);
             }
         }

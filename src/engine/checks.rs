@@ -108,6 +108,14 @@ impl Engine<'_> {
         let k = self.paths[i].probe;
         if k != NONE {
             self.paths[i].probe = NONE;
+            // However an activation ends: its map waits for it no longer.
+            if let (Stage::Activate(machine), Some(_)) = (self.probes[k].stage, self.maps.get(self.paths[i].map)) {
+                let map = &mut self.maps[self.paths[i].map];
+                (map.activating, map.activate_after) = (None, Some(self.now + SECOND));
+                if machine.asked() {
+                    map.guard.took(self.now);
+                }
+            }
             self.probes.give(k);
             if let Some(next) = self.path_probe_chain.pop_front(&mut self.probe_wait) {
                 self.path_touch(next);
@@ -346,14 +354,31 @@ impl Engine<'_> {
         let p = &mut self.paths[i];
         p.prio_at = Some(cx.now);
         let before = p.prio;
+        let m = p.map;
+        if self.maps.get(m).is_some_and(|map| map.prio_changed.is_some()) {
+            self.map_touch(m);
+        }
         // Not known now: what was known stands.
         if before == prio || prio == Prio::UNDEFINED {
             return;
         }
-        p.prio = prio;
-        let m = p.map;
+        self.paths[i].prio = prio;
         self.note(Some(i), self.map_id_of(i), What::PrioChanged { from: before.0, to: prio.0 });
         if m != NONE {
+            self.ownership(cx, i, before);
+            // One LUN moves for all its paths: what they are worth is asked of all before they are grouped anew.
+            if before != Prio::UNDEFINED && self.maps[m].prio_changed.is_none() {
+                self.maps[m].prio_changed = Some(cx.now);
+                let mut at = self.maps[m].paths.head;
+                while at != NONE {
+                    let next = self.path_by_map.next(at);
+                    if at != i && self.paths[at].stands() {
+                        self.paths[at].prio_at = None;
+                        self.check_now(cx, at);
+                    }
+                    at = next;
+                }
+            }
             self.maps[m].replan = true;
             self.map_touch(m);
         }

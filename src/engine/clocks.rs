@@ -10,7 +10,7 @@ use super::queueing::{self, LastPath, Outage, Want};
 use super::storage::NONE;
 use super::{Context, Engine};
 use crate::conf::settings::{Failback, MarginalPathgroups, NoPathRetry, Policy};
-use crate::failback::{Decision, View};
+use crate::failback::{Decision, Hold, View};
 use crate::model::{Instant, MAP_PATHS, PathState};
 use crate::wire::table::MAP_GROUPS;
 use core::time::Duration;
@@ -18,6 +18,10 @@ use heapless::Vec;
 
 /// A group switch has so long to take effect before it is asked for again.
 const REST: Duration = Duration::from_secs(1);
+/// The paths of a map are given so long to say their priorities after one has changed.
+const SETTLE: Duration = Duration::from_secs(3);
+/// An activation that takes so long is told of. Arrays take a few seconds, half a minute at most.
+pub(super) const SLOW: Duration = Duration::from_secs(10);
 
 impl Engine<'_> {
     /// The clocks of map `m` have their turn.
@@ -34,12 +38,30 @@ impl Engine<'_> {
             // Done now, or left to the daemon.
             if !self.options.dry_run {
                 self.tend_failback(cx, m);
+                self.tend_activation(cx, m);
             }
             return;
         }
         self.tend_queueing(cx, m);
         self.tend_last_path(m);
         self.tend_failback(cx, m);
+        self.tend_activation(cx, m);
+    }
+
+    /// The path to be activated by us has a turn; an activation without end is told of once.
+    fn tend_activation(&mut self, cx: &Context<'_>, m: u32) {
+        if let Some(i) = self.activation_path(cx, m) {
+            self.path_touch(i);
+        }
+        let map = &mut self.maps[m];
+        let since = map.activation_since();
+        let late = since.map(|t| cx.now.since(t)).filter(|&t| t >= SLOW);
+        if late.is_none() {
+            map.told_init &= since.is_some();
+        } else if !core::mem::replace(&mut map.told_init, true) {
+            let secs = late.map_or(0, |t| t.as_secs() as u32);
+            self.note(None, Some(m), What::ActivationSlow { secs });
+        }
     }
 
     fn tend_queueing(&mut self, cx: &Context<'_>, m: u32) {
@@ -136,7 +158,8 @@ impl Engine<'_> {
         let map = &self.maps[m];
         let have = &map.have;
         let steady = have.known == Known::Live && have.table_known && have.status_known && !have.suspended && !have.inactive;
-        if !steady || map.job != super::map::Job::None || map.failback_rest.is_some_and(|t| t > cx.now) {
+        let rests = map.failback_rest.is_some_and(|t| t > cx.now) && map.prio_changed.is_none();
+        if !steady || map.job != super::map::Job::None || rests {
             return;
         }
         // Right after adoption a group seems dead, or worth nothing, until its paths have been asked: that is no reason for a trespass.
@@ -144,6 +167,27 @@ impl Engine<'_> {
         if !self.ready() || have.members.iter().any(unasked) {
             return;
         }
+        if let Some(since) = map.prio_changed {
+            let old = |i: u32| self.paths.get(i).is_some_and(|p| p.stands() && p.prio_at.is_none());
+            if have.members.iter().any(|x| old(x.path)) && cx.now.since(since) < SETTLE {
+                self.maps[m].failback_rest = Some(since + SETTLE);
+                return;
+            }
+            self.maps[m].prio_changed = None;
+            // What the kernel failed and the checker finds good was our own trouble, unless the LUN has gone to the other controller.
+            let (mut all, mut whole) = (0u64, 0u64);
+            for (i, group) in self.member_groups(m) {
+                let dipped = self.paths[i].usable() && core::mem::take(&mut self.paths[i].dipped) && !self.idle(i);
+                let bit = 1u64 << (group & 63);
+                all |= if dipped { bit } else { 0 };
+                whole |= if !dipped && self.paths[i].usable() { bit } else { 0 };
+            }
+            let map = &mut self.maps[m];
+            (map.path_failed, map.path_came) = (map.path_failed || all != 0, map.path_came || all != 0);
+            map.alive_groups &= !all | whole;
+        }
+        let map = &self.maps[m];
+        let have = &map.have;
         let mut ratings: Vec<Rating, MAP_GROUPS, u8> = Vec::new();
         for g in 0..have.groups.len() as u8 {
             let inside = have.members.iter().filter(|x| x.group == g && self.paths.get(x.path).is_some());
@@ -151,8 +195,8 @@ impl Engine<'_> {
             let _ = ratings.push(group::rate(inside.map(|x| self.group_member(x.path))));
         }
         let mut alive = 0u64;
-        for (g, r) in ratings.iter().enumerate().take(64) {
-            alive |= u64::from(r.usable > 0) << g;
+        for x in &have.members {
+            alive |= u64::from(self.paths.get(x.path).is_some_and(|p| p.stands())) << (x.group & 63);
         }
         let best = group::best_group(ratings.iter().copied());
         let fresh = alive & !map.alive_groups;
@@ -166,16 +210,32 @@ impl Engine<'_> {
             revived: revived.then_some(best),
         };
         let mode = if self.options.resident { map.settings.failback } else { Failback::Immediate };
+        let idle = self.own_idle_group(m, best);
         let map = &mut self.maps[m];
         let decision = map.failback.process(cx.now, mode, &view);
         (map.path_failed, map.path_came, map.alive_groups) = (false, false, alive);
-        map.failback_rest = None;
+        (map.failback_rest, map.activate_group) = (None, 0);
+        let quarrel = map.failback.held() == Some(Hold::Quarrel);
+        let told = core::mem::replace(&mut map.told_quarrel, quarrel);
+        if view.failed || view.came_up {
+            map.failback_tries = 0;
+        }
         match decision {
-            Decision::Stay => return,
+            Decision::Stay => map.failback_tries = 0,
+            // The LUN first, then the I/O.
+            Decision::Switch(group) if idle => map.activate_group = group,
             Decision::Switch(group) => map.switch_to = map.switch_to.or(Some(group)),
             Decision::Reload => (map.regroup, map.replan) = (true, true),
         }
-        map.failback_rest = Some(cx.now + REST);
+        if quarrel && !told {
+            self.note(None, Some(m), What::Quarrel);
+        }
+        if decision != Decision::Stay {
+            // An array that is busy with something else turns a switch away; it is not to be asked every second.
+            let map = &mut self.maps[m];
+            map.failback_rest = Some(cx.now + REST * (1 << map.failback_tries));
+            map.failback_tries = (map.failback_tries + 1).min(4);
+        }
     }
 
     /// Under `group_by_prio`: do paths of one priority stand apart, or paths of different ones together?
@@ -216,7 +276,9 @@ impl Engine<'_> {
             return None;
         }
         let map = &self.maps[m];
-        [map.queue.poll_at(map.settings.no_path_retry, self.interval), map.failback.poll_at(), map.failback_rest]
+        let activation = if map.own { map.activate_after.filter(|&t| t > self.now) } else { None };
+        let slow = map.activation_since().filter(|_| !map.told_init).map(|t| t + SLOW);
+        [map.queue.poll_at(map.settings.no_path_retry, self.interval), map.failback.poll_at(), map.failback_rest, activation, slow]
             .into_iter()
             .flatten()
             .min()

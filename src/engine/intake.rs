@@ -203,6 +203,7 @@ impl Engine<'_> {
         if map == NONE {
             return;
         }
+        self.activation_dropped(cx, i);
         self.timers.set(i, None);
         self.path_by_map.remove(&mut self.maps[map].paths, i);
         self.paths[i].map = NONE;

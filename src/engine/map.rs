@@ -223,8 +223,20 @@ pub struct MapSlot {
     pub(super) admin_no_queueing: bool,
     /// What the kernel did before an administrator disabled queueing.
     pub(super) queue_before: Option<bool>,
-    /// One of its paths is being activated by us.
-    pub(super) activating: bool,
+    /// Its LUN is moved by us: the handler it needs is not in the kernel, or was not wanted.
+    pub(super) own: bool,
+    /// One of its paths is being activated by us, since then.
+    pub(super) activating: Option<Instant>,
+    /// A priority changed then, and not all paths have been asked since.
+    pub(super) prio_changed: Option<Instant>,
+    /// The path through which we last took the LUN.
+    pub(super) taken: Option<crate::model::PathId>,
+    /// Failback wants this group, which has to be made active first.
+    pub(super) activate_group: u8,
+    /// The kernel holds I/O back while it activates a group, since then.
+    pub(super) init_since: Option<Instant>,
+    pub(super) told_init: bool,
+    pub(super) told_quarrel: bool,
     pub(super) activate_failures: u8,
     /// A path came since: a deferred removal is called off.
     pub(super) keep_after_all: bool,
@@ -232,6 +244,8 @@ pub struct MapSlot {
     pub(super) lead: u32,
     pub(super) next_status: Instant,
     pub(super) switch_to: Option<u8>,
+    /// Times failback decided the same in vain.
+    pub(super) failback_tries: u8,
     /// Since failback was last asked: a path became unusable, or usable.
     pub(super) path_failed: bool,
     pub(super) path_came: bool,
@@ -254,6 +268,8 @@ pub struct MapSlot {
     pub(super) listed: u32,
     /// Members that the kernel may use, as last counted.
     pub(super) usable: u8,
+    /// Members that are usable by their last checks.
+    pub(super) standing: u8,
     /// Counted among the maps whose I/O waits for a path.
     pub(super) starved: bool,
     /// Counted among the maps that are not settled.
@@ -292,6 +308,13 @@ pub struct MapSlot {
     pub(super) wwid: Wwid,
     pub(super) settings: MapSettings,
     pub(super) have: Have,
+}
+
+impl MapSlot {
+    /// Since when the LUN is being activated, by the kernel or by us.
+    pub(super) fn activation_since(&self) -> Option<Instant> {
+        self.activating.or(self.init_since)
+    }
 }
 
 impl Slot for MapSlot {

@@ -19,6 +19,8 @@ use heapless::Vec;
 /// How long an answer may take before the truth is read again. A load or resume waits for hosts in error recovery; a message never.
 const SLOW: Duration = Duration::from_secs(60);
 const QUICK: Duration = Duration::from_secs(10);
+/// The kernel is given so long to leave a group whose paths fail by its own doing.
+const LEAVE: Duration = Duration::from_secs(5);
 /// Failures after which a map no longer keeps `settled` waiting; it is tried again all the same.
 pub(super) const GIVE_UP: u8 = 4;
 
@@ -150,6 +152,7 @@ impl Engine<'_> {
         let map = &mut self.maps[m];
         map.replan = false;
         map.plannable = plan.is_some();
+        map.own = plan.as_ref().map_or(map.own, |p| p.handler_missing);
         map.differs = differs;
         if live && !differs.any() {
             // As wanted: nothing is left of whatever asked for a comparison.
@@ -217,6 +220,11 @@ impl Engine<'_> {
             return self.queue_message(cx, m);
         }
         let some_active = have.members.iter().any(|x| x.dm == DmPathState::Active);
+        let moving = map.own && (map.activating.is_some() || self.activation_path(cx, m).is_some());
+        let elsewhere = |group: u8| {
+            let other = |x: &super::map::Member| x.group != group && x.dm == DmPathState::Active;
+            !have.handler.is_empty() && self.starved == 0 && group.saturating_add(1) == have.current_group && have.members.iter().any(other)
+        };
         let mut reinstate = None;
         let mut fail = None;
         for x in &have.members {
@@ -236,7 +244,16 @@ impl Engine<'_> {
             match x.dm {
                 // A standby path of an array that only moves by itself is of no use while nothing else works.
                 DmPathState::Failed if p.state == PathState::Ghost && p.tpgs == Tpgs::Implicit && !some_active => {}
-                DmPathState::Failed if p.usable() && !self.held_back(x.path) => reinstate = reinstate.or(Some(x.devno)),
+                // Being activated by us: until then it fails whatever is sent.
+                DmPathState::Failed if moving && self.passive(x.path) => {}
+                // To reinstate a path of the group in use makes the kernel's handler trespass: a LUN that somebody moved to the other
+                // controller would come back against failback's will. The kernel goes there with the next I/O; then it is reinstated.
+                // (Should there be no I/O, it is not kept out for ever.)
+                DmPathState::Failed
+                    if elsewhere(x.group) && cx.now.since(p.dipped_at) < LEAVE && (p.prio_at.is_none() || self.passive(x.path)) => {}
+                DmPathState::Failed if (p.usable() || p.shaky_only(some_active)) && !self.held_back(x.path) => {
+                    reinstate = reinstate.or(Some(x.devno))
+                }
                 DmPathState::Active if self.must_fail(x.path) => fail = fail.or(Some(x.devno)),
                 _ => {}
             }
@@ -274,7 +291,8 @@ impl Engine<'_> {
             || p.admin == Admin::Failed
             || matches!(
                 p.state,
-                PathState::Down | PathState::Shaky | PathState::Delayed | PathState::Timeout | PathState::Removed | PathState::Disconnected
+                // Not Shaky: to fail a path for an upgrade of its storage processor would make the kernel trespass in the middle of it.
+                PathState::Down | PathState::Delayed | PathState::Timeout | PathState::Removed | PathState::Disconnected
             )
     }
 
@@ -414,7 +432,7 @@ impl Engine<'_> {
             self.maps[m].told_selector = true;
             self.note(None, Some(m), What::SelectorReplaced);
         }
-        if plan.handler_missing && !self.maps[m].told_handler {
+        if plan.handler_missing && !self.options.own_activation && !self.maps[m].told_handler {
             self.maps[m].told_handler = true;
             self.note(None, Some(m), What::HandlerMissing);
         }
@@ -587,7 +605,7 @@ impl Engine<'_> {
     /// Is the map done with everything that a one-shot run waits for? Kept as a count, so that asking costs nothing.
     pub(super) fn map_account(&mut self, cx: &Context<'_>, m: u32) {
         let map = &self.maps[m];
-        let working = map.job != Job::None || (map.attempts < GIVE_UP && self.map_waits(cx, m));
+        let working = map.job != Job::None || map.activating.is_some() || (map.attempts < GIVE_UP && self.map_waits(cx, m));
         if map.open != working {
             self.maps[m].open = working;
             if working { self.open_maps += 1 } else { self.open_maps -= 1 }
@@ -612,6 +630,11 @@ impl Engine<'_> {
     /// Slots of the live table's paths, for walks that change them.
     pub(super) fn member_slots(&self, m: u32) -> Vec<u32, MAP_PATHS, u8> {
         self.maps[m].have.members.iter().map(|x| x.path).filter(|&p| p != NONE).collect()
+    }
+
+    /// The same with their groups, from 0.
+    pub(super) fn member_groups(&self, m: u32) -> Vec<(u32, u8), MAP_PATHS, u8> {
+        self.maps[m].have.members.iter().filter(|x| x.path != NONE).map(|x| (x.path, x.group)).collect()
     }
 
     pub(super) fn ticket(&mut self) -> Ticket {

@@ -161,6 +161,12 @@ pub enum What {
     /// The LUN was made to answer through this path by us.
     Activated,
     ActivationFailed(super::activate::Ended),
+    /// The kernel (or we) began to activate a group so many seconds ago, and no end is seen.
+    ActivationSlow {
+        secs: u32,
+    },
+    /// Another host took back what was moved for us: it is left there.
+    Quarrel,
     /// The last usable path failed; `queueing` says what happens to I/O.
     NoUsablePath {
         queueing: bool,

@@ -133,6 +133,9 @@ pub struct PathSlot {
     pub(super) judged: bool,
     /// The kernel's state was seen to change after the last check: what that check said is stale.
     pub(super) stale: bool,
+    /// The kernel has failed it though its checks are good; failback has not weighed that yet.
+    pub(super) dipped: bool,
+    pub(super) dipped_at: Instant,
     /// Its port is down and its check was put off once.
     pub(super) put_off: bool,
     /// Its WWID was that of a crowd when it was judged.
@@ -261,6 +264,8 @@ impl Default for PathSlot {
             interval_secs: 0,
             judged: false,
             stale: false,
+            dipped: false,
+            dipped_at: Instant::ZERO,
             last_good: None,
             put_off: false,
             crowded: false,
@@ -314,7 +319,18 @@ impl PathSlot {
 
     /// May the kernel be told to use it?
     pub(super) fn usable(&self) -> bool {
-        self.state.usable() && !self.gone && !self.stale && self.admin != Admin::Failed
+        self.stands() && !self.stale
+    }
+
+    /// Usable by its last check, though the kernel may have failed it since. When another host moves a LUN the kernel fails paths that
+    /// have nothing.
+    pub(super) fn stands(&self) -> bool {
+        self.state.usable() && !self.gone && self.admin != Admin::Failed
+    }
+
+    /// Not to be relied on, but all there is: the kernel may go on with it.
+    pub(super) fn shaky_only(&self, others: bool) -> bool {
+        self.state == PathState::Shaky && !others && !self.gone && self.admin != Admin::Failed
     }
 }
 

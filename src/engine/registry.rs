@@ -251,10 +251,17 @@ impl Engine<'_> {
             return;
         }
         let now = self.count_usable(m);
+        let mut standing = 0u8;
+        let mut at = self.maps[m].paths.head;
+        while at != NONE {
+            standing = standing.saturating_add(u8::from(self.paths[at].stands()));
+            at = self.path_by_map.next(at);
+        }
         let map = &mut self.maps[m];
         let before = core::mem::replace(&mut map.usable, now);
-        map.path_came |= now > before;
-        map.path_failed |= now < before;
+        let stood = core::mem::replace(&mut map.standing, standing);
+        map.path_came |= standing > stood;
+        map.path_failed |= standing < stood;
         let live = map.have.known != Known::Absent && map.have.active;
         let queueing = map.have.features.queue_if_no_path;
         // Only I/O that waits can hold memory: a map that fails it at once, or that nobody has open, makes nobody wait.

@@ -5,7 +5,7 @@
 //! it does. Rules: dm-mpath.c (`parse_features`, `parse_hw_handler`, `setup_scsi_dh`), dm-io-affinity.c, scsi_dh_emc.c.
 
 use super::Difference;
-use crate::conf::settings::MapSettings;
+use crate::conf::settings::{MapSettings, PrioKind};
 use crate::model::{Bus, DevNo, MAP_PATHS, Prio, Text, Tpgs, parse_decimal};
 use crate::wire::table::{Features, MAP_GROUPS, Table};
 
@@ -104,6 +104,10 @@ impl Kernel {
         self.handlers = set(self.handlers, h as u8, present);
         self
     }
+    pub const fn without_handlers(mut self) -> Kernel {
+        self.handlers = 0;
+        self
+    }
     pub const fn selector(&self, s: Selector) -> bool {
         self.selectors & (1 << s as u8) != 0
     }
@@ -123,6 +127,7 @@ pub struct Member<'a> {
     pub tpgs: Tpgs,
     /// `dh_state`; empty when none is attached.
     pub attached: &'a str,
+    pub prio: PrioKind,
 }
 
 /// Why no table can be made at all.
@@ -231,7 +236,8 @@ fn mended(word: Option<&str>, low: u32, high: u32, changed: &mut bool) -> Option
 }
 
 /// An attached handler wins: the kernel does not give it up, and refuses (or rewrites) a table that names another. Then the
-/// configuration, then ALUA where every path that answered speaks it.
+/// configuration, then ALUA where every path that answered speaks it, then what goes with the prioritizer: the array table names no
+/// handlers, for the kernel attaches its own at the scan, but only where the module was there in time.
 fn choose_handler(configured: &str, kernel: &Kernel, members: &[Member<'_>], choice: &mut Choice) {
     // A handler on a path that is not SCSI fails the load up to 6.18; a bio-based map ignores handlers.
     if members.iter().any(|m| m.bus != Bus::Scsi) || choice.features.queue_mode.as_str() == "bio" {
@@ -248,7 +254,17 @@ fn choose_handler(configured: &str, kernel: &Kernel, members: &[Member<'_>], cho
         (Some(a), w) => (a, w == Some(a)),
         (None, Some(w)) => (w, true),
         (None, None) if some_tpgs && !no_tpgs => (Handler::Alua.word(), false),
-        (None, None) => return,
+        (None, None) if configured.trim_start().starts_with('0') => return,
+        (None, None) => {
+            let prio = members.first().map(|m| m.prio);
+            let handler = match prio.filter(|&p| members.iter().all(|m| m.prio == p)) {
+                Some(PrioKind::Emc) => Handler::Emc,
+                Some(PrioKind::Rdac) => Handler::Rdac,
+                Some(PrioKind::HpSw) => Handler::HpSw,
+                _ => return,
+            };
+            (handler.word(), false)
+        }
     };
     if name == Handler::Alua.word() && no_tpgs {
         return;

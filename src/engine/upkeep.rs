@@ -11,7 +11,7 @@ use super::storage::NONE;
 use super::{Action, Attribute, Context, Engine, Ticket, tuning};
 use crate::conf::settings::PrioKind;
 use crate::fault::Errno;
-use crate::model::{PathId, PathState};
+use crate::model::{PathId, PathState, Prio, Tpgs};
 use crate::wire::scsi::Reply;
 use core::time::Duration;
 
@@ -57,7 +57,7 @@ impl Engine<'_> {
             self.paths[i].nodes = Nodes::Asked;
             return Turn::Sent;
         }
-        if self.activation_due(cx, i) {
+        if self.activation_path(cx, m) == Some(i) {
             return self.activation_start(cx, i);
         }
         Turn::Idle
@@ -166,59 +166,79 @@ impl Engine<'_> {
         }
     }
 
-    /// Is the path passive, by what is known of it?
-    fn passive(&self, i: u32) -> bool {
+    /// Is the path passive, by what is known of it? What is sent through it fails.
+    pub(super) fn passive(&self, i: u32) -> bool {
         let p = &self.paths[i];
-        if p.state == PathState::Ghost {
-            return true;
-        }
-        let Some(prio) = u32::try_from(p.prio.0).ok() else { return false };
-        match p.prio_kind {
-            // Standby and worse; the preferred bit adds 80.
-            PrioKind::Alua | PrioKind::Sysfs => prio % 80 <= 1,
-            // Owned is 2, and 4 on the default controller.
-            PrioKind::Emc => !matches!(prio, 2 | 4),
-            PrioKind::Rdac => prio & 2 == 0,
-            _ => false,
-        }
+        p.state == PathState::Ghost || passive(p.prio_kind, p.prio)
     }
 
-    /// Must the LUN be made to answer through this path, and by us? When the group that the kernel uses has usable paths and all of
-    /// them are passive, its I/O fails path after path until somebody activates one.
-    fn activation_due(&self, cx: &Context<'_>, i: u32) -> bool {
+    /// Would the array serve better through it if asked to? A passive path, or one that an explicit ALUA array has not optimized.
+    pub(super) fn idle(&self, i: u32) -> bool {
         let p = &self.paths[i];
-        if !self.options.own_activation || p.fds != Fds::Open || p.live_in != p.map || !p.usable() || !p.handler.is_empty() {
-            return false;
-        }
-        let map = &self.maps[p.map];
-        let current = map.have.current_group;
-        if current == 0 || !map.have.handler.is_empty() || !map.guard.may_take(cx.now) || map.activating {
-            return false;
-        }
-        if map.activate_after.is_some_and(|t| t > cx.now) {
-            return false;
-        }
+        let alua = matches!(p.prio_kind, PrioKind::Alua | PrioKind::Sysfs) && matches!(p.tpgs, Tpgs::Explicit | Tpgs::Both);
+        self.passive(i) || (alua && matches!(p.prio.0, 10 | 90))
+    }
+
+    /// The first usable path of the live table's group (1-based), when all its usable ones are idle.
+    fn idle_group(&self, m: u32, group: u8) -> Option<u32> {
         let mut first = None;
-        for x in map.have.members.iter().filter(|x| x.group.saturating_add(1) == current) {
-            if self.paths.get(x.path).is_some_and(|p| p.usable()) {
-                if !self.passive(x.path) {
-                    return false;
+        for x in self.maps[m].have.members.iter().filter(|x| x.group.saturating_add(1) == group) {
+            if self.paths.get(x.path).is_some_and(|p| p.usable() && p.map == m) {
+                if !self.idle(x.path) {
+                    return None;
                 }
                 first = first.or(Some(x.path));
             }
         }
-        first == Some(i) && self.method(i).is_some()
+        first
+    }
+
+    /// Does the group (1-based) have to be made active by us before the kernel is sent there?
+    pub(super) fn own_idle_group(&self, m: u32, group: u8) -> bool {
+        self.maps[m].own && self.maps[m].have.open_count > 0 && self.idle_group(m, group).is_some_and(|i| self.method(i).is_some())
+    }
+
+    /// The path through which the LUN must be made to answer by us, now. When the group that the kernel uses, or is going to use, has
+    /// usable paths and all of them are passive, its I/O fails path after path until somebody activates one.
+    pub(super) fn activation_path(&self, cx: &Context<'_>, m: u32) -> Option<u32> {
+        let map = &self.maps[m];
+        let have = &map.have;
+        let steady = have.known == Known::Live && have.active && have.table_known && have.status_known && !have.suspended;
+        if !map.own || self.options.dry_run || !steady || !have.handler.is_empty() || map.activating.is_some() {
+            return None;
+        }
+        if !map.guard.may_take(cx.now) || map.activate_after.is_some_and(|t| t > cx.now) {
+            return None;
+        }
+        let best = if self.group_usable(m, have.current_group) {
+            have.current_group
+        } else {
+            (1..=have.groups.len() as u8).find(|&g| self.group_usable(m, g))?
+        };
+        // A LUN is not moved for nobody; a one-shot run, which is followed by a mount, moves it only where nothing else serves.
+        let serves = |x: &super::map::Member| self.paths.get(x.path).is_some_and(|p| p.usable()) && !self.passive(x.path);
+        let wanted = if self.options.resident { have.open_count > 0 } else { !have.members.iter().any(serves) };
+        let group = if map.activate_group != 0 { map.activate_group } else { best };
+        let i = self.idle_group(m, group).filter(|_| wanted)?;
+        let p = &self.paths[i];
+        (p.fds == Fds::Open && p.live_in == m && p.handler.is_empty() && self.method(i).is_some()).then_some(i)
     }
 
     fn method(&self, i: u32) -> Option<Method> {
-        let map = &self.maps[self.paths[i].map];
+        let map = self.maps.get(self.paths[i].map)?;
         let facts = self.facts_of(i);
-        Method::choose(&map.settings.handler, &facts).or_else(|| match self.paths[i].prio_kind {
-            PrioKind::Alua | PrioKind::Sysfs => Method::choose("alua", &facts),
-            PrioKind::Emc => Method::choose("emc", &facts),
-            PrioKind::Rdac => Method::choose("rdac", &facts),
-            _ => None,
-        })
+        // An array that changes access states by itself only is not asked.
+        let asked = |m: &Method| !matches!(m, Method::Alua { explicit: false, .. });
+        let by_name = |name| Method::choose(name, &facts);
+        Method::choose(&map.settings.handler, &facts)
+            .or_else(|| match self.paths[i].prio_kind {
+                PrioKind::Alua | PrioKind::Sysfs => by_name("alua"),
+                PrioKind::Emc => by_name("emc"),
+                PrioKind::Rdac => by_name("rdac"),
+                PrioKind::HpSw => by_name("hp_sw"),
+                _ => None,
+            })
+            .filter(asked)
     }
 
     fn activation_start(&mut self, cx: &Context<'_>, i: u32) -> Turn {
@@ -230,7 +250,8 @@ impl Engine<'_> {
         self.probes[k] = ProbeSlot { head, stage: Stage::Activate(machine), question, sent: cx.now };
         let m = self.paths[i].map;
         self.paths[i].probe = k;
-        self.maps[m].activating = true;
+        self.maps[m].activating = Some(cx.now);
+        self.maps[m].activate_group = 0;
         self.path_touch(i);
         Turn::Idle
     }
@@ -259,9 +280,16 @@ impl Engine<'_> {
         let m = self.paths[i].map;
         if m != NONE {
             let map = &mut self.maps[m];
-            map.activating = false;
+            map.activating = None;
             map.guard.took(cx.now);
             map.activate_after = Some(cx.now + Duration::from_secs(30));
+        }
+    }
+
+    /// The path leaves its map: an activation under way ends with it.
+    pub(super) fn activation_dropped(&mut self, cx: &Context<'_>, i: u32) {
+        if self.probes.get(self.paths[i].probe).is_some_and(|p| matches!(p.stage, Stage::Activate(_))) {
+            self.activation_lost(cx, i);
         }
     }
 
@@ -270,12 +298,16 @@ impl Engine<'_> {
         if m == NONE {
             return;
         }
-        self.maps[m].activating = false;
+        self.maps[m].activating = None;
         if asked {
             self.maps[m].guard.took(cx.now);
         }
         let good = matches!(ended, Ended::Owned | Ended::Taken);
+        if good {
+            self.maps[m].taken = Some(self.path_id(i));
+        }
         self.note(Some(i), Some(m), if good { What::Activated } else { What::ActivationFailed(ended) });
+        self.map_touch(m);
         // Long enough for all paths to be asked again; after a failure, which the guard does not count unless something was asked, longer
         // each time.
         let map = &mut self.maps[m];
@@ -287,6 +319,33 @@ impl Engine<'_> {
             self.paths[at].prio_at = None;
             self.check_now(cx, at);
             at = self.path_by_map.next(at);
+        }
+    }
+}
+
+fn passive(kind: PrioKind, prio: Prio) -> bool {
+    let Ok(prio) = u32::try_from(prio.0) else { return false };
+    match kind {
+        // Standby and worse; the preferred bit adds 80.
+        PrioKind::Alua | PrioKind::Sysfs => prio % 80 <= 1,
+        // Owned is 2, and 4 on the default controller.
+        PrioKind::Emc => !matches!(prio, 2 | 4),
+        PrioKind::Rdac => prio & 2 == 0,
+        PrioKind::HpSw => prio == 2,
+        _ => false,
+    }
+}
+
+impl Engine<'_> {
+    /// The priority of path `i` was `before`: has somebody taken the LUN from where we had moved it?
+    pub(super) fn ownership(&mut self, cx: &Context<'_>, i: u32, before: Prio) {
+        let (p, id) = (&self.paths[i], self.path_id(i));
+        let m = p.map;
+        if !self.maps.get(m).is_some_and(|map| map.own && map.activating.is_none() && map.taken == Some(id)) {
+            return;
+        }
+        if !passive(p.prio_kind, before) && passive(p.prio_kind, p.prio) && self.maps[m].guard.lost(cx.now) {
+            self.note(None, Some(m), What::Quarrel);
         }
     }
 }

@@ -320,7 +320,12 @@ impl<'e> MapView<'e> {
     }
     /// Why failback rests although there is a better group.
     pub fn failback_held(&self) -> Option<crate::failback::Hold> {
-        self.slot.failback.held()
+        let ours = self.slot.own && !self.slot.guard.may_take(self.engine.now);
+        self.slot.failback.held().or(ours.then_some(crate::failback::Hold::Quarrel))
+    }
+    /// Since when its LUN is being activated.
+    pub fn activation_since(&self) -> Option<Instant> {
+        self.slot.activation_since()
     }
     pub fn queue_io(&self) -> bool {
         self.slot.have.queue_io

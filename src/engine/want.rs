@@ -6,7 +6,7 @@
 use super::group::{self, Grouping};
 use super::map::Known;
 use super::path::{Fds, Held, PathSlot};
-use super::selector::{self, Handler, Kernel, Missing, Selector};
+use super::selector::{self, Kernel, Missing, Selector};
 use super::storage::NONE;
 use super::{Context, Difference, Engine, balance};
 use crate::conf::settings::{AutoResize, MarginalPathgroups, Policy, PrioKind};
@@ -231,10 +231,13 @@ impl Engine<'_> {
             if plan.attached.is_empty() && !p.handler.is_empty() {
                 plan.attached = p.handler.clone();
             }
-            let _ = members.push(selector::Member { bus: p.bus, tpgs: p.tpgs, attached: &p.handler });
+            let _ = members.push(selector::Member { bus: p.bus, tpgs: p.tpgs, attached: &p.handler, prio: p.prio_kind });
         }
         let widest = grouping.groups.iter().map(|g| usize::from(g.len)).max().unwrap_or(0);
-        let kernel = if map.plain > 0 { plainest(self.options.kernel) } else { self.options.kernel };
+        let mut kernel = if map.plain > 1 { plainest(self.options.kernel) } else { self.options.kernel };
+        if self.options.own_activation {
+            kernel = kernel.without_handlers();
+        }
         let choice = selector::choose(&map.settings, &kernel, &members, widest)?;
         plan.selector_replaced = choice.selector_replaced;
         plan.handler_missing = choice.handler_missing.is_some();
@@ -297,7 +300,7 @@ impl Engine<'_> {
         let map = &self.maps[m];
         let mut at = map.paths.head;
         while at != NONE {
-            n = n.saturating_add(u8::from(self.paths[at].usable()));
+            n = n.saturating_add(u8::from(self.paths[at].usable() || self.paths[at].shaky_only(false)));
             at = self.path_by_map.next(at);
         }
         for x in &map.have.members {
@@ -320,8 +323,5 @@ fn plainest(kernel: Kernel) -> Kernel {
     for selector in [Selector::HistoricalServiceTime, Selector::IoAffinity] {
         plain = plain.with_selector(selector, false);
     }
-    for handler in Handler::ALL {
-        plain = plain.with_handler(handler, false);
-    }
-    plain
+    plain.without_handlers()
 }

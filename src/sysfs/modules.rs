@@ -12,45 +12,45 @@ pub fn has_module(roots: &Roots, name: &str) -> bool {
     write!(path, "module/{name}").is_ok() && files::exists(&roots.sys, &path)
 }
 
-/// Which of these modules (names with `_`) the kernel could load or has built in, a bit each, by the lists of its depmod; `None` where
-/// there are none.
-pub fn loadable(roots: &Roots, names: &[&str]) -> Option<u32> {
-    let able = has_modprobe(roots);
-    let mut room = [0u8; 4096];
-    let mut path = Text::<160>::new();
-    let release = files::read(&roots.proc, "sys/kernel/osrelease", &mut room).ok().and_then(|text| core::str::from_utf8(text).ok());
-    let written = write!(path, "/lib/modules/{}/modules.", release.unwrap_or("").trim());
-    let (length, mut found, mut known) = (path.len(), 0u32, false);
-    for list in ["dep", "builtin"] {
-        if list == "dep" && !able {
-            continue;
-        }
-        path.truncate(length);
-        let _ = path.push_str(list);
-        known |= written.is_ok()
-            && files::lines(files::current_dir(), &path, &mut room, &mut |line| {
-                let file = line.split(|&b| b == b':').next().unwrap_or(line);
-                let file = file.rsplit(|&b| b == b'/').next().unwrap_or(file);
-                let same = |name: &str| {
-                    let (head, tail) = file.split_at_checked(name.len()).unwrap_or((&[], &[]));
-                    tail.starts_with(b".ko") && head.iter().zip(name.bytes()).all(|(&a, b)| a == b || (a == b'-' && b == b'_'))
-                };
-                for (bit, _) in names.iter().enumerate().filter(|(_, name)| same(name)) {
-                    found |= 1 << bit;
-                }
-                true
-            })
-            .is_ok();
-    }
-    known.then_some(found)
-}
-
 /// Would the kernel find a program to load modules with (/proc/sys/kernel/modprobe)?
 fn has_modprobe(roots: &Roots) -> bool {
     let mut room = [0u8; 257];
     let Ok(text) = files::read(&roots.proc, "sys/kernel/modprobe", &mut room) else { return false };
     let path = core::str::from_utf8(text).unwrap_or("").trim_end();
     path.starts_with('/') && files::exists(files::current_dir(), path)
+}
+
+/// Which of `names` (with underscores, 32 at most) the running kernel has, or could load, a bit each: what is loaded, what depmod's index
+/// calls built in, and, where there is a program to load them with, what it calls a module. All of them where there is no index.
+pub fn available(roots: &Roots, names: &[&str]) -> u32 {
+    let mut found = 0;
+    for (at, name) in names.iter().enumerate() {
+        found |= u32::from(has_module(roots, name)) << at;
+    }
+    let mut room = [0u8; 4096];
+    let release = files::read(&roots.proc, "sys/kernel/osrelease", &mut room).unwrap_or_default();
+    let mut index = Text::<256>::new();
+    let _ = write!(index, "/lib/modules/{}/modules.", core::str::from_utf8(release).unwrap_or_default().trim_end());
+    let stem = index.len();
+    for file in ["builtin", "dep"] {
+        if file == "dep" && !has_modprobe(roots) {
+            break;
+        }
+        index.truncate(stem);
+        let _ = index.push_str(file);
+        // A line too long for the room is that of a module which needs some fifty others: none of ours.
+        let read = files::lines(files::current_dir(), &index, &mut room, &mut |line| {
+            let name = line.split(|&b| b == b':').next().unwrap_or(line);
+            let name = name.rsplit(|&b| b == b'/').next().unwrap_or(name).split(|&b| b == b'.').next().unwrap_or(name);
+            let same = |wanted: &str| name.iter().map(|&b| if b == b'-' { b'_' } else { b }).eq(wanted.bytes());
+            found |= names.iter().position(|wanted| same(wanted)).map_or(0, |at| 1 << at);
+            true
+        });
+        if file == "dep" && read.is_err() {
+            return u32::MAX;
+        }
+    }
+    found
 }
 
 /// Is this major number device-mapper's (/proc/devices)?

@@ -9,6 +9,7 @@ mod scenarios_boot;
 mod scenarios_boot_systemd;
 mod scenarios_cables;
 mod scenarios_changes;
+mod scenarios_clariion;
 mod scenarios_control;
 mod scenarios_daemon;
 mod scenarios_demo;

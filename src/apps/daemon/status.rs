@@ -6,6 +6,7 @@ use crate::apps::json::Json;
 use crate::apps::say;
 use crate::apps::view::{View, group_word};
 use crate::engine::{MapView, Outage};
+use crate::failback::Hold;
 use crate::lockdown::STEPS;
 use crate::model::PathState;
 use core::fmt::{self, Write};
@@ -78,6 +79,13 @@ pub fn text(state: &State<'_>, out: &mut dyn Write) -> fmt::Result {
                 None => ", NO USABLE PATH",
             })?;
         }
+        if let Some(secs) = row.activating {
+            write!(out, ", ITS LUN IS BEING ACTIVATED for {secs} s")?;
+        }
+        if let Some(held) = row.held {
+            let held = if held == Hold::Quarrel { "another host took the LUN back" } else { "an administrator chose" };
+            write!(out, ", failback rests: {held}")?;
+        }
         out.write_str("\n")?;
         for g in 0..state.view.groups(map) {
             let group = state.view.group(map, g);
@@ -143,6 +151,10 @@ pub fn json(state: &State<'_>, out: &mut dyn Write) -> fmt::Result {
         if let Some(outage) = row.outage {
             json.text("outage", if outage == Outage::LunGone { "lun-gone" } else { "no-answer" })?;
         }
+        if let Some(secs) = row.activating {
+            json.number("activating_seconds", secs as i64)?;
+        }
+        json.boolean("quarrel", row.held == Some(Hold::Quarrel))?;
         json.with("queueing", &|o| columns::queueing(&row, o))?;
         json.open("groups", '[')?;
         for g in 0..state.view.groups(map) {

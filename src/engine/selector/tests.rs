@@ -15,7 +15,7 @@ fn settings(selector: &str, features: &str, handler: &str) -> MapSettings {
 }
 
 fn scsi(tpgs: Tpgs, attached: &'static str) -> Member<'static> {
-    Member { bus: Bus::Scsi, tpgs, attached }
+    Member { bus: Bus::Scsi, tpgs, attached, ..Member::default() }
 }
 
 fn pick(s: &MapSettings, kernel: &Kernel, members: &[Member<'_>]) -> Choice {
@@ -67,6 +67,7 @@ fn handler_by_the_rules_of_the_grammar() {
     let no_emc = full.with_handler(Handler::Emc, false);
     use Tpgs::{Both, Implicit, None as No, Unknown};
     let nvme = Member { bus: Bus::Nvme, ..scsi(No, "") };
+    let by = |prio| Member { prio, ..scsi(No, "") };
     type Case<'a> = (&'a str, Kernel, &'a [Member<'a>], &'a str, Option<Handler>);
     let cases: &[Case<'_>] = &[
         ("0", full, &[scsi(No, ""), scsi(No, "")], "", None),
@@ -85,6 +86,12 @@ fn handler_by_the_rules_of_the_grammar() {
         ("1 emc", no_emc, &[scsi(No, "")], "", Some(Handler::Emc)),
         ("1 emc", no_emc, &[scsi(No, "emc")], "emc", None),
         ("1 alua", full, &[nvme], "", None),
+        ("", full, &[by(PrioKind::Emc), by(PrioKind::Emc)], "emc", None),
+        ("", no_emc, &[by(PrioKind::Emc)], "", Some(Handler::Emc)),
+        ("0", full, &[by(PrioKind::Emc)], "", None),
+        ("", full, &[by(PrioKind::Rdac)], "rdac", None),
+        ("", full, &[by(PrioKind::HpSw)], "hp_sw", None),
+        ("", full, &[by(PrioKind::HpSw), by(PrioKind::Const)], "", None),
         ("1 rdac", full, &[scsi(No, ""), nvme], "", None),
     ];
     for (configured, kernel, members, handler, missing) in cases {

@@ -20,6 +20,7 @@ pub mod pressure;
 pub mod probe;
 pub mod qmp;
 pub mod root;
+pub mod site;
 pub mod watched;
 
 #[allow(unused_imports)]
