@@ -12,6 +12,9 @@ use crate::model::{DmPathState, MapId, PathState};
 use crate::wire::dm::Message;
 use crate::wire::table::{Status, Table};
 
+/// A path that the kernel fails again and again although its checks are good is reinstated so often.
+pub(super) const PACE: core::time::Duration = core::time::Duration::from_secs(1);
+
 impl Engine<'_> {
     /// `Event::Dm`.
     pub(super) fn dm_answer(&mut self, cx: &Context<'_>, id: MapId, ticket: Ticket, result: Result<DmAnswer<'_>, Errno>) {
@@ -422,6 +425,7 @@ impl Engine<'_> {
             if s.state == DmPathState::Failed && matches!(self.paths[slot].state, PathState::Up | PathState::Ghost) {
                 self.paths[slot].stale = before == DmPathState::Active || self.paths[slot].judged;
                 let p = &mut self.paths[slot];
+                p.dips = if cx.now.since(p.dipped_at) < PACE * 5 { p.dips.saturating_add(1) } else { 0 };
                 (p.dipped, p.dipped_at, p.prio_at) = (true, cx.now, None);
                 self.maps[m].prio_changed = self.maps[m].prio_changed.or(Some(cx.now));
                 self.check_now(cx, slot);

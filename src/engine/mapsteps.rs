@@ -246,6 +246,7 @@ impl Engine<'_> {
                 DmPathState::Failed if p.state == PathState::Ghost && p.tpgs == Tpgs::Implicit && !some_active => {}
                 // Being activated by us: until then it fails whatever is sent.
                 DmPathState::Failed if moving && self.passive(x.path) => {}
+                DmPathState::Failed if p.dips > 3 && cx.now.since(p.dipped_at) < super::answers::PACE => {}
                 // To reinstate a path of the group in use makes the kernel's handler trespass: a LUN that somebody moved to the other
                 // controller would come back against failback's will. The kernel goes there with the next I/O; then it is reinstated.
                 // (Should there be no I/O, it is not kept out for ever.)

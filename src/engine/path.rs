@@ -136,6 +136,8 @@ pub struct PathSlot {
     /// The kernel has failed it though its checks are good; failback has not weighed that yet.
     pub(super) dipped: bool,
     pub(super) dipped_at: Instant,
+    /// How often in a row, within seconds.
+    pub(super) dips: u8,
     /// Its port is down and its check was put off once.
     pub(super) put_off: bool,
     /// Its WWID was that of a crowd when it was judged.
@@ -266,6 +268,7 @@ impl Default for PathSlot {
             stale: false,
             dipped: false,
             dipped_at: Instant::ZERO,
+            dips: 0,
             last_good: None,
             put_off: false,
             crowded: false,

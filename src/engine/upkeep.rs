@@ -195,7 +195,10 @@ impl Engine<'_> {
 
     /// Does the group (1-based) have to be made active by us before the kernel is sent there?
     pub(super) fn own_idle_group(&self, m: u32, group: u8) -> bool {
-        self.maps[m].own && self.maps[m].have.open_count > 0 && self.idle_group(m, group).is_some_and(|i| self.method(i).is_some())
+        let map = &self.maps[m];
+        // What was taken and still looks passive is not taken again: the array contradicts itself, and the kernel may try it.
+        let wanted = |i: u32| map.taken != Some(self.path_id(i)) && self.method(i).is_some();
+        map.own && map.have.open_count > 0 && self.idle_group(m, group).is_some_and(wanted)
     }
 
     /// The path through which the LUN must be made to answer by us, now. When the group that the kernel uses, or is going to use, has
@@ -344,7 +347,11 @@ impl Engine<'_> {
         if !self.maps.get(m).is_some_and(|map| map.own && map.activating.is_none() && map.taken == Some(id)) {
             return;
         }
-        if !passive(p.prio_kind, before) && passive(p.prio_kind, p.prio) && self.maps[m].guard.lost(cx.now) {
+        let lost = !passive(p.prio_kind, before) && passive(p.prio_kind, p.prio);
+        if lost {
+            self.maps[m].taken = None;
+        }
+        if lost && self.maps[m].guard.lost(cx.now) {
             self.note(None, Some(m), What::Quarrel);
         }
     }
