@@ -307,10 +307,8 @@ impl Hands {
             Action::Write { .. } | Action::PathPartitions { .. } | Action::Node { .. } | Action::Bind { .. } if self.dry => Ok(()),
             Action::Write { path, ticket, attribute, value } => self.path_job(path, Task::Write { path, ticket, attribute, value }, |_| {}),
             Action::Dm { map, ticket, device, ref request } => {
-                if !matches!(request, Request::Status | Request::TableLine | Request::Info | Request::Deps) {
-                    if self.dry {
-                        return Err(Refused::Full);
-                    }
+                if self.dry && !matches!(request, Request::Status | Request::TableLine | Request::Info | Request::Deps) {
+                    return Err(Refused::Full);
                 }
                 let counted = !matches!(
                     request,
