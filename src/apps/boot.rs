@@ -31,6 +31,8 @@ struct Order<'a> {
     min_paths: u32,
     /// Standard output is root's device and nothing else: for a script that is to mount it.
     device: bool,
+    /// root= is that of the kernel's command line, and may name what others make.
+    from_kernel: bool,
 }
 
 /// What is known of root so far.
@@ -175,8 +177,8 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
         links: false,
         min_paths: 1,
         device: false,
+        from_kernel: false,
     };
-    let mut from_kernel = false;
     let mut timeout_given = false;
     while let Some(arg) = cx.args.next() {
         match order.common.take(arg, &mut cx.args) {
@@ -200,7 +202,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
             Arg::Long("device") => order.device = true,
             Arg::Long("links") => order.links = true,
             Arg::Long("only-root") => order.only_root = true,
-            Arg::Long("cmdline") => from_kernel = true,
+            Arg::Long("cmdline") => order.from_kernel = true,
             _ => return cx.fail(format_args!("boot: unknown option; 'corepath help boot' lists them")),
         }
     }
@@ -209,7 +211,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
         Err(trouble) => return cx.trouble("boot", trouble),
     };
     let faulty = session::complain(cx, &configuration);
-    if from_kernel {
+    if order.from_kernel {
         let value = |key: &str| configuration.words.iter().rev().find_map(|w| w.strip_prefix(key));
         order.root = order.root.or_else(|| value("root="));
         if !timeout_given && let Some(seconds) = value("rd.corepath.timeout=").and_then(|v| v.parse().ok()) {
@@ -261,6 +263,7 @@ pub fn make(cx: &mut Cx<'_>, common: &Common<'_>, policy: Option<Policy>, force_
         links: false,
         min_paths: 1,
         device: false,
+        from_kernel: false,
     };
     match assemble(cx, &order, &configuration) {
         DONE => DONE,
@@ -296,7 +299,7 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
             let _ = found.borrow_mut().wwid.push_str(text);
         }
         Some((_, None)) => elsewhere = true,
-        Some((_, Some(Root::MapName(name)))) => elsewhere = !ours(name, &configuration.settings, &prefix),
+        Some((_, Some(Root::MapName(name)))) if order.from_kernel => elsewhere = !ours(name, &configuration.settings, &prefix),
         Some((_, Some(Root::Kernel(name)))) => kernel_name = name,
         _ => {}
     }

@@ -348,11 +348,11 @@ fn kernel(tools: &Tools) -> Kernel {
         "scsi_dh_rdac",
         "scsi_dh_hp_sw",
     ];
-    let there = sysfs::available(roots, &NAMES);
+    let (there, known) = sysfs::available(roots, &NAMES);
     let mut kernel = Kernel::BARE;
     for (at, selector) in Selector::ALL.into_iter().enumerate() {
         // Built into a kernel without an index of it they leave no trace: the kernel itself has to answer.
-        kernel = kernel.with_selector(selector, there & 0x1f == 0 || there & (1 << at) != 0);
+        kernel = kernel.with_selector(selector, !known && there & 0x1f == 0 || there & (1 << at) != 0);
     }
     for (at, handler) in Handler::ALL.into_iter().enumerate() {
         kernel = kernel.with_handler(handler, there & (0x20 << at) != 0);

@@ -648,7 +648,7 @@ impl Engine<'_> {
     /// Counts the path among those without a first verdict, or not.
     pub(super) fn path_account(&mut self, i: u32) {
         let p = &self.paths[i];
-        let open = p.map != NONE && !p.gone && !p.judged && !self.unasked(i);
+        let open = if p.map == NONE { self.nodes_return(i) } else { !p.gone && !p.judged && !self.unasked(i) };
         let p = &mut self.paths[i];
         if p.open != open {
             p.open = open;

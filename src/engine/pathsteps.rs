@@ -213,7 +213,11 @@ impl Engine<'_> {
             self.judge(cx, i, &facts);
             return Turn::Idle;
         }
-        if p.nodes != Nodes::There && !p.gone && p.live_in == NONE && p.fds == Fds::Open && self.may_allocate(i) {
+        if self.nodes_return(i) && self.may_allocate(i) {
+            self.path_account(i);
+            if self.paths[i].fds == Fds::Closed {
+                return self.path_open(cx, i, emit);
+            }
             if let Err(refused) = emit(Action::PathPartitions { path, keep: true }) {
                 return Turn::Refused(refused);
             }
@@ -234,6 +238,13 @@ impl Engine<'_> {
         self.path_account(i);
         self.path_free_if_unused(i);
         Turn::Idle
+    }
+
+    /// Is the kernel to read the table of this plain disk again? Not while it cannot be opened.
+    pub(super) fn nodes_return(&self, i: u32) -> bool {
+        let p = &self.paths[i];
+        let ours = p.map != NONE || p.live_in != NONE || p.gone;
+        !ours && p.nodes != Nodes::There && p.retry_at.is_none_or(|t| t <= self.now) && super::checks::sys_verdict(p.sys).is_none()
     }
 
     /// Takes one of the port's shares for a job of path `i`, or lets the path wait for one.

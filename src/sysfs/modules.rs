@@ -21,9 +21,10 @@ fn has_modprobe(roots: &Roots) -> bool {
 }
 
 /// Which of `names` (with underscores, 32 at most) the running kernel has, or could load, a bit each: what is loaded, what depmod's index
-/// calls built in, and, where there is a program to load them with, what it calls a module. All of them where there is no index.
-pub fn available(roots: &Roots, names: &[&str]) -> u32 {
-    let mut found = 0;
+/// calls built in, and, where there is a program to load them with, what it calls a module (all of them, where that has no index). And
+/// whether there was any index: without one, what is built in leaves no trace.
+pub fn available(roots: &Roots, names: &[&str]) -> (u32, bool) {
+    let (mut found, mut known) = (0, false);
     for (at, name) in names.iter().enumerate() {
         found |= u32::from(has_module(roots, name)) << at;
     }
@@ -46,11 +47,12 @@ pub fn available(roots: &Roots, names: &[&str]) -> u32 {
             found |= names.iter().position(|wanted| same(wanted)).map_or(0, |at| 1 << at);
             true
         });
+        known |= read.is_ok();
         if file == "dep" && read.is_err() {
-            return u32::MAX;
+            return (u32::MAX, false);
         }
     }
-    found
+    (found, known)
 }
 
 /// Is this major number device-mapper's (/proc/devices)?
