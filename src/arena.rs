@@ -63,6 +63,7 @@ impl<'m> Arena<'m> {
     }
 
     /// A slice of `count` values, each made by `make` from its index.
+    #[inline(never)]
     pub fn take<T: 'm>(&mut self, count: usize, mut make: impl FnMut(usize) -> T) -> Result<&'m mut [T], Full> {
         let layout = Layout::array::<T>(count).map_err(|_| Full)?;
         if layout.size() == 0 {

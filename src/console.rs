@@ -73,6 +73,7 @@ impl Console {
 }
 
 impl fmt::Write for Console {
+    #[inline(never)]
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.write_bytes(text.as_bytes());
         Ok(())

@@ -11,6 +11,7 @@
 
 use crate::fault::Errno;
 use crate::files;
+use crate::files::At;
 use crate::model::{Bus, DevName, DevNo, PathFacts, Sectors, SysState, Text};
 use crate::raw::errno;
 use core::fmt::Write as _;
@@ -138,7 +139,7 @@ fn clean(bytes: &[u8], into: &mut StringView) {
 /// Where a link points.
 fn link<'b>(dir: BorrowedFd<'_>, path: &str, into: &'b mut [u8]) -> Result<&'b str, Errno> {
     let room = into.len();
-    let used = rustix::fs::readlinkat_raw(dir, path, &mut *into).map_err(errno)?;
+    let used = rustix::fs::readlinkat_raw(dir, At(path), &mut *into).map_err(errno)?;
     if used == room {
         return Err(Errno::NAMETOOLONG);
     }
@@ -176,6 +177,7 @@ pub fn count_disks(roots: &Roots) -> Result<usize, Errno> {
 /// `ENODEV`: there is no such disk (any more). After an error `facts` means nothing.
 ///
 /// Plain memory reads in the kernel, but for allocations of a page per attribute: not while a map has no usable path.
+#[inline(never)]
 pub fn read_facts(roots: &Roots, name: &str, scratch: &mut [u8], facts: &mut PathFacts) -> Result<(), Errno> {
     *facts = PathFacts::default();
     facts.name = DevName::try_from(plain(name)?).map_err(|_| Errno::NAMETOOLONG)?;

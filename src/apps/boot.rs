@@ -166,6 +166,7 @@ fn ours(name: &str, settings: &dyn Lookup, prefix: &str) -> bool {
     ours
 }
 
+#[inline(never)]
 pub fn run(cx: &mut Cx<'_>) -> i32 {
     let mut order = Order {
         common: Common::default(),
@@ -277,6 +278,7 @@ pub fn options(path_partitions: bool) -> Options {
     Options { partitions: true, path_partitions, ..Options::default() }
 }
 
+#[inline(never)]
 fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configuration<'_>) -> i32 {
     let began = crate::wait::now();
     let deadline = began + Duration::from_secs(u64::from(order.timeout));
@@ -463,6 +465,7 @@ pub fn root_map<'e>(engine: &'e Engine<'static>, spec: Option<&Root<'_>>, found:
 }
 
 /// Is root's map (and its partition's) there, by name? Gives the map.
+#[inline(never)]
 pub fn root_is_live<'e>(
     engine: &'e Engine<'static>,
     hands: &super::runtime::Hands,

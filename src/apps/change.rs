@@ -125,6 +125,7 @@ pub fn ask(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, options: Options
 }
 
 /// `release`: no map queues or is suspended any longer. Needs no daemon and no configuration; shutdown runs it, so it is told nothing and waits for nothing.
+#[inline(never)]
 pub fn release(cx: &mut Cx<'_>) -> i32 {
     let mut dev = "/dev";
     while let Some(arg) = cx.args.next() {

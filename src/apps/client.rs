@@ -86,6 +86,7 @@ fn join(cx: &mut Cx<'_>, text: &mut crate::model::Text<500>) -> Result<(), i32> 
 }
 
 /// The commands of our own name.
+#[inline(never)]
 pub fn run(cx: &mut Cx<'_>, command: &str) -> i32 {
     let mut text = crate::model::Text::<500>::new();
     match command {
@@ -169,6 +170,7 @@ fn show_rates(cx: &mut Cx<'_>, before: &mut [[u64; 3]; RATED], seconds: u64) {
 }
 
 /// `status [--json] [--watch[=SECONDS]]`
+#[inline(never)]
 fn status(cx: &mut Cx<'_>) -> i32 {
     let (mut json, mut watch) = (false, None);
     while let Some(arg) = cx.args.next() {

@@ -205,6 +205,7 @@ enum Piece<'a> {
 }
 
 /// Splits off the next piece; `None` at the end. Unknown wildcards vanish with their percent sign.
+#[inline(never)]
 fn next_piece<'a, W>(format: &mut &'a str, columns: &[(char, &'static str, W)]) -> Option<Piece<'a>> {
     loop {
         if format.is_empty() {
@@ -226,6 +227,7 @@ fn next_piece<'a, W>(format: &mut &'a str, columns: &[(char, &'static str, W)]) 
 }
 
 /// Writes `rows` rows of `format`. `cell(row, column, out)` writes one value.
+#[inline(never)]
 fn table<W>(
     format: &str,
     columns: &[(char, &'static str, W)],
@@ -294,17 +296,20 @@ fn table<W>(
 }
 
 /// All maps, or the one at position `only`.
+#[inline(never)]
 pub fn maps(view: &dyn View, only: Option<usize>, format: &str, dress: Dress, out: &mut dyn Write) -> fmt::Result {
     let rows = if only.is_some() { 1 } else { view.maps() };
     table(format, MAP_COLUMNS, dress, rows, &|row, column, out| (MAP_COLUMNS[column].2)(&view.map(only.unwrap_or(row)), out), out)
 }
 
 /// All paths.
+#[inline(never)]
 pub fn paths(view: &dyn View, format: &str, dress: Dress, out: &mut dyn Write) -> fmt::Result {
     table(format, PATH_COLUMNS, dress, view.paths(), &|row, column, out| (PATH_COLUMNS[column].2)(&view.path(row), out), out)
 }
 
 /// The list of wildcards, as `show wildcards` prints it.
+#[inline(never)]
 pub fn wildcards(out: &mut dyn Write) -> fmt::Result {
     out.write_str("multipath format wildcards:\n")?;
     for (letter, name, _) in MAP_COLUMNS {

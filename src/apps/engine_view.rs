@@ -38,6 +38,7 @@ impl<'e> EngineView<'e> {
         self.nth(map)?.groups().nth(group)
     }
 
+    #[inline(never)]
     fn path_row(&self, path: PathView<'e>) -> PathRow<'e> {
         let checker = path.settings().map_or(CheckerKind::Tur, |settings| settings.checker);
         PathRow {

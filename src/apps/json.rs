@@ -122,6 +122,7 @@ pub fn maps(view: &dyn View, only: Option<usize>, out: &mut dyn Write) -> fmt::R
     json.close('}')
 }
 
+#[inline(never)]
 fn one(view: &dyn View, map: usize, key: &str, json: &mut Json<'_>) -> fmt::Result {
     let m = view.map(map);
     json.open(key, '{')?;

@@ -80,6 +80,7 @@ fn parse<'a>(cx: &mut Cx<'a>) -> Option<Asked<'a>> {
     (!asked.device.is_empty()).then_some(asked)
 }
 
+#[inline(never)]
 pub fn run(cx: &mut Cx<'_>) -> i32 {
     let Some(asked) = parse(cx) else {
         let _ = cx.out.write_str(USAGE);
@@ -119,6 +120,7 @@ fn say(cx: &mut Cx<'_>, what: &str, trouble: Trouble) -> i32 {
 type Done = Vec<(DevNo, Option<MapName>), 512>;
 
 /// Does what was asked over `parent`, waits for udev; gives the exit status and how many maps there are now.
+#[inline(never)]
 fn perform(cx: &mut Cx<'_>, asked: &Asked<'_>, maps: &mut Maps, parent: &Parent, device: &str) -> (i32, u32) {
     let mut done = Done::new();
     let result = act(cx, asked, maps, parent, device, &mut done);
@@ -128,6 +130,7 @@ fn perform(cx: &mut Cx<'_>, asked: &Asked<'_>, maps: &mut Maps, parent: &Parent,
     result
 }
 
+#[inline(never)]
 fn act(cx: &mut Cx<'_>, asked: &Asked<'_>, maps: &mut Maps, parent: &Parent, device: &str, done: &mut Done) -> (i32, u32) {
     let delimiter = links::delimiter(&parent.name, asked.delimiter);
     if asked.action == Action::Delete {
@@ -242,6 +245,7 @@ fn remove(cx: &mut Cx<'_>, asked: &Asked<'_>, maps: &mut Maps, parent: &Parent, 
 }
 
 /// A regular file: its partitions are maps over a loop device, which is made for -a and -u and taken away by -d.
+#[inline(never)]
 fn image(cx: &mut Cx<'_>, asked: &Asked<'_>, maps: &mut Maps) -> i32 {
     let loop_trouble = |cx: &mut Cx<'_>, errno| {
         let _ = writeln!(cx.err, "can't set up loop");

@@ -105,6 +105,7 @@ fn plan(map: &MapView<'_>) -> &'static str {
 }
 
 /// `scan [--json]`
+#[inline(never)]
 pub fn scan(cx: &mut Cx<'_>) -> i32 {
     let mut common = Common::default();
     let mut as_json = false;
@@ -131,6 +132,7 @@ pub fn scan(cx: &mut Cx<'_>) -> i32 {
 }
 
 /// What is there and what would be done, as text; `only`: to this map, or the map of this disk.
+#[inline(never)]
 pub fn scan_with(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, only: Option<&str>) -> i32 {
     let look = match look(cx, command, common, false) {
         Ok(look) => look,
@@ -245,6 +247,7 @@ fn path_json(path: &PathView<'_>, out: &mut json::Json<'_>) -> core::fmt::Result
 }
 
 /// `why DEV`
+#[inline(never)]
 pub fn why(cx: &mut Cx<'_>) -> i32 {
     let mut common = Common::default();
     let mut device = None;

@@ -82,6 +82,7 @@ impl<'a> Cx<'a> {
 }
 
 /// Runs the applet that the arguments name; the value is the exit status.
+#[inline(never)]
 pub fn main(invocation: &Invocation<'_>) -> i32 {
     let mut out = Console::new(Stream::Out);
     let mut err = Console::new(Stream::Error);
@@ -90,6 +91,7 @@ pub fn main(invocation: &Invocation<'_>) -> i32 {
     if out.failed() && status == DONE { FAILED } else { status }
 }
 
+#[inline(never)]
 fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -> i32 {
     if !invocation.complete {
         let _ = writeln!(err, "corepath: more than {MAX_ARGS} arguments");
@@ -158,6 +160,7 @@ fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -
 }
 
 /// `config [--check FILE] [--origins] [KEYWORD]`
+#[inline(never)]
 fn settings(cx: &mut Cx<'_>) -> i32 {
     let mut common = setup::Common::default();
     let (mut check, mut plain, mut keyword) = (false, false, None);

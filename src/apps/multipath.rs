@@ -30,6 +30,7 @@ enum Mode {
 }
 
 /// `multipath ...`
+#[inline(never)]
 pub fn multipath(cx: &mut Cx<'_>) -> i32 {
     let mut common = Common::default();
     let (mut mode, mut device, mut dry, mut reload, mut policy) = (Mode::Make, None, false, false, None);

@@ -27,6 +27,7 @@ struct Asked<'a> {
 const USAGE: &str =
     "partitions list|add|delete [--json] [--read-only] [--links] [--delimiter D] [--type T] [--force-gpt] [--block-size N] DEVICE";
 
+#[inline(never)]
 fn parse<'a>(cx: &mut Cx<'a>) -> Option<Asked<'a>> {
     let mut asked =
         Asked { json: false, read_only: false, links: false, delimiter: None, block_size: None, options: Options::default(), device: "" };
@@ -52,6 +53,7 @@ fn parse<'a>(cx: &mut Cx<'a>) -> Option<Asked<'a>> {
     (!asked.device.is_empty()).then_some(asked)
 }
 
+#[inline(never)]
 pub fn run(cx: &mut Cx<'_>) -> i32 {
     let Some(Arg::Word(verb)) = cx.args.next() else { return cx.fail(format_args!("usage: corepath {USAGE}")) };
     let known = matches!(verb, "list" | "add" | "delete");
@@ -94,6 +96,7 @@ fn complain(cx: &mut Cx<'_>, device: &str, found: &Found<'_>) -> i32 {
     if found.complete() { failed } else { FAILED }
 }
 
+#[inline(never)]
 fn list(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<i32, Trouble> {
     let mut partitions = Vec::<Partition, 256>::new();
     let mut complaints = Vec::<Complaint, 32>::new();
@@ -124,6 +127,7 @@ fn type_of(kind: Type, out: &mut dyn Write) -> fmt::Result {
     }
 }
 
+#[inline(never)]
 fn lines(out: &mut dyn Write, kind: Option<Kind>, name: &str, delimiter: &str, found: &Found<'_>) -> fmt::Result {
     let Some(kind) = kind else { return writeln!(out, "{name}: no partition table") };
     writeln!(out, "{name}: {}", kind.word())?;
@@ -156,6 +160,7 @@ fn sectors(sectors: Sectors) -> i64 {
     i64::try_from(sectors.0).unwrap_or(i64::MAX)
 }
 
+#[inline(never)]
 fn document(out: &mut dyn Write, kind: Option<Kind>, name: &str, delimiter: &str, found: &Found<'_>) -> fmt::Result {
     let mut json = Json::new(out);
     json.open("", '{')?;
@@ -183,6 +188,7 @@ fn document(out: &mut dyn Write, kind: Option<Kind>, name: &str, delimiter: &str
     json.close('}')
 }
 
+#[inline(never)]
 fn add(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<i32, Trouble> {
     let mut maps = Maps::open()?;
     maps.ready().map_err(Trouble::Dm)?;
@@ -211,6 +217,7 @@ fn add(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<i32, Trouble> {
 }
 
 /// The links that udev would make for a partition map, and for its map.
+#[inline(never)]
 fn link(cx: &mut Cx<'_>, maps: &Maps, parent: &Parent, devno: DevNo, name: &str, p: &Partition) -> i32 {
     let wwid = map_wwid(&parent.uuid).unwrap_or("");
     let mut uuid = partmaps::Uuid::new();
@@ -256,6 +263,7 @@ fn settle(cx: &mut Cx<'_>, device: &str, done: &[(DevNo, Option<MapName>)]) {
     }
 }
 
+#[inline(never)]
 fn delete(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<i32, Trouble> {
     let mut maps = Maps::open()?;
     maps.ready().map_err(Trouble::Dm)?;

@@ -159,6 +159,7 @@ impl Maps {
     }
 
     /// The map that `target` names; `None` when there is none.
+    #[inline(never)]
     pub fn look(&mut self, target: Target<'_>) -> Result<Option<Seen>, Trouble> {
         let reply = match self.submit(target, &Request::TableLine) {
             Err(Trouble::Dm(Errno::NXIO)) => return Ok(None),
@@ -183,6 +184,7 @@ impl Maps {
     }
 
     /// The block device `path`, as a dm device if it is one.
+    #[inline(never)]
     pub fn parent(&mut self, path: &str, devno: DevNo) -> Result<Parent, Trouble> {
         let mut parent = Parent { devno, read_from: text(path.as_bytes())?, ..Parent::default() };
         let seen = match self.look(Target::Device(devno)) {
@@ -206,6 +208,7 @@ impl Maps {
     }
 
     /// For a multipath map: what is in its table, and a path that is up to read through instead of it.
+    #[inline(never)]
     fn paths(&mut self, parent: &mut Parent) -> Result<(), Trouble> {
         let reply = self.submit(Target::Device(parent.devno), &Request::TableLine)?;
         let Ok(line) = reply.only_line(Some("multipath")) else { return Ok(()) };
@@ -227,6 +230,7 @@ impl Maps {
     }
 
     /// Makes, or brings up to date, the map of one partition. One that is there under another name is renamed.
+    #[inline(never)]
     pub fn add(&mut self, parent: &Parent, delimiter: &str, partition: &Partition, read_only: bool) -> Result<(Made, MapName), Trouble> {
         let (name, uuid) = names(parent, delimiter, partition.number)?;
         let content = Content::Linear { device: parent.devno, start: partition.start };
@@ -324,6 +328,7 @@ const UDEV_PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// By udev's database, which is written when a device's links are right: the semaphores that libdm waits on are lost with a daemon that
 /// dies, and belong to another IPC namespace in a container.
+#[inline(never)]
 pub fn settle(maps: &[(DevNo, Option<MapName>)]) -> bool {
     let Ok(run) = files::open_dir("/run/udev") else { return true };
     if !files::exists(&run, "control") {
@@ -363,6 +368,7 @@ fn over(seen: &Seen, parent: &Parent) -> bool {
 }
 
 /// Name and uuid of the map of partition `number`, in udev's spelling.
+#[inline(never)]
 fn names(parent: &Parent, delimiter: &str, number: u32) -> Result<(MapName, Uuid), Trouble> {
     let (mut plain, mut name, mut uuid) = (MapName::new(), MapName::new(), Uuid::new());
     links::partition_name(&parent.name, delimiter, number, plain.as_mut_view())?;
@@ -432,6 +438,7 @@ pub fn numbers() -> impl Iterator<Item = u32> {
 }
 
 /// A complaint in words, without a newline.
+#[inline(never)]
 pub fn complain(complaint: &Complaint, out: &mut dyn Write) -> fmt::Result {
     use crate::wire::partition::{GptCopy, GptFault};
     let copy_word = |copy| match copy {

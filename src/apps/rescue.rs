@@ -73,6 +73,7 @@ impl Wanted<'_> {
     }
 }
 
+#[inline(never)]
 pub fn run(cx: &mut Cx<'_>) -> i32 {
     let mut common = Common { config: NOWHERE, config_dir: NOWHERE, state_dir: NOWHERE, verbosity: 1, ..Common::default() };
     let (mut root, mut go, mut sealed, mut timeout) = (None, false, true, 30u32);

@@ -46,6 +46,7 @@ pub fn level(what: &What) -> u8 {
 }
 
 /// Why a path is as it is, with a colon in front; nothing where that is not known.
+#[inline(never)]
 pub fn cause(cause: Cause, out: &mut dyn Write) -> fmt::Result {
     match cause {
         Cause::Unknown | Cause::Good => Ok(()),
@@ -210,6 +211,7 @@ fn differences(d: Difference, out: &mut dyn Write) -> fmt::Result {
 }
 
 /// The sentence of one note, without time and newline.
+#[inline(never)]
 pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt::Result {
     if !subject.map.is_empty() {
         write!(out, "{}: ", subject.map)?;

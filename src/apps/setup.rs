@@ -70,6 +70,7 @@ impl Default for Common<'_> {
 
 impl<'a> Common<'a> {
     /// Takes `arg` if it is one of the common options. `Err` says what is wrong with it.
+    #[inline(never)]
     pub fn take(&mut self, arg: Arg<'a>, args: &mut Args<'a>) -> Result<bool, &'static str> {
         let Arg::Long(name) = arg else {
             if arg == Arg::Short('v') {
@@ -172,6 +173,7 @@ struct Listing {
     state: Option<OwnedFd>,
 }
 
+#[inline(never)]
 fn listing(common: &Common<'_>) -> Listing {
     let mut names = heapless::Vec::<files::FileName, FILES>::new();
     let drop_ins = files::open_dir(common.config_dir).ok();
@@ -218,6 +220,7 @@ pub fn arena<'c>(common: &Common<'c>) -> Result<Arena<'static>, Trouble<'c>> {
 }
 
 /// Reads the configuration files and the kernel's command line.
+#[inline(never)]
 pub fn configuration<'c, 'm>(common: &Common<'c>, arena: &mut Arena<'m>) -> Result<Configuration<'m>, Trouble<'c>> {
     let dir = files::current_dir();
     let listing = listing(common);
@@ -268,6 +271,7 @@ pub fn configuration<'c, 'm>(common: &Common<'c>, arena: &mut Arena<'m>) -> Resu
     Ok(Configuration { settings, report, files, words })
 }
 
+#[inline(never)]
 fn read<'m>(arena: &mut Arena<'m>, dir: BorrowedFd<'_>, name: &str) -> Result<&'m [u8], Errno> {
     // What is no regular file has no size; what there is no permission for answers that when it is opened.
     let size = files::size(dir, name)?;
@@ -281,6 +285,7 @@ fn read<'m>(arena: &mut Arena<'m>, dir: BorrowedFd<'_>, name: &str) -> Result<&'
 }
 
 /// The words of /proc/cmdline; none where it cannot be read.
+#[inline(never)]
 fn command_line<'m>(arena: &mut Arena<'m>, common: &Common<'_>) -> Result<&'m [&'m str], Trouble<'static>> {
     let mut room = [0u8; 4097];
     let proc = files::open_dir(common.proc).ok();
@@ -335,6 +340,7 @@ pub struct Machine {
 }
 
 /// Which selectors, handlers and targets the kernel has. A module that is not loaded counts as there when the kernel could load it.
+#[inline(never)]
 fn kernel(tools: &Tools) -> Kernel {
     let roots = &tools.roots;
     const NAMES: [&str; 9] = [
@@ -394,6 +400,7 @@ fn desks(arena: &mut Arena<'static>, paths: usize, listed: usize, names: usize) 
 }
 
 /// Builds the machinery: sizes from what sysfs holds, one mapping, the workers.
+#[inline(never)]
 pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Trouble<'c>> {
     let roots = Roots::open(common.sys, common.dev, common.proc, common.run).map_err(|(root, errno)| {
         Trouble::Root(

@@ -70,6 +70,7 @@ fn padded(out: &mut dyn Write, value: fmt::Arguments<'_>, width: usize) -> fmt::
 }
 
 /// All maps, or the one at position `only`.
+#[inline(never)]
 pub fn tree(view: &dyn View, only: Option<usize>, style: Style, out: &mut dyn Write) -> fmt::Result {
     let widths = widths(view, only);
     for map in only.map_or(0..view.maps(), |m| m..m + 1) {
@@ -78,6 +79,7 @@ pub fn tree(view: &dyn View, only: Option<usize>, style: Style, out: &mut dyn Wr
     Ok(())
 }
 
+#[inline(never)]
 fn one(view: &dyn View, map: usize, widths: &Widths, style: Style, out: &mut dyn Write) -> fmt::Result {
     let row = view.map(map);
     let (on, off) = style.bold();

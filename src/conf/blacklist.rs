@@ -147,6 +147,7 @@ impl<'a> Settings<'a> {
     }
 }
 
+#[inline(never)]
 pub(super) fn filter(settings: &Settings<'_>, facts: &PathFacts, udev: Option<&[u8]>) -> Verdict {
     let mut verdict = Verdict::Accepted;
     // A pair of lists, with the built-in entry at the end of one of them.

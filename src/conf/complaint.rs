@@ -107,6 +107,7 @@ pub struct Report<'a> {
 }
 
 /// Writes one complaint as a line: `file:line: keyword: what is wrong, what was expected; what stays in force`.
+#[inline(never)]
 pub fn emit(out: &mut dyn Write, file: &str, complaint: &Complaint<'_>) -> Printed {
     out.write_str(file)?;
     out.write_char(':')?;

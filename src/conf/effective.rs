@@ -51,9 +51,11 @@ impl<'a> Pick<'a> {
     pub(super) fn empty() -> Pick<'a> {
         Pick { values: [None; Key::COUNT], known: false }
     }
+    #[inline(never)]
     pub fn get(&self, key: Key) -> Option<Located<'a>> {
         self.values[key as usize]
     }
+    #[inline(never)]
     pub fn number(&self, key: Key) -> Option<u32> {
         self.get(key).and_then(|l| l.value.number())
     }
@@ -89,6 +91,7 @@ impl<'a> Pick<'a> {
     }
 
     /// Takes the values of one block, last one first; `seen` are the keywords that the block has given already.
+    #[inline(never)]
     fn take(&mut self, entries: impl Iterator<Item = Given<'a>>, seen: &mut u128) {
         for Given { key, value, origin } in entries {
             let slot = &mut self.values[key as usize];
@@ -109,6 +112,7 @@ struct Given<'a> {
 
 impl<'a> Settings<'a> {
     /// `files`: those that were parsed.
+    #[inline(never)]
     pub fn new(files: &'a [Source<'a>], parsed: Parsed<'a>) -> Settings<'a> {
         let Parsed { sections, entries, slots, .. } = parsed;
         let mut replaced = [0; ROWS.len().div_ceil(32)];
@@ -267,6 +271,7 @@ impl<'a> Settings<'a> {
     }
 
     /// Everything that is in force for one path, or for a map with such a path.
+    #[inline(never)]
     pub fn pick(&self, wwid: &str, facts: &PathFacts) -> Pick<'a> {
         let mut pick = Pick::empty();
         let mark = pick.mark();
@@ -478,6 +483,7 @@ impl Lookup for Settings<'_> {
         &self.globals
     }
 
+    #[inline(never)]
     fn path(&self, facts: &PathFacts) -> PathSettings {
         let pick = self.pick(&facts.wwid, facts);
         PathSettings {
@@ -497,6 +503,7 @@ impl Lookup for Settings<'_> {
         }
     }
 
+    #[inline(never)]
     fn map(&self, wwid: &str, facts: &PathFacts) -> MapSettings {
         let pick = self.pick(wwid, facts);
         let (features, queue) = features(pick.text(Key::Features).unwrap_or("0"));
@@ -537,6 +544,7 @@ impl Lookup for Settings<'_> {
         }
     }
 
+    #[inline(never)]
     fn filter(&self, facts: &PathFacts, udev: Option<&[u8]>) -> Verdict {
         blacklist::filter(self, facts, udev)
     }

@@ -110,6 +110,7 @@ pub fn with_program<T>(pattern: &[u8], f: impl FnOnce(Program<'_>) -> T) -> Resu
 }
 
 /// Compiles `pattern` into the caller's buffers; the numbers of ops and sets used.
+#[inline(never)]
 pub fn compile(pattern: &[u8], ops: &mut [Op], sets: &mut [Set]) -> Result<(usize, usize), Error> {
     let most = ops.len().min(MAX_OPS);
     let ops = ops.get_mut(..most).ok_or(Error::TooBig)?;
@@ -139,6 +140,7 @@ struct Compiler<'p, 'a> {
 }
 
 impl Compiler<'_, '_> {
+    #[inline(never)]
     fn run(&mut self) -> Result<(), Error> {
         let mut frames = [Frame::default(); MAX_DEPTH + 1];
         let mut depth = 0;
@@ -221,6 +223,7 @@ impl Compiler<'_, '_> {
     }
 
     /// The `*`, `+`, `?` and intervals after what starts at `start`.
+    #[inline(never)]
     fn repetitions(&mut self, start: usize) -> Result<(), Error> {
         // glibc refuses to repeat an anchor.
         if matches!(self.ops.get(start..self.n), Some([Op::Bol | Op::Eol])) && matches!(self.peek(), Some(b'*' | b'+' | b'?')) {
@@ -314,6 +317,7 @@ impl Compiler<'_, '_> {
         Ok(())
     }
 
+    #[inline(never)]
     fn atom(&mut self) -> Result<(), Error> {
         let Some(c) = self.peek() else { return Ok(()) };
         self.at += 1;
@@ -344,6 +348,7 @@ impl Compiler<'_, '_> {
         add_class(&mut set, member);
         self.emit_set(set, negated)
     }
+    #[inline(never)]
     fn bracket(&mut self) -> Result<(), Error> {
         let mut set: Set = [0; 8];
         let negated = self.peek() == Some(b'^');

@@ -223,6 +223,7 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
+    #[inline(never)]
     fn read(&mut self, text: &'a [u8]) {
         (self.place, self.running, self.skip, self.brace_due, self.seen) = (Place::Top, false, 0, false, [0; 3]);
         let mut lines = Lines::new(text);
@@ -242,6 +243,7 @@ impl<'a> Parser<'a> {
         }
     }
 
+    #[inline(never)]
     fn statement(&mut self, s: &Statement<'a>) {
         let brace_due = core::mem::take(&mut self.brace_due);
         if self.skip > 0 {
@@ -281,6 +283,7 @@ impl<'a> Parser<'a> {
         }
     }
 
+    #[inline(never)]
     fn keyword(&mut self, name: &'a [u8], s: &Statement<'a>) {
         let key = match keyword::find(name, self.place) {
             Meaning::Known(key) => key,

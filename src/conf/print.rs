@@ -133,6 +133,7 @@ impl<'a> Printer<'_, 'a> {
         self.block(name, &pick)
     }
 
+    #[inline(never)]
     fn blacklist(&mut self, place: Place, device: Place) -> Printed {
         let settings = self.settings;
         self.open(place.word())?;
@@ -158,6 +159,7 @@ impl<'a> Printer<'_, 'a> {
         self.close()
     }
     /// The products that device entries keep out, as blacklist entries; each pair once.
+    #[inline(never)]
     fn product_blacklist(&mut self) -> Printed {
         let settings = self.settings;
         for (n, (vendor, product, origin)) in settings.kept_out().enumerate() {

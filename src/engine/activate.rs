@@ -145,6 +145,7 @@ impl Activation {
     }
 
     /// Takes the reply to the last command.
+    #[inline(never)]
     pub fn next(&mut self, reply: &Reply<'_>) -> Step {
         let step = match self.method {
             Method::Emc { short, honour_reservations } => emc::next(self, reply, short, honour_reservations),

@@ -17,6 +17,7 @@ pub(super) const PACE: core::time::Duration = core::time::Duration::from_secs(1)
 
 impl Engine<'_> {
     /// `Event::Dm`.
+    #[inline(never)]
     pub(super) fn dm_answer(&mut self, cx: &Context<'_>, id: MapId, ticket: Ticket, result: Result<DmAnswer<'_>, Errno>) {
         let m = id.index;
         let known =
@@ -245,6 +246,7 @@ impl Engine<'_> {
     }
 
     /// The kernel's own words on map `m`.
+    #[inline(never)]
     pub(super) fn absorb(&mut self, cx: &Context<'_>, m: u32, live: &LiveMap<'_>) {
         let before = self.maps[m].have.known;
         if self.maps[m].name.as_str() != live.name {

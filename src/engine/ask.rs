@@ -82,6 +82,7 @@ impl Engine<'_> {
         }
     }
 
+    #[inline(never)]
     fn ask_goal(&mut self, cx: &Context<'_>, ask: Ask<'_>) -> Result<Goal, Refusal> {
         let path = |e: &Self, name: &str| e.path_named(name).ok_or(Refusal::NoSuchPath);
         let map = |e: &Self, name: &str| e.map_named(name).ok_or(Refusal::NoSuchMap);
@@ -406,6 +407,7 @@ impl Engine<'_> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn answer_asks(&mut self, cx: &Context<'_>, emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>) {
         while let Some(&token) = self.asks.turned_away.first() {
             if emit(Action::Answer { token, result: Err(Refusal::Full) }).is_err() {

@@ -172,6 +172,7 @@ impl Checker {
     }
 
     /// Takes the answer to the last step. An answer of the wrong kind (which the caller's bookkeeping excludes) judges nothing.
+    #[inline(never)]
     pub fn next(&mut self, answer: Answer<'_>, path: &mut PathMemory, map: &mut MapMemory) -> Step {
         match (self.kind, answer) {
             (CheckerKind::Directio, Answer::Read(result)) => directio::judge(directio::length(self.subject.block_size), result),

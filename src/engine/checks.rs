@@ -259,6 +259,7 @@ impl Engine<'_> {
         self.probe_check(cx, i);
     }
 
+    #[inline(never)]
     fn check_answer(&mut self, cx: &Context<'_>, i: u32, answer: Answer<'_>) {
         let (k, m) = (self.paths[i].probe, self.paths[i].map);
         let mut unused = checker::MapMemory::default();
@@ -288,6 +289,7 @@ impl Engine<'_> {
     }
 
     /// The prioritizer's turn.
+    #[inline(never)]
     fn probe_prio(&mut self, cx: &Context<'_>, i: u32) {
         if !self.prio_due(cx, i) {
             self.probe_end(i);
@@ -302,6 +304,7 @@ impl Engine<'_> {
         self.prio_step(cx, i, machine, step);
     }
 
+    #[inline(never)]
     fn prio_answer(&mut self, cx: &Context<'_>, i: u32, answer: prio::Answer<'_>) {
         let facts = self.facts_of(i);
         let timeout_secs = self.timeout_secs(cx, i);
@@ -431,6 +434,7 @@ impl Engine<'_> {
     }
 
     /// The checker has spoken. `more`: a priority is asked for next, so the first verdict is not complete.
+    #[inline(never)]
     pub(super) fn verdict(&mut self, cx: &Context<'_>, i: u32, state: PathState, cause: Cause, more: bool) {
         let p = &mut self.paths[i];
         if p.gone || p.map == NONE {

@@ -25,6 +25,7 @@ pub(super) const SLOW: Duration = Duration::from_secs(10);
 
 impl Engine<'_> {
     /// The clocks of map `m` have their turn.
+    #[inline(never)]
     pub(super) fn map_tend(&mut self, cx: &Context<'_>, m: u32) {
         self.interval = cx.settings.globals().polling_interval;
         if self.stopping {
@@ -154,6 +155,7 @@ impl Engine<'_> {
         }
     }
 
+    #[inline(never)]
     fn tend_failback(&mut self, cx: &Context<'_>, m: u32) {
         let map = &self.maps[m];
         let have = &map.have;

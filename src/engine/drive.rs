@@ -264,6 +264,7 @@ const HEAVY: usize = 2;
 
 impl<'s> Engine<'s> {
     /// `Err` when `storage` has fewer words or times than its slots need.
+    #[inline(never)]
     pub fn new(storage: Storage<'s>, options: Options) -> Result<Engine<'s>, crate::fault::Full> {
         let sizes = Sizes {
             paths: storage.paths.len(),
@@ -341,6 +342,7 @@ impl<'s> Engine<'s> {
     }
 
     /// What happened. Moves state only; what follows from it is named by the next `dispatch`.
+    #[inline(never)]
     pub fn process(&mut self, cx: &Context<'_>, event: Event<'_>) {
         self.advance(cx.now);
         self.stalled = [None; 3];
@@ -420,6 +422,7 @@ impl<'s> Engine<'s> {
     }
 
     /// Names the next steps. `emit` may refuse; the gap then stays open.
+    #[inline(never)]
     pub fn dispatch(&mut self, cx: &Context<'_>, emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>) {
         self.advance(cx.now);
         self.sweep(cx);
@@ -556,6 +559,7 @@ impl<'s> Engine<'s> {
         }
     }
 
+    #[inline(never)]
     fn step_maps(&mut self, cx: &Context<'_>, emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>, heavy: bool) {
         let queue = if heavy { HEAVY } else { MAPS };
         if self.stalled[queue].is_some_and(|t| t > cx.now) {
@@ -588,6 +592,7 @@ impl<'s> Engine<'s> {
         }
     }
 
+    #[inline(never)]
     fn step_paths(&mut self, cx: &Context<'_>, emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>) {
         if self.stalled[PATHS].is_some_and(|t| t > cx.now) {
             return;

@@ -75,6 +75,7 @@ pub struct Rules {
 }
 
 /// Groups `members`. `Full` when there are more than one map holds ([`MAP_PATHS`]); nothing is dropped silently.
+#[inline(never)]
 pub fn group(members: &[Member<'_>], rules: Rules) -> Result<Grouping, Full> {
     let mut order: Vec<u8, MAP_PATHS, u8> = Vec::new();
     for i in 0..members.len() {

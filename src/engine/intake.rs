@@ -27,6 +27,7 @@ impl Engine<'_> {
     }
 
     /// `Event::Facts`.
+    #[inline(never)]
     pub(super) fn facts(&mut self, cx: &Context<'_>, facts: &PathFacts, udev: Option<&[u8]>) {
         if let Some(old) = self.path_by_devno(facts.devno).filter(|&i| self.paths[i].name != facts.name) {
             self.path_gone(cx, old);
@@ -59,6 +60,7 @@ impl Engine<'_> {
         self.path_order.push_back(&mut self.path_seen_list, i);
     }
 
+    #[inline(never)]
     fn path_new(&mut self, cx: &Context<'_>, facts: &PathFacts) -> Option<u32> {
         let Ok(port) = self.port_for(facts) else {
             self.note(None, None, What::Full { what: Room::Ports, refused: self.ports.refused });
@@ -244,6 +246,7 @@ impl Engine<'_> {
     }
 
     /// Facts as they were told, from what is kept.
+    #[inline(never)]
     pub(super) fn facts_of(&self, i: u32) -> PathFacts {
         let p = &self.paths[i];
         let mut f = PathFacts {
@@ -354,6 +357,7 @@ impl Engine<'_> {
         (siblings, since)
     }
 
+    #[inline(never)]
     fn judge_one(&mut self, cx: &Context<'_>, i: u32, facts: &PathFacts) {
         let wwid = self.paths[i].wwid.clone();
         let (siblings, since) = self.siblings(&wwid);

@@ -57,6 +57,7 @@ impl Engine<'_> {
     }
 
     /// What `m` needs next; `None` when nothing, or nothing now.
+    #[inline(never)]
     fn map_next(&self, cx: &Context<'_>, m: u32) -> Option<Job> {
         let map = &self.maps[m];
         let have = &map.have;
@@ -298,6 +299,7 @@ impl Engine<'_> {
     }
 
     /// One turn of map `m`.
+    #[inline(never)]
     pub(super) fn map_step(
         &mut self,
         cx: &Context<'_>,
@@ -365,6 +367,7 @@ impl Engine<'_> {
         false
     }
 
+    #[inline(never)]
     fn map_send(
         &mut self,
         cx: &Context<'_>,
@@ -440,6 +443,7 @@ impl Engine<'_> {
     }
 
     /// Steps without an answer, when no request is due: nodes, and slots that are no longer needed.
+    #[inline(never)]
     fn map_rest(&mut self, cx: &Context<'_>, m: u32, emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>) -> Turn {
         // A bystander's nodes are as they are: taken for made, so that those of a map that is removed later are taken away.
         let mut pretend = |_: Action<'_>| Ok(());

@@ -32,6 +32,7 @@ impl Engine<'_> {
         self.quiet() || (own && self.starved == 1)
     }
 
+    #[inline(never)]
     pub(super) fn path_step(&mut self, cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Turn {
         let port = self.paths[i].port;
         let turn = self.path_next(cx, i, emit);
@@ -68,6 +69,7 @@ impl Engine<'_> {
         }
     }
 
+    #[inline(never)]
     fn path_next(&mut self, cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Turn {
         let p = &self.paths[i];
         if p.job != Job::None || self.stopping {

@@ -108,6 +108,7 @@ pub struct Prioritizer {
 
 impl Prioritizer {
     /// Begins. The step is `Done` at once where nothing has to be asked.
+    #[inline(never)]
     pub fn start(kind: PrioKind, subject: &Subject<'_>) -> (Prioritizer, Step) {
         let mut machine = Prioritizer { kind, stage: 0, tries: 0, group: 0, latency: latency::Mean::default() };
         let step = match kind {
@@ -127,6 +128,7 @@ impl Prioritizer {
     }
 
     /// Takes the answer to the last step. An answer of the wrong kind (which the caller's bookkeeping excludes) gives nothing.
+    #[inline(never)]
     pub fn next(&mut self, subject: &Subject<'_>, answer: Answer<'_>) -> Step {
         match (self.kind, answer) {
             (PrioKind::Alua, Answer::Scsi(reply)) => alua::next(self, subject, reply),

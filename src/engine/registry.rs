@@ -37,6 +37,7 @@ impl Engine<'_> {
     }
 
     /// A slot for this WWID. Before the first survey nobody knows whether it lives.
+    #[inline(never)]
     pub(super) fn map_new(&mut self, wwid: &str) -> Option<u32> {
         let Ok(m) = self.maps.take() else {
             self.note(None, None, What::Full { what: Room::Maps, refused: self.maps.refused });
@@ -122,6 +123,7 @@ impl Engine<'_> {
     }
 
     /// Settings as the configuration has them now.
+    #[inline(never)]
     pub(super) fn map_settings(&mut self, cx: &Context<'_>, m: u32, facts: &PathFacts) {
         let wwid = self.maps[m].wwid.clone();
         let settings = cx.settings.map(&wwid, facts);
@@ -167,6 +169,7 @@ impl Engine<'_> {
 
     /// The name a new device gets. What the kernel said is taken by another device is not tried again: then the WWID, and where even
     /// that is somebody else's name, the uuid.
+    #[inline(never)]
     pub(super) fn create_name(&mut self, cx: &Context<'_>, m: u32) -> MapName {
         let map = &self.maps[m];
         let book = Names { engine: self, cx, m };

@@ -159,6 +159,7 @@ pub struct Choice {
 }
 
 /// Chooses for a map of these `members`. `widest`: paths in its largest group.
+#[inline(never)]
 pub fn choose(settings: &MapSettings, kernel: &Kernel, members: &[Member<'_>], widest: usize) -> Result<Choice, Missing> {
     if !kernel.multipath {
         return Err(Missing::Target);

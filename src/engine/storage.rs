@@ -100,6 +100,7 @@ impl<'s, T: Slot> Pool<'s, T> {
         self.used -= 1;
     }
 
+    #[inline(never)]
     pub(super) fn get(&self, i: u32) -> Option<&T> {
         self.slots.get(i as usize).filter(|s| s.head().used())
     }
@@ -288,6 +289,7 @@ impl<'s> Index<'s> {
         self.next[i as usize]
     }
 
+    #[inline(never)]
     pub(super) fn find(&self, hash: u32, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         let mut at = self.first(hash);
         while at != NONE {

@@ -24,6 +24,7 @@ const SAMPLE_BYTES: u32 = 4096;
 
 impl Engine<'_> {
     /// The next of these for path `i`, which is open and has no check due.
+    #[inline(never)]
     pub(super) fn path_extras(&mut self, cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Turn {
         let (path, m) = (self.path_id(i), self.paths[i].map);
         if self.paths[i].history.read_due(cx.now) {
@@ -77,6 +78,7 @@ impl Engine<'_> {
     }
 
     /// The next attribute to be written: those of the transport once per port, those of the disk once per path.
+    #[inline(never)]
     fn path_tune(&mut self, cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Option<Turn> {
         let p = &self.paths[i];
         if p.purge && p.live_in == p.map && p.dm != crate::model::DmPathState::Active && self.other_paths(i) {
@@ -260,6 +262,7 @@ impl Engine<'_> {
     }
 
     /// A reply to an activation's question, or (`None`) the end of a wait.
+    #[inline(never)]
     pub(super) fn activation_answer(&mut self, cx: &Context<'_>, i: u32, reply: Option<&Reply<'_>>) {
         let k = self.paths[i].probe;
         let Stage::Activate(machine) = &mut self.probes[k].stage else { return };

@@ -112,6 +112,7 @@ impl Engine<'_> {
     }
 
     /// The map's wanted table; `None` when it has no path to be made of, or the kernel lacks what it takes.
+    #[inline(never)]
     pub(super) fn plan(&self, cx: &Context<'_>, m: u32) -> Option<Plan> {
         let map = &self.maps[m];
         let mut plan = Plan { size: self.want_size(cx, m), read_only: map.force_read_only, ..Plan::default() };
@@ -173,6 +174,7 @@ impl Engine<'_> {
     }
 
     /// The groups, and the port of the path that leads where that is chosen.
+    #[inline(never)]
     fn grouping(&self, cx: &Context<'_>, m: u32, slots: &[u32]) -> (Grouping, u32) {
         let mut members: Vec<group::Member<'_>, MAP_PATHS, u8> = Vec::new();
         for &i in slots {
@@ -222,6 +224,7 @@ impl Engine<'_> {
         Some((position, self.paths[*slots.get(usize::from(position))?].port))
     }
 
+    #[inline(never)]
     fn fill(&self, m: u32, slots: &[u32], grouping: &Grouping, plan: &mut Plan) -> Result<(), Missing> {
         let map = &self.maps[m];
         let mut members: Vec<selector::Member<'_>, MAP_PATHS, u8> = Vec::new();
@@ -266,6 +269,7 @@ impl Engine<'_> {
 
     /// How the live table differs from the plan. Other groups or another order of them is a difference only when `regroup` is set;
     /// otherwise failback decides about it.
+    #[inline(never)]
     pub(super) fn difference(&self, m: u32, plan: &Plan) -> Difference {
         let map = &self.maps[m];
         let have = &map.have;

@@ -5,6 +5,7 @@
 use super::{Attributes, Roots, block, last, link, plain};
 use crate::fault::Errno;
 use crate::files;
+use crate::files::At;
 use crate::model::{DevName, DevNo, Holder, PathFacts, Sectors, Text, UUID_PREFIX};
 use crate::wire::dm::partition_of;
 use heapless::Vec;
@@ -26,6 +27,7 @@ pub fn partitions(roots: &Roots, name: &str, visit: &mut dyn FnMut(&str, Partiti
     each_partition(disk.as_fd(), name, visit)
 }
 
+#[inline(never)]
 fn each_partition(disk: BorrowedFd<'_>, name: &str, visit: &mut dyn FnMut(&str, Partition)) -> Result<(), Errno> {
     let mut room = [0u8; 32];
     files::names(disk, &mut |entry| {
@@ -50,6 +52,7 @@ fn each_partition(disk: BorrowedFd<'_>, name: &str, visit: &mut dyn FnMut(&str, 
 /// Numbers of the disk and of its partitions, of which there are at most 256 (block/genhd.c, DISK_MAX_PARTS).
 type Parts = Vec<DevNo, 257>;
 
+#[inline(never)]
 pub(super) fn find(roots: &Roots, disk: BorrowedFd<'_>, scratch: &mut [u8], facts: &mut PathFacts) -> Result<(), Errno> {
     let mut parts = Parts::new();
     let _ = parts.push(facts.devno);
@@ -100,6 +103,7 @@ fn above(roots: &Roots, disk: BorrowedFd<'_>, path: &str, scratch: &mut [u8], be
     result
 }
 
+#[inline(never)]
 fn holder(roots: &Roots, name: &str, scratch: &mut [u8]) -> Result<Holder, Errno> {
     // A name that no device has is still somebody who holds the disk.
     let device = || Holder::Device(DevName::try_from(name).unwrap_or_else(|_| DevName::try_from("?").unwrap_or_default()));
@@ -182,7 +186,7 @@ fn is_part(roots: &Roots, parts: &[DevNo], source: &str) -> bool {
         Ok(target) => last(target),
         Err(_) => path,
     };
-    rustix::fs::statat(&roots.dev, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+    rustix::fs::statat(&roots.dev, At(name), AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
         let number = DevNo::new(rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
         number != DevNo::default() && parts.contains(&number)
     })

@@ -9,6 +9,7 @@ use crate::model::{Hctl, PathFacts, Protocol, Text, Wwid, WwidOrigin};
 use crate::wire::inquiry::Inquiry;
 use crate::wire::{alua, nvme, vpd};
 
+#[inline(never)]
 pub(super) fn scsi(at: &mut Attributes<'_>, facts: &mut PathFacts) -> Result<(), Errno> {
     at.clean("device/vendor", facts.vendor.as_mut_view())?;
     at.clean("device/model", facts.product.as_mut_view())?;

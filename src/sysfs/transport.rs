@@ -37,6 +37,7 @@ fn numbered(component: &str, prefix: &str) -> bool {
 }
 
 /// `0000:03:00.0`, or a channel's `0.0.1900`.
+#[inline(never)]
 fn bus_address(component: &str) -> bool {
     let hex = |text: &str, lengths: core::ops::RangeInclusive<usize>| {
         lengths.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit())
@@ -53,6 +54,7 @@ fn bus_address(component: &str) -> bool {
 
 impl<'a> Lineage<'a> {
     /// From the target of the link /sys/block/NAME.
+    #[inline(never)]
     pub fn parse(way: &'a str) -> Lineage<'a> {
         let mut found = Lineage::default();
         for component in way.split('/') {
@@ -79,6 +81,7 @@ impl<'a> Lineage<'a> {
 }
 
 /// Fills in address, protocol and port names.
+#[inline(never)]
 pub(super) fn scsi(roots: &Roots, lineage: &Lineage<'_>, scratch: &mut [u8], facts: &mut PathFacts) -> Result<(), Errno> {
     facts.hctl = Hctl::parse(lineage.device);
     let mut at = Attributes { dir: roots.sys.as_fd(), scratch };
@@ -117,6 +120,7 @@ pub(super) fn scsi(roots: &Roots, lineage: &Lineage<'_>, scratch: &mut [u8], fac
 }
 
 /// The address a session's first connection goes to, with its port.
+#[inline(never)]
 fn portal(at: &mut Attributes<'_>, session: &str, facts: &mut PathFacts) -> Result<(), Errno> {
     let number = session.strip_prefix("session").unwrap_or("");
     let mut portal = crate::model::Text::<64>::new();

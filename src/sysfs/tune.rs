@@ -6,6 +6,7 @@
 use super::{Lineage, Path, Roots, block, join, link};
 use crate::fault::Errno;
 use crate::files;
+use crate::files::At;
 use crate::raw::errno;
 use crate::wire::cursor::Cursor;
 use rustix::fd::AsFd;
@@ -34,17 +35,19 @@ pub enum Knob {
 }
 
 /// Writes one attribute of the path whose disk is `name`. `ENOENT`: its transport has none such. `EBUSY`: the remote port is blocked now.
+#[inline(never)]
 pub fn write_attribute(roots: &Roots, name: &str, knob: Knob, value: i64) -> Result<(), Errno> {
     let mut room = [0u8; 1024];
     let way = if knob == Knob::Scan { "" } else { link(roots.sys.as_fd(), &block(name, "")?, &mut room)? };
     let path = if knob == Knob::Scan { join(&["class/scsi_host/", name, "/scan"])? } else { place(&Lineage::parse(way), name, knob)? };
     let mut text = [0u8; 24];
     let text = value_text(knob, value, &mut text).ok_or(Errno::INVAL)?;
-    let fd = rustix::fs::openat(&roots.sys, path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(errno)?;
+    let fd = rustix::fs::openat(&roots.sys, At(&path), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(errno)?;
     files::write_all(&fd, text)
 }
 
 /// Where the attribute is, below /sys.
+#[inline(never)]
 fn place(l: &Lineage<'_>, name: &str, knob: Knob) -> Result<Path, Errno> {
     let below = |class: &str, object: &str, attribute: &str| {
         if object.is_empty() { Err(Errno::NOENT) } else { join(&["class/", class, "/", object, attribute]) }

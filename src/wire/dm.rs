@@ -242,6 +242,7 @@ impl<'a> Address<'a> {
 
 /// Writes `request` for the device `target` into `buffer` and returns how many bytes of it the kernel is offered (`data_size`): all of
 /// the buffer, or one page, where the kernel answers with data, else no more than the payload needs. Those bytes are zeroed before.
+#[inline(never)]
 pub fn emit(target: Target<'_>, request: &Request<'_>, buffer: &mut [u8]) -> Result<usize, EmitError> {
     let room = buffer.len().min(PAGE);
     let buffer = buffer.get_mut(..room).ok_or(EmitError::Full)?;
@@ -272,6 +273,7 @@ fn put32(buffer: &mut [u8], at: usize, value: u32) {
 }
 
 /// Writes what follows the header; returns its length with the terminating NUL and padding.
+#[inline(never)]
 fn emit_payload(request: &Request<'_>, buffer: &mut [u8]) -> Result<usize, EmitError> {
     match *request {
         Request::Load { size, content, .. } => emit_load(size, content, buffer),
@@ -299,6 +301,7 @@ fn emit_string(text: &str, buffer: &mut [u8]) -> Result<usize, EmitError> {
     Ok(line.len())
 }
 
+#[inline(never)]
 fn emit_load(size: Sectors, content: Content<'_>, buffer: &mut [u8]) -> Result<usize, EmitError> {
     let (spec, text) = buffer.split_at_mut_checked(SPEC).ok_or(EmitError::Full)?;
     let (kind, len) = match content {

@@ -134,6 +134,7 @@ impl Clients {
 
     /// A client's socket is ready: reads what came, or goes on writing. `serve` is given each whole request and writes the reply;
     /// `Ok(false)` means that the reply comes later, by [`Clients::reply`].
+    #[inline(never)]
     pub fn ready(&mut self, index: usize, poll: &Poll, now: Instant, serve: &mut Serve<'_>) {
         if index >= self.slots.len() {
             return;
@@ -161,6 +162,7 @@ impl Clients {
         self.serve(index, poll, now, serve);
     }
 
+    #[inline(never)]
     fn serve(&mut self, index: usize, poll: &Poll, now: Instant, serve: &mut Serve<'_>) {
         let Some(client) = self.slots[index].as_mut() else { return };
         let Some(request) = client.decoder.request() else { return };

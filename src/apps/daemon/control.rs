@@ -20,6 +20,7 @@ pub enum Verdict {
 }
 
 /// Our own words, which the peer's grammar does not have.
+#[inline(never)]
 fn own(request: &str, state: &State<'_>, out: &mut dyn Write) -> Option<fmt::Result> {
     Some(match request {
         "status" => super::status::text(state, out),
@@ -46,6 +47,7 @@ fn one_map(view: &EngineView<'_>, name: &str, out: &mut dyn Write, show: &dyn Fn
 }
 
 /// Reads one request and carries it out as far as that needs no device.
+#[inline(never)]
 pub fn serve(request: &[u8], root: bool, state: &State<'_>, out: &mut dyn Write) -> Verdict {
     let scratch = &mut Scratch::default();
     let text = core::str::from_utf8(request).unwrap_or("").trim();

@@ -183,6 +183,7 @@ struct Plan<'a> {
     socket: &'a str,
 }
 
+#[inline(never)]
 pub fn run(cx: &mut Cx<'_>) -> i32 {
     let socket = cx.invocation.variable("MULTIPATH_SOCKET_NAME").unwrap_or(SOCKET);
     let mut plan = Plan { common: Common::default(), strict: false, filter: true, own_activation: false, socket };
@@ -213,6 +214,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
 /// Memory for two readings of the configuration: the one in force and the next.
 type Halves = [&'static mut [MaybeUninit<u8>]; 2];
 
+#[inline(never)]
 fn start(cx: &mut Cx<'_>, plan: &Plan<'_>) -> Result<(Daemon, Halves), i32> {
     // Room to grow before the next start; what does not fit then is a complaint and the old one stays.
     let half = setup::configuration_size(&plan.common) * 2;
@@ -223,6 +225,7 @@ fn start(cx: &mut Cx<'_>, plan: &Plan<'_>) -> Result<(Daemon, Halves), i32> {
     Ok((daemon, [first, second]))
 }
 
+#[inline(never)]
 fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> Result<Daemon, i32> {
     let configuration = match Arena::over(memory)
         .map_err(|_| setup::Trouble::Memory)
@@ -358,6 +361,7 @@ impl Daemon {
 
     /// Runs until it is told to stop and has stopped in order. Each reading of the configuration lives in one half of the memory; the
     /// next is tried in the other, and only if it can be read the halves change places.
+    #[inline(never)]
     fn serve(&mut self, common: &Common<'_>, halves: Halves) -> i32 {
         let [mut current, mut spare] = halves;
         loop {
@@ -375,6 +379,7 @@ impl Daemon {
     }
 
     /// Turns under one configuration; `None` when the next one is ready in `spare`.
+    #[inline(never)]
     fn watch(&mut self, configuration: &Configuration<'_>, common: &Common<'_>, spare: &mut [MaybeUninit<u8>]) -> Option<i32> {
         if self.ready {
             let cx = Context { now: wait::now(), settings: &configuration.settings };
@@ -469,6 +474,7 @@ impl Daemon {
         DONE
     }
 
+    #[inline(never)]
     fn hear(&mut self, configuration: &Configuration<'_>, common: &Common<'_>, tokens: &[u64]) {
         let now = wait::now();
         for &token in tokens {
@@ -513,6 +519,7 @@ impl Daemon {
         }
     }
 
+    #[inline(never)]
     fn serve_client(&mut self, configuration: &Configuration<'_>, index: usize, now: Instant) {
         let faults = match (self.sealed_faults, lockdown::faults()) {
             (Some((minor, major)), Some((now_minor, now_major))) => Some((now_minor - minor, now_major - major)),

@@ -12,6 +12,7 @@ use crate::model::PathState;
 use core::fmt::{self, Write};
 
 /// The screen.
+#[inline(never)]
 pub fn text(state: &State<'_>, out: &mut dyn Write) -> fmt::Result {
     let engine = state.view.engine;
     let up = state.view.now.since(state.started).as_secs();
@@ -111,6 +112,7 @@ pub fn text(state: &State<'_>, out: &mut dyn Write) -> fmt::Result {
 }
 
 /// The same as one document.
+#[inline(never)]
 pub fn json(state: &State<'_>, out: &mut dyn Write) -> fmt::Result {
     let engine = state.view.engine;
     let json = &mut Json::new(out);

@@ -316,6 +316,7 @@ fn place(attribute: Attribute) -> sysfs::Knob {
 }
 
 impl Work for Job {
+    #[inline(never)]
     fn work(&mut self) {
         self.result = match self.task {
             Task::Nothing => Ok(0),

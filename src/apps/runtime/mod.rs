@@ -226,6 +226,7 @@ impl Hands {
     }
 
     /// A job that takes the path's descriptors along; `prepare` fills in the rest.
+    #[inline(never)]
     fn path_job(&mut self, path: PathId, task: Task, prepare: impl FnOnce(&mut Job)) -> Result<(), Refused> {
         let Hands { crew, paths, .. } = self;
         let desk = paths.get_mut(path.index as usize).ok_or(Refused::Full)?;
@@ -271,6 +272,7 @@ impl Hands {
     }
 
     /// Starts what the engine asks for.
+    #[inline(never)]
     fn act(&mut self, now: Instant, action: &Action<'_>, audience: &mut dyn Audience) -> Result<(), Refused> {
         match *action {
             Action::Scan => self.begin_scan(),
@@ -446,6 +448,7 @@ impl Hands {
     }
 
     /// Takes one finished job to the engine.
+    #[inline(never)]
     fn bring(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>, audience: &mut dyn Audience) -> bool {
         let Hands { crew, paths, big, room, scan, survey, wanted, peeks, peeking, .. } = self;
         let Some((_, job)) = crew.collect() else { return false };
@@ -575,6 +578,7 @@ impl Hands {
     }
 
     /// Takes all uevents that wait.
+    #[inline(never)]
     fn hear(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>) {
         let Some(uevents) = &self.uevents else { return };
         let mut buffer = [0u8; netlink::LARGEST];
@@ -616,6 +620,7 @@ impl Hands {
     }
 
     /// Waits until something happens or `until`, and takes it to the engine: the second half. `other` is told of the caller's own tokens.
+    #[inline(never)]
     pub fn listen(
         &mut self,
         engine: &mut Engine<'_>,

@@ -399,6 +399,7 @@ impl<'s> Command<'s> {
 }
 
 /// The commands there are. `one` and `two` are the parameters in the order typed, empty where there is none.
+#[inline(never)]
 fn command<'s>(keys: [Option<Word>; KEYWORDS], one: &'s str, two: &'s str) -> Option<Command<'s>> {
     use Word::*;
     let persistent = |what| Some(Command::Persistent { map: one, what });

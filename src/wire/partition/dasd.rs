@@ -59,6 +59,7 @@ fn one(number: u32, start: u64, end: u64) -> Option<Partition> {
     Some(Partition { number, start: Sectors(start), length, span: length, container: 0, kind, unique, name: Name::default() })
 }
 
+#[inline(never)]
 pub(super) fn read(disk: &mut Disk<'_>, dasd: Option<&Geometry>, found: &mut Found<'_>) -> Result<bool, Errno> {
     let ratio = disk.ratio();
     let geometry = match dasd {

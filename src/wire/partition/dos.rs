@@ -55,6 +55,7 @@ fn aix(disk: &mut Disk<'_>, mbr: &[u8; SECTOR]) -> Result<bool, Errno> {
 }
 
 /// True when sector 0 is a DOS table, empty or not.
+#[inline(never)]
 pub(super) fn read(disk: &mut Disk<'_>, found: &mut Found<'_>) -> Result<bool, Errno> {
     let mut mbr = [0; SECTOR];
     if !disk.read(0, &mut mbr)? || aix(disk, &mbr)? || !signed(&mbr) {

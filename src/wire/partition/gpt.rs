@@ -84,6 +84,7 @@ fn protective(disk: &mut Disk<'_>, found: &mut Found<'_>) -> Result<bool, Errno>
 
 /// Reads one copy of the table into `found`, which is as it was if the copy is not to be believed. `alternate` gets what an intact-looking
 /// header says of its twin, also when the rest fails.
+#[inline(never)]
 fn copy(
     disk: &mut Disk<'_>,
     block: u64,
