@@ -76,10 +76,19 @@ pub fn chosen() -> Vec<String> {
     }
 }
 
-/// Runs a scenario on the kernel of this label, unless COREPATH_VM_KERNELS leaves it out.
+/// Runs a scenario on the kernel of this label, unless COREPATH_VM_KERNELS leaves it out. With COREPATH_VM_TRIES a scenario that failed is
+/// run again from the start: on a busy host an emulated machine may be late. What failed stays in the log.
 pub fn with(label: &str, scenario: fn(&Kernel)) {
     if chosen().iter().any(|c| c == label) {
-        scenario(&Kernel::get(label));
+        let kernel = Kernel::get(label);
+        let tries = std::env::var("COREPATH_VM_TRIES").ok().and_then(|v| v.parse().ok()).unwrap_or(1u32);
+        for left in (1..tries).rev() {
+            if std::panic::catch_unwind(|| scenario(&kernel)).is_ok() {
+                return;
+            }
+            println!("vm: {label}: failed; tries left: {left}");
+        }
+        scenario(&kernel);
     } else {
         eprintln!("vm: kernel {label} is left out by COREPATH_VM_KERNELS");
     }
