@@ -6,7 +6,6 @@
 //! System calls: mkdirat, symlinkat, readlinkat, unlinkat. Before the seal only: they make and remove names.
 
 use crate::fault::Errno;
-use crate::files::At;
 use crate::model::{DevNo, Text};
 use crate::raw::errno;
 use crate::wire::links::{self, LINK_LEN, Place, Subject};
@@ -36,7 +35,7 @@ fn path(place: Place, name: &str) -> Result<Path, Errno> {
 /// Does the link lead there?
 fn leads(dev: BorrowedFd<'_>, path: &str, target: &str) -> bool {
     let mut room = [MaybeUninit::uninit(); 64];
-    rustix::fs::readlinkat_raw(dev, At(path), &mut room).is_ok_and(|(there, _)| there == target.as_bytes())
+    rustix::fs::readlinkat_raw(dev, path, &mut room).is_ok_and(|(there, _)| there == target.as_bytes())
 }
 
 /// Makes all links of `subject`, the device `devno`; gives how many there are, and the first error.
@@ -55,15 +54,15 @@ fn one(dev: BorrowedFd<'_>, place: Place, path: &str, target: &str) -> Result<()
         return Ok(());
     }
     for dir in ["disk", place.dir()] {
-        match rustix::fs::mkdirat(dev, At(dir), Mode::from_raw_mode(0o755)) {
+        match rustix::fs::mkdirat(dev, dir, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(error) => return Err(errno(error)),
         }
     }
-    match rustix::fs::symlinkat(At(target), dev, At(path)).map_err(errno) {
+    match rustix::fs::symlinkat(target, dev, path).map_err(errno) {
         Err(Errno::EXIST) => {
-            rustix::fs::unlinkat(dev, At(path), AtFlags::empty()).map_err(errno)?;
-            rustix::fs::symlinkat(At(target), dev, At(path)).map_err(errno)
+            rustix::fs::unlinkat(dev, path, AtFlags::empty()).map_err(errno)?;
+            rustix::fs::symlinkat(target, dev, path).map_err(errno)
         }
         other => other,
     }
@@ -79,7 +78,7 @@ pub fn clear(dev: BorrowedFd<'_>, devno: DevNo) {
             let mut gone = false;
             let _ = crate::files::names(&dir, &mut |name| {
                 if leads(rustix::fd::AsFd::as_fd(&dir), name, &target) {
-                    gone |= rustix::fs::unlinkat(&dir, At(name), AtFlags::empty()).is_ok();
+                    gone |= rustix::fs::unlinkat(&dir, name, AtFlags::empty()).is_ok();
                 }
                 true
             });

@@ -8,7 +8,6 @@
 
 use crate::dmioctl::Page;
 use crate::fault::Errno;
-use crate::files::At;
 use crate::model::{DevNo, Instant};
 use crate::raw::errno;
 use crate::wire::partition::ReadAt;
@@ -26,7 +25,7 @@ pub enum What {
 
 /// What stands under `path`, links followed, without opening it.
 pub fn what(dir: impl AsFd, path: &str) -> Result<What, Errno> {
-    let stat = rustix::fs::statat(dir, At(path), rustix::fs::AtFlags::empty()).map_err(errno)?;
+    let stat = rustix::fs::statat(dir, path, rustix::fs::AtFlags::empty()).map_err(errno)?;
     Ok(match FileType::from_raw_mode(stat.st_mode) {
         FileType::BlockDevice => What::Block(devno(stat.st_rdev)),
         FileType::RegularFile => What::File,
@@ -52,7 +51,7 @@ impl Disk {
         let kind = what(dir.as_fd(), path)?;
         let direct = if matches!(kind, What::Block(_)) { OFlags::DIRECT } else { OFlags::empty() };
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | direct;
-        Disk::over(rustix::fs::openat(dir, At(path), flags, Mode::empty()).map_err(errno)?)
+        Disk::over(rustix::fs::openat(dir, path, flags, Mode::empty()).map_err(errno)?)
     }
 
     /// Takes a descriptor that is open for reading. What it is, is looked up on it: a name may have changed its meaning since.

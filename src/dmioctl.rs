@@ -10,7 +10,6 @@
 //! The kernel writes at most `data_size` bytes back into the buffer; `call` checks that field against the buffer's length.
 
 use crate::fault::{Errno, Malformed};
-use crate::files::At;
 use crate::model::DevNo;
 use crate::raw::{self, errno};
 use crate::wire::dm::{self, EmitError, Reply, Request, Target};
@@ -146,7 +145,7 @@ impl Control {
 pub fn link(dev: BorrowedFd<'_>, name: &str, devno: DevNo) -> Result<(), Errno> {
     let number = rustix::fs::makedev(devno.major, devno.minor);
     let leads_there = |path: &str| {
-        rustix::fs::statat(dev, At(path), AtFlags::empty())
+        rustix::fs::statat(dev, path, AtFlags::empty())
             .is_ok_and(|stat| stat.st_rdev == number && FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice)
     };
     let path = path("", name, "")?;
@@ -155,16 +154,16 @@ pub fn link(dev: BorrowedFd<'_>, name: &str, devno: DevNo) -> Result<(), Errno> 
     }
     let fresh = self::path(".", name, ".new")?;
     let _ = rustix::fs::mkdirat(dev, c"mapper", Mode::from_raw_mode(0o755));
-    let _ = rustix::fs::unlinkat(dev, At(&fresh), AtFlags::empty());
+    let _ = rustix::fs::unlinkat(dev, fresh.as_str(), AtFlags::empty());
     let mut node = heapless::String::<24>::new();
     write!(node, "../dm-{}", devno.minor).map_err(|_| Errno::NOSPC)?;
     let made = if node.strip_prefix("../").is_some_and(leads_there) {
-        rustix::fs::symlinkat(At(&node), dev, At(&fresh))
+        rustix::fs::symlinkat(node.as_str(), dev, fresh.as_str())
     } else {
-        rustix::fs::mknodat(dev, At(&fresh), FileType::BlockDevice, Mode::from_raw_mode(0o600), number)
+        rustix::fs::mknodat(dev, fresh.as_str(), FileType::BlockDevice, Mode::from_raw_mode(0o600), number)
     };
-    made.and_then(|()| rustix::fs::renameat(dev, At(&fresh), dev, At(&path))).map_err(|error| {
-        let _ = rustix::fs::unlinkat(dev, At(&fresh), AtFlags::empty());
+    made.and_then(|()| rustix::fs::renameat(dev, fresh.as_str(), dev, path.as_str())).map_err(|error| {
+        let _ = rustix::fs::unlinkat(dev, fresh.as_str(), AtFlags::empty());
         errno(error)
     })
 }
@@ -172,7 +171,7 @@ pub fn link(dev: BorrowedFd<'_>, name: &str, devno: DevNo) -> Result<(), Errno> 
 /// Removes `mapper/NAME` below the held /dev; absent is fine. What is neither link nor block device is not ours: `EEXIST`.
 pub fn unlink(dev: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     let path = path("", name, "")?;
-    match rustix::fs::statat(dev, At(&path), AtFlags::SYMLINK_NOFOLLOW).map_err(errno) {
+    match rustix::fs::statat(dev, path.as_str(), AtFlags::SYMLINK_NOFOLLOW).map_err(errno) {
         Err(Errno::NOENT) => return Ok(()),
         Err(error) => return Err(error),
         Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
@@ -180,7 +179,7 @@ pub fn unlink(dev: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
             _ => return Err(Errno::EXIST),
         },
     }
-    match rustix::fs::unlinkat(dev, At(&path), AtFlags::empty()).map_err(errno) {
+    match rustix::fs::unlinkat(dev, path.as_str(), AtFlags::empty()).map_err(errno) {
         Err(Errno::NOENT) => Ok(()),
         other => other,
     }

@@ -9,7 +9,6 @@
 use crate::fault::Errno;
 use crate::model::Text;
 use crate::raw::errno;
-use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use heapless::{String, VecView};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,29 +16,6 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 
 /// A name in a directory.
 pub type FileName = Text<128>;
-
-/// A path as text for rustix. Its own conversion is compiled anew, and for two sizes, at each of thirty places.
-pub struct At<'a>(pub &'a str);
-
-impl rustix::path::Arg for At<'_> {
-    fn as_str(&self) -> rustix::io::Result<&str> {
-        Ok(self.0)
-    }
-    fn into_with_c_str<T, F>(self, run: F) -> rustix::io::Result<T>
-    where
-        F: FnOnce(&CStr) -> rustix::io::Result<T>,
-    {
-        let mut room = [0u8; 512];
-        run(terminated(self.0, &mut room)?)
-    }
-}
-
-#[inline(never)]
-fn terminated<'r>(path: &str, room: &'r mut [u8; 512]) -> rustix::io::Result<&'r CStr> {
-    let place = room.get_mut(..=path.len()).ok_or(rustix::io::Errno::NAMETOOLONG)?;
-    place[..path.len()].copy_from_slice(path.as_bytes());
-    CStr::from_bytes_with_nul(place).map_err(|_| rustix::io::Errno::INVAL)
-}
 
 /// Opens a directory by its full path: at start only, later lookups could read a root disk that does not answer.
 pub fn open_dir(path: &str) -> Result<OwnedFd, Errno> {
@@ -57,7 +33,7 @@ pub fn open_read(dir: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
 }
 
 fn open_at(dir: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-    rustix::fs::openat(dir, At(path), OFlags::RDONLY | OFlags::CLOEXEC | flags, Mode::empty()).map_err(errno)
+    rustix::fs::openat(dir, path, OFlags::RDONLY | OFlags::CLOEXEC | flags, Mode::empty()).map_err(errno)
 }
 
 /// The current directory, for paths given on the command line: before the seal only.
@@ -109,12 +85,12 @@ impl Watch {
 
 /// Is there anything by that name?
 pub fn exists(dir: impl AsFd, path: &str) -> bool {
-    rustix::fs::statat(dir, At(path), AtFlags::empty()).is_ok()
+    rustix::fs::statat(dir, path, AtFlags::empty()).is_ok()
 }
 
 /// Bytes of a regular file; `EINVAL` for anything else.
 pub fn size(dir: impl AsFd, path: &str) -> Result<u64, Errno> {
-    let stat = rustix::fs::statat(dir, At(path), AtFlags::empty()).map_err(errno)?;
+    let stat = rustix::fs::statat(dir, path, AtFlags::empty()).map_err(errno)?;
     let regular = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
     if regular { u64::try_from(stat.st_size).map_err(|_| Errno::INVAL) } else { Err(Errno::INVAL) }
 }
@@ -124,7 +100,7 @@ pub fn install(root: &str, path: &str, bytes: &[u8], mode: u32) -> Result<(), Er
     let mut dir = open_dir(root)?;
     let (way, name) = path.rsplit_once('/').unwrap_or(("", path));
     for part in way.split('/').filter(|part| !part.is_empty()) {
-        match rustix::fs::mkdirat(&dir, At(part), Mode::from_raw_mode(0o755)).map_err(errno) {
+        match rustix::fs::mkdirat(&dir, part, Mode::from_raw_mode(0o755)).map_err(errno) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(e) => return Err(e),
         }
@@ -280,15 +256,15 @@ pub fn replace(dir: impl AsFd, name: &str, bytes: &[u8], mode: u32) -> Result<()
     }
     let dir = dir.as_fd();
     // One left behind by a crash is ours to take away; a link there is never followed.
-    let _ = rustix::fs::unlinkat(dir, At(&fresh), AtFlags::empty());
+    let _ = rustix::fs::unlinkat(dir, fresh.as_str(), AtFlags::empty());
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // The umask may narrow the mode; setting it afterwards would be one more call for the seal to allow.
-    let fd = rustix::fs::openat(dir, At(&fresh), flags, Mode::from_raw_mode(mode)).map_err(errno)?;
+    let fd = rustix::fs::openat(dir, fresh.as_str(), flags, Mode::from_raw_mode(mode)).map_err(errno)?;
     let result = write_all(&fd, bytes)
         .and_then(|()| rustix::fs::fsync(&fd).map_err(errno))
-        .and_then(|()| rustix::fs::renameat(dir, At(&fresh), dir, At(name)).map_err(errno));
+        .and_then(|()| rustix::fs::renameat(dir, fresh.as_str(), dir, name).map_err(errno));
     if result.is_err() {
-        let _ = rustix::fs::unlinkat(dir, At(&fresh), AtFlags::empty());
+        let _ = rustix::fs::unlinkat(dir, fresh.as_str(), AtFlags::empty());
         return result;
     }
     rustix::fs::fsync(dir).map_err(errno)

@@ -12,7 +12,6 @@
 
 use crate::dmioctl::Page;
 use crate::fault::Errno;
-use crate::files::At;
 use crate::model::{DevNo, Sectors};
 use crate::raw::{self, errno};
 use crate::wire::nvme::{Admin, Namespace};
@@ -91,7 +90,7 @@ pub fn open(dev: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
         path.push(if c == '!' { '/' } else { c }).map_err(|_| Errno::NAMETOOLONG)?;
     }
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::DIRECT | OFlags::CLOEXEC;
-    rustix::fs::openat(dev, At(&path), flags, Mode::empty()).map_err(errno)
+    rustix::fs::openat(dev, path.as_str(), flags, Mode::empty()).map_err(errno)
 }
 
 /// As [`open`], and makes sure that it is that disk: a node left over from one that went, or no block device, is `ENODEV`.

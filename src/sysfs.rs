@@ -11,7 +11,6 @@
 
 use crate::fault::Errno;
 use crate::files;
-use crate::files::At;
 use crate::model::{Bus, DevName, DevNo, PathFacts, Sectors, SysState, Text};
 use crate::raw::errno;
 use core::fmt::Write as _;
@@ -139,7 +138,7 @@ fn clean(bytes: &[u8], into: &mut StringView) {
 /// Where a link points.
 fn link<'b>(dir: BorrowedFd<'_>, path: &str, into: &'b mut [u8]) -> Result<&'b str, Errno> {
     let room = into.len();
-    let used = rustix::fs::readlinkat_raw(dir, At(path), &mut *into).map_err(errno)?;
+    let used = rustix::fs::readlinkat_raw(dir, path, &mut *into).map_err(errno)?;
     if used == room {
         return Err(Errno::NAMETOOLONG);
     }

@@ -5,7 +5,6 @@
 use super::{Attributes, Roots, block, last, link, plain};
 use crate::fault::Errno;
 use crate::files;
-use crate::files::At;
 use crate::model::{DevName, DevNo, Holder, PathFacts, Sectors, Text, UUID_PREFIX};
 use crate::wire::dm::partition_of;
 use heapless::Vec;
@@ -186,7 +185,7 @@ fn is_part(roots: &Roots, parts: &[DevNo], source: &str) -> bool {
         Ok(target) => last(target),
         Err(_) => path,
     };
-    rustix::fs::statat(&roots.dev, At(name), AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+    rustix::fs::statat(&roots.dev, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
         let number = DevNo::new(rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
         number != DevNo::default() && parts.contains(&number)
     })
