@@ -133,10 +133,18 @@ pub fn read<'b>(dir: impl AsFd, path: &str, into: &'b mut [u8]) -> Result<&'b [u
     Ok(&into[..used])
 }
 
-/// The front of a file, as much as fits; for formats that carry their own length (VPD pages).
+/// The front of a sysfs attribute, as much as fits; for formats that carry their own length (VPD pages). An attribute comes in pieces of
+/// whole pages but for the last: a shorter piece is the end, and is not asked for twice (there are thirty of them for each disk).
 pub fn read_front<'b>(dir: impl AsFd, path: &str, into: &'b mut [u8]) -> Result<&'b [u8], Errno> {
     let fd = open_read(dir, path)?;
-    let used = fill(fd.as_fd(), into)?;
+    let mut used = 0;
+    while used < into.len() {
+        let count = fill_once(fd.as_fd(), &mut into[used..])?;
+        used += count;
+        if count == 0 || !count.is_multiple_of(4096) {
+            break;
+        }
+    }
     Ok(&into[..used])
 }
 
@@ -197,9 +205,13 @@ fn fill_once(fd: BorrowedFd<'_>, into: &mut [u8]) -> Result<usize, Errno> {
 /// of names that are not UTF-8 and were passed over.
 pub fn names(dir: impl AsFd, visit: &mut dyn FnMut(&str) -> bool) -> Result<u32, Errno> {
     // A second listing of the same descriptor would go on where the first ended.
-    let dir = open_dir_at(dir, ".")?;
+    names_once(open_dir_at(dir, ".")?.as_fd(), visit)
+}
+
+/// As [`names`], for a directory that was opened to be listed this once.
+pub fn names_once(dir: BorrowedFd<'_>, visit: &mut dyn FnMut(&str) -> bool) -> Result<u32, Errno> {
     let mut buffer = [MaybeUninit::uninit(); 2048];
-    let mut entries = rustix::fs::RawDir::new(dir.as_fd(), &mut buffer);
+    let mut entries = rustix::fs::RawDir::new(dir, &mut buffer);
     let mut odd = 0;
     while let Some(entry) = entries.next() {
         let entry = entry.map_err(errno)?;

@@ -159,7 +159,7 @@ pub fn made_here(name: &str) -> bool {
 /// Calls `visit` with the name of every disk in /sys/block until it answers false; devices that are [`made_here`] are passed over.
 pub fn disks(roots: &Roots, visit: &mut dyn FnMut(&str) -> bool) -> Result<(), Errno> {
     let dir = files::open_dir_at(&roots.sys, "block")?;
-    files::names(&dir, &mut |name| plain(name).is_err() || made_here(name) || visit(name)).map(|_| ())
+    files::names_once(dir.as_fd(), &mut |name| plain(name).is_err() || made_here(name) || visit(name)).map(|_| ())
 }
 
 /// How many disks there are: the tables are sized by it.

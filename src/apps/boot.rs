@@ -6,7 +6,7 @@
 
 use super::args::Arg;
 use super::runtime::Audience;
-use super::session::{self, End, Teller};
+use super::session::{self, End, Ready, Teller};
 use super::setup::{self, Common, Wish};
 use super::{Cx, DONE, FAILED, TIMED_OUT};
 use crate::conf::settings::{Lookup, MapSettings, Origin, PathSettings, Policy, Stage, Verdict};
@@ -321,13 +321,22 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
         Some((_, spec)) if !elsewhere => {
             let found = found.borrow();
             let now = crate::wait::now();
-            (!found.local.is_empty() && !engine.unsettled().scan && !hands.peeking())
-                || root_is_live(engine, hands, spec.as_ref(), &found, min)
-                    .is_some_and(|map| map.tidy() || now >= *live_since.get_or_insert(now) + TIDYING)
+            if !found.local.is_empty() && !engine.unsettled().scan && !hands.peeking() {
+                return Ready::Yes;
+            }
+            match root_is_live(engine, hands, spec.as_ref(), &found, min) {
+                None => Ready::No,
+                Some(map) if map.tidy() => Ready::Yes,
+                // Nothing tells of the end of this patience but the clock.
+                Some(_) => match *live_since.get_or_insert(now) + TIDYING {
+                    end if now >= end => Ready::Yes,
+                    end => Ready::At(end),
+                },
+            }
         }
         _ => {
             let mut missing = named.iter().filter(|wwid| !engine.maps().any(|map| map.active() && map.wwid() == **wwid));
-            session::settled(engine, hands) && enough(engine, min) && missing.next().is_none()
+            (session::settled(engine, hands) && enough(engine, min) && missing.next().is_none()).into()
         }
     };
     let end = session::run(&mut machine.engine, &mut machine.hands, &lens, &mut watch, deadline, &mut done);

@@ -88,7 +88,7 @@ pub fn ask(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, options: Options
     let settings = &configuration.settings;
     let deadline = crate::wait::now() + Duration::from_secs(20);
     let (engine, hands) = (&mut machine.engine, &mut machine.hands);
-    let end = session::run(engine, hands, settings, &mut teller, deadline, &mut |e, h| session::settled(e, h));
+    let end = session::run(engine, hands, settings, &mut teller, deadline, &mut |e, h| session::settled(e, h).into());
     if let End::Failed(errno) = end {
         return cx.fail(format_args!("{command}: the event loop failed: {}", errno.word().unwrap_or("unknown error")));
     }
@@ -118,7 +118,7 @@ pub fn ask(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, options: Options
         }
     });
     // What follows a request (links that go with their maps, partitions that come with them) is done before we leave.
-    match session::run(engine, hands, settings, &mut teller, deadline, &mut |e, h| session::settled(e, h)) {
+    match session::run(engine, hands, settings, &mut teller, deadline, &mut |e, h| session::settled(e, h).into()) {
         End::Done => status,
         _ => status.max(TIMED_OUT),
     }

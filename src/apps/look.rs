@@ -41,7 +41,7 @@ pub fn look(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, quiet: bool) ->
     let mut teller = Teller::new(common.verbosity.saturating_sub(1).min(if quiet { 0 } else { u8::MAX }));
     let deadline = crate::wait::now() + PATIENCE;
     let end = session::run(&mut machine.engine, &mut machine.hands, &configuration.settings, &mut teller, deadline, &mut |e, h| {
-        session::settled(e, h)
+        session::settled(e, h).into()
     });
     match end {
         End::Failed(errno) => Err(cx.fail(format_args!("{command}: the event loop failed: {}", errno.word().unwrap_or("unknown error")))),

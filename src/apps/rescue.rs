@@ -156,7 +156,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
     };
     let deadline = crate::wait::now() + PATIENCE;
     let Machine { engine, hands, .. } = &mut machine;
-    let end = session::run(engine, hands, &configuration.settings, &mut watch, deadline, &mut |e, h| session::settled(e, h));
+    let end = session::run(engine, hands, &configuration.settings, &mut watch, deadline, &mut |e, h| session::settled(e, h).into());
     if let End::Failed(errno) = end {
         return cx.fail(format_args!("rescue: the event loop failed: {}", errno.word().unwrap_or("unknown error")));
     }
@@ -333,7 +333,7 @@ fn treat(
         let local = !wanted.found.borrow().local.is_empty() && !engine.unsettled().scan && !hands.peeking();
         let live =
             |(map, part): (MapView<'_>, bool)| part && map.active() && !map.suspended() && in_use(&map) > 0 && (gentle || named(&map));
-        local || wanted.map(engine).is_some_and(live)
+        (local || wanted.map(engine).is_some_and(live)).into()
     };
     let end = session::run(engine, hands, lens, watch, until, &mut done);
     if end == End::Done {

@@ -55,6 +55,21 @@ pub enum End {
     Failed(Errno),
 }
 
+/// Is what a run waits for so?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ready {
+    Yes,
+    No,
+    /// Then it will be, if nothing happens before: nothing else may wake the loop.
+    At(Instant),
+}
+
+impl From<bool> for Ready {
+    fn from(yes: bool) -> Ready {
+        if yes { Ready::Yes } else { Ready::No }
+    }
+}
+
 /// Turns until `done` says so or `deadline` has come.
 pub fn run(
     engine: &mut Engine<'static>,
@@ -62,17 +77,19 @@ pub fn run(
     settings: &dyn Lookup,
     audience: &mut dyn Audience,
     deadline: Instant,
-    done: &mut dyn FnMut(&Engine<'static>, &Hands) -> bool,
+    done: &mut dyn FnMut(&Engine<'static>, &Hands) -> Ready,
 ) -> End {
     loop {
         hands.advance(engine, settings, audience);
-        if done(engine, hands) {
-            return End::Done;
-        }
+        let until = match done(engine, hands) {
+            Ready::Yes => return End::Done,
+            Ready::No => deadline,
+            Ready::At(then) => then.min(deadline),
+        };
         if crate::wait::now() >= deadline {
             return End::TimedOut;
         }
-        if let Err(errno) = hands.listen(engine, settings, audience, Some(deadline), &mut |_| {}) {
+        if let Err(errno) = hands.listen(engine, settings, audience, Some(until), &mut |_| {}) {
             return End::Failed(errno);
         }
     }

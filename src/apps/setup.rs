@@ -2,7 +2,7 @@
 
 use super::args::{Arg, Args};
 use super::runtime::job::Job;
-use super::runtime::tools::{PartitionRoom, Tools};
+use super::runtime::tools::{PartitionRoom, READERS, Tools};
 use super::runtime::{Desk, FEWEST, Hands, Memory};
 use crate::arena::Arena;
 use crate::conf::complaint::{Complaint, Report};
@@ -390,13 +390,22 @@ fn storage(arena: &mut Arena<'static>, sizes: &Sizes) -> Result<Storage<'static>
 
 #[inline(never)]
 fn desks(arena: &mut Arena<'static>, paths: usize, listed: usize, names: usize) -> Result<Memory, Full> {
+    let mut rooms = heapless::Vec::new();
+    for room in arena.take(readers(paths), |_| PartitionRoom::default())? {
+        let _ = rooms.push(room);
+    }
     Ok(Memory {
         paths: arena.take(paths, |_| Desk::default())?,
         big: arena.pages(listed & !4095)?,
-        room: arena.put(PartitionRoom::default())?,
+        rooms,
         names: arena.take(names, |_| DevName::new())?,
         peeks: arena.take(names, |_| DevName::new())?,
     })
+}
+
+/// How many partition tables may be read at once: each needs 37 KB.
+fn readers(paths: usize) -> usize {
+    (paths / 64).clamp(1, READERS)
 }
 
 /// Builds the machinery: sizes from what sysfs holds, one mapping, the workers.
@@ -429,7 +438,7 @@ pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Troub
         + size_of::<workers::Slot<Job>>() * (workers + 1)
         + size_of::<Desk>() * sizes.paths
         + size_of::<DevName>() * names * 2
-        + size_of::<PartitionRoom>()
+        + size_of::<PartitionRoom>() * readers(sizes.paths)
         + size_of::<Tools>()
         + listed
         + 16 * 1024;

@@ -29,7 +29,7 @@ pub fn partitions(roots: &Roots, name: &str, visit: &mut dyn FnMut(&str, Partiti
 #[inline(never)]
 fn each_partition(disk: BorrowedFd<'_>, name: &str, visit: &mut dyn FnMut(&str, Partition)) -> Result<(), Errno> {
     let mut room = [0u8; 32];
-    files::names(disk, &mut |entry| {
+    files::names_once(disk, &mut |entry| {
         // Everything else in the directory is an attribute or a group of them.
         if !entry.starts_with(name) || plain(entry).is_err() {
             return true;
@@ -91,7 +91,7 @@ fn above(roots: &Roots, disk: BorrowedFd<'_>, path: &str, scratch: &mut [u8], be
         Err(error) => return Err(error),
     };
     let mut result = Ok(());
-    files::names(&dir, &mut |name| {
+    files::names_once(dir.as_fd(), &mut |name| {
         match holder(roots, name, scratch) {
             Ok(found) if matches!(best, Holder::Nobody) || (expected(best) && !expected(&found)) => *best = found,
             Ok(_) => {}

@@ -19,7 +19,7 @@ use crate::wire::uevent::Uevent;
 use crate::workers::Crew;
 use crate::{conf::settings::Lookup, wire::dm::Message};
 use job::{Answer, Job, NO_MATCH, PathFds, Task};
-use tools::{PartitionRoom, Tools};
+use tools::{PartitionRoom, READERS, Tools};
 
 /// The worker that carries dm messages and status reads: a reinstate must never wait for a load.
 const MESSAGES: u64 = 1 << 0;
@@ -120,7 +120,7 @@ pub struct Hands {
     events: Option<Control>,
     paths: &'static mut [Desk],
     big: Option<&'static mut [u8]>,
-    room: Option<&'static mut PartitionRoom>,
+    rooms: heapless::Vec<&'static mut PartitionRoom, READERS>,
     scan: Walk,
     wanted: Names,
     survey: Walk,
@@ -140,7 +140,7 @@ pub struct Hands {
 pub struct Memory {
     pub paths: &'static mut [Desk],
     pub big: &'static mut [u8],
-    pub room: &'static mut PartitionRoom,
+    pub rooms: heapless::Vec<&'static mut PartitionRoom, READERS>,
     pub names: &'static mut [DevName],
     pub peeks: &'static mut [DevName],
 }
@@ -169,7 +169,7 @@ impl Hands {
             events,
             paths: memory.paths,
             big: Some(memory.big),
-            room: Some(memory.room),
+            rooms: memory.rooms,
             scan: Walk::default(),
             wanted: Names::new(memory.names),
             survey: Walk::default(),
@@ -326,10 +326,12 @@ impl Hands {
                 sent
             }
             Action::Partitions { map, ticket, path, through } => {
-                let Some(room) = self.room.take() else { return Err(Refused::Full) };
+                let Some(room) = self.rooms.pop() else { return Err(Refused::Full) };
                 let mut room = Some(room);
                 let result = self.path_job(path, Task::Partitions { map, ticket, path, through }, |job| job.room = room.take());
-                self.room = room.or(self.room.take());
+                if let Some(room) = room {
+                    let _ = self.rooms.push(room);
+                }
                 result
             }
             Action::PathPartitions { path, keep } => self.path_job(path, Task::PathPartitions { path, keep }, |_| {}),
@@ -450,7 +452,7 @@ impl Hands {
     /// Takes one finished job to the engine.
     #[inline(never)]
     fn bring(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>, audience: &mut dyn Audience) -> bool {
-        let Hands { crew, paths, big, room, scan, survey, wanted, peeks, peeking, .. } = self;
+        let Hands { crew, paths, big, rooms, scan, survey, wanted, peeks, peeking, .. } = self;
         let Some((_, job)) = crew.collect() else { return false };
         let task = core::mem::take(&mut job.task);
         if let Task::Open { path, .. }
@@ -565,13 +567,11 @@ impl Hands {
                 }
             }
             Task::Partitions { map, ticket, .. } => {
-                let lent = job.room.take();
-                if let Some(lent) = &lent {
-                    live::partitions(lent, &mut |slots: &[PartitionSlot]| {
-                        engine.process(cx, Event::Partitions { map, ticket, result: result.map(|_| slots) });
-                    });
-                }
-                *room = lent.or(room.take());
+                let Some(lent) = job.room.take() else { return true };
+                live::partitions(lent, &mut |slots: &[PartitionSlot]| {
+                    engine.process(cx, Event::Partitions { map, ticket, result: result.map(|_| slots) });
+                });
+                let _ = rooms.push(lent);
             }
         }
         true

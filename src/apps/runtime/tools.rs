@@ -26,6 +26,9 @@ impl Tools {
     }
 }
 
+/// Most jobs that may read a partition table at once.
+pub const READERS: usize = 4;
+
 /// Room for one disk's partition table; lent to one job at a time.
 #[derive(Default)]
 pub struct PartitionRoom {
@@ -38,6 +41,8 @@ pub struct PartitionRoom {
 pub struct DirectReader<'a> {
     device: &'a OwnedFd,
     page: &'a mut Page,
+    /// Where on the disk the page is from, and how much of it.
+    held: (u64, usize),
     size: u64,
     block: u32,
 }
@@ -46,7 +51,7 @@ impl<'a> DirectReader<'a> {
     pub fn new(device: &'a OwnedFd, page: &'a mut Page) -> Result<DirectReader<'a>, Errno> {
         let size = sgio::size(sgio::borrow(device))?.bytes();
         let block = sgio::block_size(sgio::borrow(device))?;
-        Ok(DirectReader { device, page, size, block })
+        Ok(DirectReader { device, page, held: (0, 0), size, block })
     }
 }
 
@@ -66,10 +71,15 @@ impl ReadAt for DirectReader<'_> {
             let at = offset + done as u64;
             // Whole pages from page borders: aligned for any block size up to 4 KiB.
             let base = at - at % page;
-            let length = page.min(self.size - base);
-            let got = sgio::read(sgio::borrow(self.device), base, length as usize, self.page)?;
+            // What tells the kinds of tables apart lies close together: read once, not once for each of them.
+            if self.held.0 != base || self.held.1 == 0 {
+                self.held.1 = 0;
+                let length = page.min(self.size.saturating_sub(base));
+                let got = sgio::read(sgio::borrow(self.device), base, length as usize, self.page)?;
+                self.held = (base, got);
+            }
             let from = (at - base) as usize;
-            let part = self.page.0.get(from..got).filter(|p| !p.is_empty()).ok_or(Errno::IO)?;
+            let part = self.page.0.get(from..self.held.1).filter(|p| !p.is_empty()).ok_or(Errno::IO)?;
             let n = part.len().min(into.len() - done);
             into[done..done + n].copy_from_slice(&part[..n]);
             done += n;
