@@ -68,6 +68,7 @@ impl Engine<'_> {
             Job::Load => {
                 map.have.inactive = true;
                 map.loaded = true;
+                map.writable = false;
                 map.map_loads = map.map_loads.saturating_add(1);
             }
             Job::Clear => map.have.inactive = false,

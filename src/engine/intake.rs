@@ -146,6 +146,10 @@ impl Engine<'_> {
             self.maps[map].replan = true;
         }
         if old_ro != facts.read_only {
+            if map != NONE && old_ro {
+                self.maps[map].writable = true;
+                self.maps[map].force_read_only = false;
+            }
             self.map_touch(map);
         }
         if old_sys != facts.sys_state || old_access != (facts.access, facts.preferred) {

@@ -211,6 +211,8 @@ pub struct MapSlot {
     pub(super) force_reload: bool,
     pub(super) resize_allowed: bool,
     pub(super) force_read_only: bool,
+    /// A path that was read-only is no more: so may the map be, if no other is.
+    pub(super) writable: bool,
     /// The configured selector, features or handler do not load in this kernel.
     pub(super) plain: u8,
     pub(super) remove: bool,

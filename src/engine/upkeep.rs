@@ -2,7 +2,7 @@
 //! removal when the array says that the LUN is gone, and activation where the kernel has no handler for it.
 
 use super::activate::{self, Activation, Ended, Method};
-use super::map::Known;
+use super::map::{self, Known, PartTable};
 use super::note::What;
 use super::path::{Fds, Job, Nodes};
 use super::pathsteps::{Emit, Turn};
@@ -68,12 +68,20 @@ impl Engine<'_> {
     pub(super) fn path_partitions(&mut self, id: PathId, in_use: u32) {
         let Some(i) = self.path_at(id) else { return };
         let p = &mut self.paths[i];
+        let m = p.map;
         if p.nodes == Nodes::Asked {
             p.nodes = Nodes::Gone;
         }
         // Said once, though it is tried again with every event of the disk.
         if core::mem::replace(&mut p.told_nodes, in_use > 0) != (in_use > 0) && in_use > 0 {
             self.note(Some(i), self.map_id_of(i), What::PartitionInUse { number: in_use });
+        }
+        // The map's own table may wait to be read through this path, whose worker was away.
+        if let Some(slot) = self.maps.get(m).filter(|slot| slot.attempts == 0 && slot.part_attempts == 0 && slot.job == map::Job::None)
+            && slot.part_table == PartTable::Unread
+        {
+            self.maps[m].retry_at = None;
+            self.map_touch(m);
         }
     }
 

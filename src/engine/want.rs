@@ -277,7 +277,8 @@ impl Engine<'_> {
         let mut d = selector::differs(&plan.table, &table, &plan.attached, &self.options.kernel);
         d.selector |= have.mixed;
         d.size = plan.size != have.size;
-        d.read_only = plan.read_only && !have.read_only;
+        // A map that somebody made read-only over paths that can be written stays so.
+        d.read_only = plan.read_only != have.read_only && (plan.read_only || map.writable);
         d.forced = map.force_reload;
         // The first group of a table is run-time state; switch_group moves it without a reload.
         d.best_group = false;

@@ -92,6 +92,7 @@ enum Reply_ {
     Written(PathId, Ticket, Result<(), Errno>),
     Dm(MapId, Ticket, Result<dm::Answer, Errno>, Kind),
     Partitions(MapId, Ticket, Result<Vec<PartitionSlot>, Errno>),
+    PathPartitions(PathId),
     Facts(String),
     Scanned(Vec<String>),
     Surveyed(Vec<(dm::Answer, Option<(String, String)>)>),
@@ -128,6 +129,7 @@ pub enum Job {
         words: String,
     },
     Partitions(MapId, Ticket, PathId),
+    PathPartitions(PathId),
 }
 
 struct Waiting {
@@ -548,6 +550,11 @@ impl<'m> World<'m> {
                 self.finish(Reply_::Written(path, ticket, Ok(())), owner);
             }
             Job::Dm { map, ticket, opcode, bytes, rename, .. } => self.dm_ioctl(map, ticket, opcode, bytes, rename)?,
+            Job::PathPartitions(path) => {
+                let owner = Owner::Path(path.index, path.generation);
+                self.parked.insert(owner);
+                self.finish(Reply_::PathPartitions(path), owner);
+            }
             Job::Partitions(map, ticket, path) => {
                 let owner = Owner::Path(path.index, path.generation);
                 self.parked.insert(owner);
@@ -715,6 +722,7 @@ impl<'m> World<'m> {
             }
             Reply_::Read(path, ticket, result) => self.feed(Event::Read { path, ticket, result }),
             Reply_::Written(path, ticket, result) => self.feed(Event::Written { path, ticket, result }),
+            Reply_::PathPartitions(path) => self.feed(Event::PathPartitions { path, in_use: 0 }),
             Reply_::Partitions(map, ticket, result) => {
                 let result = result.as_deref().map_err(|e| *e);
                 self.feed(Event::Partitions { map, ticket, result });
@@ -871,7 +879,11 @@ impl<'m> World<'m> {
                             Err(e) => fault = Some(format!("cannot be sent: {e:?} {request:?}")),
                         }
                     }
-                    Action::PathPartitions { .. } => quiet("BLKPG", &mut loud),
+                    Action::PathPartitions { path, .. } => {
+                        quiet("BLKPG", &mut loud);
+                        mine(path_owner(path))?;
+                        jobs.push(Job::PathPartitions(path));
+                    }
                     Action::Node { name, devno } => {
                         quiet("a node", &mut loud);
                         nodes.push((name.to_string(), devno));

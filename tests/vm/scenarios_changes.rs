@@ -73,6 +73,13 @@ scenario! {
         guest.ok(&format!("for d in {}; do echo 1 > /sys/block/$d/device/rescan; done", disks.replace('\n', " ")));
         guest.until("corepath status | grep '^lun1 ' | grep -q '2 usable'", LONG);
 
+        // Read-only in the array: so is the map, until the array changes its mind.
+        for (state, mode) in [("on", "ro"), ("off", "rw")] {
+            array.say(&format!("lun 1 read-only {state}"));
+            guest.ok("for d in /sys/bus/scsi/devices/*:1/rescan; do echo 1 > $d; done");
+            guest.until(&format!("corepath list lun1 | grep -q wp={mode}"), LONG);
+        }
+
         // The last path goes: an unused map with it, a used one when its user has gone.
         let user = guest.spawn("exec lab latency /dev/mapper/lun3");
         guest.ok("sleep 1; for d in /sys/bus/scsi/devices/*:2/delete /sys/bus/scsi/devices/*:3/delete; do echo 1 > $d; done");
