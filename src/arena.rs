@@ -80,6 +80,25 @@ impl<'m> Arena<'m> {
         }
     }
 
+    /// A slice of what `values` gives.
+    pub fn gather<T: 'm>(&mut self, values: impl ExactSizeIterator<Item = T>) -> Result<&'m mut [T], Full> {
+        let layout = Layout::array::<T>(values.len()).map_err(|_| Full)?;
+        if layout.size() == 0 {
+            return Ok(&mut []);
+        }
+        let place = self.bump.alloc(layout).ok_or(Full)?.as_ptr().cast::<T>();
+        self.used += layout.size();
+        let (room, mut count) = (values.len(), 0);
+        // SAFETY: as in `take`; an iterator that gives more than it said is cut, one that gives less makes a shorter slice.
+        unsafe {
+            for value in values.take(room) {
+                place.add(count).write(value);
+                count += 1;
+            }
+            Ok(core::slice::from_raw_parts_mut(place, count))
+        }
+    }
+
     /// One value.
     pub fn put<T: 'm>(&mut self, value: T) -> Result<&'m mut T, Full> {
         let mut value = Some(value);
@@ -118,6 +137,8 @@ mod tests {
         b[0] = 1;
         assert_eq!(a[98], 98);
         assert_eq!(*c, [7; 4]);
+        let d = arena.gather(b.iter_mut().map(|b| (b, 5u16))).unwrap();
+        assert!(d.len() == 10 && d.iter().skip(1).all(|(b, five)| **b == 0xaa && *five == 5));
         assert!(arena.take(8192, |_| 0u64).is_err());
         assert_eq!(arena.take(2, |_| 9u16).unwrap(), &[9, 9]);
         let page = Arena::map(3 * 4096).unwrap().pages(4096).unwrap();

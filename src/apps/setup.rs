@@ -27,8 +27,8 @@ use core::fmt::Write;
 const LARGEST_FILE: u64 = 8 << 20;
 /// Most files of one configuration.
 const FILES: usize = 64;
-/// Bytes of each worker's stack.
-const STACK: usize = if cfg!(debug_assertions) { 256 * 1024 } else { 48 * 1024 };
+/// Bytes of each worker's stack. The deepest way through a worker (a disk looked into for root) takes 22 KB of it.
+const STACK: usize = if cfg!(debug_assertions) { 256 * 1024 } else { 32 * 1024 };
 
 /// Options that every command takes.
 #[derive(Clone, Copy, Debug)]
@@ -211,7 +211,7 @@ pub fn configuration_size(common: &Common<'_>) -> usize {
         total += ["bindings", "wwids"].iter().map(|name| size_of_file(state.as_fd(), name, &mut lines)).sum::<usize>();
     }
     // A quarter more, and what an administrator adds to a small one.
-    64 * 1024 + total + total / 4 + common.complaints.min(lines) * size_of::<Complaint<'_>>()
+    32 * 1024 + total + total / 4 + common.complaints.min(lines) * size_of::<Complaint<'_>>()
 }
 
 /// Memory for one reading of the configuration, kept for ever: for commands that end.
@@ -424,7 +424,7 @@ pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Troub
     let found = sysfs::count_disks(&roots).unwrap_or(0);
     let sizes = Sizes::for_paths(common.paths.max(found * 2).max(64));
     // A worker for each few paths: what they can do at once is what the ports can take.
-    let workers = (FEWEST + sizes.paths / 8).min(24);
+    let workers = (FEWEST + sizes.paths / 12).min(24);
     let listed = sizes.maps * 4 * 128 + 4096;
     let names = sizes.paths * 2 + 256;
     let bytes = size_of::<PathSlot>() * sizes.paths
@@ -435,7 +435,8 @@ pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Troub
         + size_of::<ProbeSlot>() * sizes.probes
         + 4 * sizes.words()
         + size_of::<Instant>() * sizes.timers()
-        + size_of::<workers::Slot<Job>>() * (workers + 1)
+        + size_of::<workers::Slot<Job>>() * workers
+        + size_of::<Page>() * (2 * workers + 1)
         + size_of::<Desk>() * sizes.paths
         + size_of::<DevName>() * names * 2
         + size_of::<PartitionRoom>() * readers(sizes.paths)
@@ -476,7 +477,9 @@ pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Troub
     let engine = Engine::new(storage, wish.options).map_err(no_memory)?;
 
     let done: &'static Completions = arena.put(Completions::new()).map_err(no_memory)?;
-    let slots = arena.take(workers, |i| workers::slot(i, done, Job::new(tools))).map_err(no_memory)?;
+    let pages = arena.take(workers, |_| [Page::new(), Page::new()]).map_err(no_memory)?;
+    let jobs = pages.iter_mut().enumerate().map(|(i, [page, more])| workers::slot(i, done, Job::new(tools, page, more)));
+    let slots = arena.gather(jobs).map_err(no_memory)?;
     let woken = crate::wait::eventfd().map_err(Trouble::Loop)?;
     let crew = Crew::start(slots, done, crate::sock::fd(&woken), STACK).map_err(Trouble::Workers)?;
     let memory = desks(&mut arena, sizes.paths, listed, names).map_err(no_memory)?;

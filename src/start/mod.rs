@@ -18,6 +18,9 @@ use corepath::raw;
 /// Unoptimised code keeps a copy of every value it moves.
 const MAIN_STACK_SIZE: usize = if cfg!(debug_assertions) { 2 << 20 } else { 256 * 1024 };
 
+/// What the kernel maps below the arguments of a new process at most (stack_expand in fs/exec.c), in steps of the largest page size.
+const KERNEL_STACK: usize = 128 * 1024;
+
 /// Memory that only the stack pointer refers to.
 #[repr(C, align(4096))]
 struct Stack<const N: usize>(UnsafeCell<[u8; N]>);
@@ -91,6 +94,9 @@ unsafe extern "C" fn entry(sp: *const usize, ehdr: *const u8) -> ! {
     // SAFETY: the assembly passes the initial stack and our own ELF header; no other thread exists yet.
     let complete = unsafe {
         seal_relro(ehdr);
+        // The kernel's stack below its arguments is never used again, and would be locked with the rest. Nothing else is near it.
+        let used = sp as usize & !0xffff;
+        let _ = rustix::mm::munmap((used - KERNEL_STACK) as *mut _, KERNEL_STACK);
         let _ = rustix::mm::mprotect(MAIN_STACK.0.get().cast(), 4096, rustix::mm::MprotectFlags::empty());
         let argv = sp.add(1).cast();
         let envp = sp.add(1 + *sp + 1).cast();

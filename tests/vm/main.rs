@@ -14,6 +14,7 @@ mod scenarios_control;
 mod scenarios_daemon;
 mod scenarios_demo;
 mod scenarios_lab;
+mod scenarios_mend;
 mod scenarios_partitions;
 mod scenarios_partmaps;
 mod scenarios_pressure;

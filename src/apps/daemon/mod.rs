@@ -284,7 +284,7 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
         Ok(machine) => machine,
         Err(trouble) => return Err(cx.trouble("daemon", trouble)),
     };
-    let reply = 64 * 1024 + machine.sizes.paths * 1024;
+    let reply = 32 * 1024 + machine.sizes.paths * 1024;
     let memory = Arena::map(reply + 32 * 1024 + CLIENTS * size_of::<Option<Client>>()).and_then(|mut arena| {
         let slots = arena.take(CLIENTS, |_| None).map_err(|_| Errno::NOMEM)?;
         let large = arena.take(reply, |_| 0u8).map_err(|_| Errno::NOMEM)?;

@@ -127,8 +127,9 @@ pub struct Job {
     pub name: DevName,
     pub text: Text<128>,
     pub fds: Option<PathFds>,
-    pub page: Page,
-    pub more: Page,
+    /// Elsewhere: a slot that held pages would be as aligned as they are, and half as large again.
+    pub page: &'static mut Page,
+    pub more: &'static mut Page,
     pub sense: [u8; SENSE],
     pub outcome: Outcome,
     pub facts: PathFacts,
@@ -142,15 +143,15 @@ pub struct Job {
 }
 
 impl Job {
-    pub fn new(tools: &'static Tools) -> Job {
+    pub fn new(tools: &'static Tools, page: &'static mut Page, more: &'static mut Page) -> Job {
         Job {
             tools,
             task: Task::Nothing,
             name: DevName::new(),
             text: Text::new(),
             fds: None,
-            page: Page::new(),
-            more: Page::new(),
+            page,
+            more,
             sense: [0; SENSE],
             outcome: Outcome::default(),
             facts: PathFacts::default(),
@@ -188,26 +189,26 @@ impl Job {
     }
 
     fn dm(&mut self, opcode: u32) -> Result<u32, Errno> {
-        self.tools.control()?.call_page(opcode, &mut self.page).map(|()| 0).map_err(Failure::errno)
+        self.tools.control()?.call_page(opcode, self.page).map(|()| 0).map_err(Failure::errno)
     }
 
     fn rename(&mut self, cookie: Cookie) -> Result<u32, Errno> {
         let control = self.tools.control()?;
         let mut old = MapName::new();
         {
-            let reply = control.submit(Target::Uuid(&self.text), &Request::Info, &mut self.page).map_err(Failure::errno)?;
+            let reply = control.submit(Target::Uuid(&self.text), &Request::Info, self.page).map_err(Failure::errno)?;
             let name = core::str::from_utf8(reply.info().name).map_err(|_| Errno::INVAL)?;
             old.push_str(name).map_err(|_| Errno::NOSPC)?;
         }
         let to = core::str::from_utf8(self.more.0.split(|&b| b == 0).next().unwrap_or(&[])).map_err(|_| Errno::INVAL)?;
-        control.submit(Target::Name(&old), &Request::Rename { to, cookie }, &mut self.page).map(|_| 0).map_err(Failure::errno)
+        control.submit(Target::Name(&old), &Request::Rename { to, cookie }, self.page).map(|_| 0).map_err(Failure::errno)
     }
 
     /// Status into `page`, table into `more`; the header of the status call is the newer one and is kept.
     fn look(&mut self, devno: DevNo) -> Result<u32, Errno> {
         let control = self.tools.control()?;
-        control.submit(Target::Device(devno), &Request::TableLine, &mut self.more).map_err(Failure::errno)?;
-        control.submit(Target::Device(devno), &Request::Status, &mut self.page).map_err(Failure::errno)?;
+        control.submit(Target::Device(devno), &Request::TableLine, self.more).map_err(Failure::errno)?;
+        control.submit(Target::Device(devno), &Request::Status, self.page).map_err(Failure::errno)?;
         Ok(0)
     }
 
@@ -227,7 +228,7 @@ impl Job {
             }
             None => None,
         };
-        let mut reader = DirectReader::new(map.as_ref().unwrap_or(&fds.device), &mut self.page)?;
+        let mut reader = DirectReader::new(map.as_ref().unwrap_or(&fds.device), self.page)?;
         let mut found = Found::new(&mut room.partitions, &mut room.complaints);
         let kind = partition::read(&mut reader, &partition::Options::default(), &mut found)?;
         if !found.complete() {
@@ -242,7 +243,7 @@ impl Job {
         sysfs::read_facts(&self.tools.roots, &self.name, &mut self.more.0, &mut self.facts)?;
         let Some(root) = Root::parse(&self.text) else { return Err(Errno::INVAL) };
         let device = sgio::open(self.tools.roots.dev.as_fd(), &self.name)?;
-        let mut reader = DirectReader::new(&device, &mut self.page)?;
+        let mut reader = DirectReader::new(&device, self.page)?;
         let mut partitions = heapless::Vec::<Partition, PEEKED>::new();
         let mut complaints = heapless::Vec::<partition::Complaint, 1>::new();
         let mut found = Found::new(&mut partitions, &mut complaints);
@@ -329,21 +330,21 @@ impl Work for Job {
                 if !self.forbidden()
                     && let Some(fds) = &self.fds
                 {
-                    self.outcome = sgio::execute(sgio::borrow(&fds.device), &command, &mut self.page, &mut self.sense);
+                    self.outcome = sgio::execute(sgio::borrow(&fds.device), &command, self.page, &mut self.sense);
                 }
                 Ok(0)
             }
             Task::Admin { command, .. } => match self.forbidden() {
                 true => Ok(0),
                 false => match &self.fds {
-                    Some(fds) => sgio::admin(sgio::borrow(&fds.device), &command, &mut self.page).map(|n| n as u32),
+                    Some(fds) => sgio::admin(sgio::borrow(&fds.device), &command, self.page).map(|n| n as u32),
                     None => Err(Errno::NODEV),
                 },
             },
             Task::Read { length, .. } => match self.forbidden() {
                 true => Ok(0),
                 false => match &self.fds {
-                    Some(fds) => sgio::read(sgio::borrow(&fds.device), 0, length as usize, &mut self.page).map(|n| n as u32),
+                    Some(fds) => sgio::read(sgio::borrow(&fds.device), 0, length as usize, self.page).map(|n| n as u32),
                     None => Err(Errno::NODEV),
                 },
             },

@@ -10,13 +10,13 @@ pub mod tools;
 use crate::dmioctl::Control;
 use crate::engine::{Action, Attribute, Context, DmAnswer, Engine, Event, Note, PartitionSlot, Refusal, Refused, Subject, Ticket};
 use crate::fault::Errno;
-use crate::model::{DevName, Instant, MapId, PathFacts, PathId, Text};
+use crate::model::{DevName, DevNo, Instant, MapId, PathFacts, PathId, Sectors, Text};
 use crate::netlink::{self, Received, Uevents};
 use crate::raw::{AsFd, OwnedFd};
 use crate::wait::{self, Poll};
 use crate::wire::dm::{self, Request, Target};
 use crate::wire::uevent::Uevent;
-use crate::workers::Crew;
+use crate::workers::{Crew, MOST};
 use crate::{conf::settings::Lookup, wire::dm::Message};
 use job::{Answer, Job, NO_MATCH, PathFds, Task};
 use tools::{PartitionRoom, READERS, Tools};
@@ -29,6 +29,10 @@ const LOADS: u64 = 1 << 1;
 const CLERK: u64 = 1 << 2;
 /// Workers for paths: everything above the reserved three.
 const GENERAL: u64 = !(MESSAGES | LOADS | CLERK);
+const NO_DEVICE: DevNo = DevNo { major: 0, minor: 0 };
+/// The request that loads a table.
+const LOAD: u32 =
+    Request::Load { size: Sectors(0), read_only: false, content: dm::Content::Linear { device: NO_DEVICE, start: Sectors(0) } }.opcode();
 /// Workers a pool has at least.
 pub const FEWEST: usize = 6;
 
@@ -90,8 +94,11 @@ impl Names {
         true
     }
 
-    fn pop(&mut self) -> Option<DevName> {
-        self.count = self.count.checked_sub(1)?;
+    /// The next that is not among `but`.
+    fn pop(&mut self, but: &[DevName]) -> Option<DevName> {
+        let at = self.list[..self.count].iter().rposition(|name| !but.contains(name))?;
+        self.count -= 1;
+        self.list.swap(at, self.count);
         Some(self.list[self.count].clone())
     }
 }
@@ -123,6 +130,8 @@ pub struct Hands {
     rooms: heapless::Vec<&'static mut PartitionRoom, READERS>,
     scan: Walk,
     wanted: Names,
+    /// Being read now. One at a time for each disk: of two answers the older might come last, and stay.
+    reading: heapless::Vec<DevName, MOST>,
     survey: Walk,
     /// Disks to be looked into, and for what.
     peeks: Names,
@@ -132,6 +141,8 @@ pub struct Hands {
     pub make_nodes: bool,
     /// Writes nothing at all: actions that would change something are refused.
     pub dry: bool,
+    /// A table was taken: what its handler needs is in the kernel.
+    loaded: bool,
     /// System-changing dm requests so far: `boot` a second time must have none.
     pub changes: u32,
 }
@@ -172,12 +183,14 @@ impl Hands {
             rooms: memory.rooms,
             scan: Walk::default(),
             wanted: Names::new(memory.names),
+            reading: heapless::Vec::new(),
             survey: Walk::default(),
             peeks: Names::new(memory.peeks),
             peeking: 0,
             looked_for: Text::new(),
             make_nodes: false,
             dry: false,
+            loaded: false,
             changes: 0,
         })
     }
@@ -246,9 +259,10 @@ impl Hands {
     fn map_job(&mut self, map: MapId, ticket: Ticket, device: Target<'_>, request: &Request<'_>) -> Result<(), Refused> {
         let quick = matches!(request, Request::Status | Request::TableLine | Request::Info | Request::Message(_));
         let worker = self.crew.free(if quick { MESSAGES } else { LOADS });
-        // When the reserved one is taken a path's worker may help, as long as many are free.
-        let worker =
-            worker.or_else(|| (self.crew.free_count(GENERAL) > 2).then(|| self.crew.free(GENERAL)).flatten()).ok_or(Refused::Full)?;
+        // When the reserved one is taken a path's worker may help, as long as many are free. The first load goes alone: it may make the
+        // kernel fetch a handler's module, and one that comes meanwhile finds half a module and is refused.
+        let helped = self.crew.free_count(GENERAL) > 2 && (self.loaded || !matches!(request, Request::Load { .. }));
+        let worker = worker.or_else(|| helped.then(|| self.crew.free(GENERAL)).flatten()).ok_or(Refused::Full)?;
         if let Request::Rename { to, cookie } = request
             && let Target::Uuid(uuid) = device
         {
@@ -399,7 +413,8 @@ impl Hands {
             && self.scan.out < most
             && let Some(worker) = self.crew.free(GENERAL)
         {
-            let Some(name) = self.wanted.pop() else { break };
+            let Some(name) = self.wanted.pop(&self.reading) else { break };
+            let _ = self.reading.push(name.clone());
             if let Ok(job) = self.fill(worker, Task::Facts) {
                 job.name = name;
                 self.scan.out += 1;
@@ -410,7 +425,7 @@ impl Hands {
             && self.peeking < most.min(2)
             && let Some(worker) = self.crew.free(GENERAL)
         {
-            let Some(name) = self.peeks.pop() else { break };
+            let Some(name) = self.peeks.pop(&[]) else { break };
             let root = self.looked_for.clone();
             if let Ok(job) = self.fill(worker, Task::Peek) {
                 job.name = name;
@@ -452,7 +467,7 @@ impl Hands {
     /// Takes one finished job to the engine.
     #[inline(never)]
     fn bring(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>, audience: &mut dyn Audience) -> bool {
-        let Hands { crew, paths, big, rooms, scan, survey, wanted, peeks, peeking, .. } = self;
+        let Hands { crew, paths, big, rooms, loaded, scan, survey, wanted, reading, peeks, peeking, .. } = self;
         let Some((_, job)) = crew.collect() else { return false };
         let task = core::mem::take(&mut job.task);
         if let Task::Open { path, .. }
@@ -480,7 +495,7 @@ impl Hands {
             Task::Scsi { path, ticket, .. } => match job.state.take() {
                 Some(state) => engine.process(cx, Event::State { path, ticket, state }),
                 None => {
-                    let reply = job.outcome.reply(&job.page, &job.sense);
+                    let reply = job.outcome.reply(job.page, &job.sense);
                     engine.process(cx, Event::Scsi { path, ticket, reply: &reply });
                 }
             },
@@ -498,6 +513,7 @@ impl Hands {
             Task::Write { path, ticket, .. } => engine.process(cx, Event::Written { path, ticket, result: result.map(|_| ()) }),
             Task::Facts => {
                 scan.out = scan.out.saturating_sub(1);
+                reading.retain(|name| *name != job.name);
                 match result {
                     Ok(_) => {
                         let udev = job.udev.and_then(|n| job.page.0.get(..n));
@@ -520,14 +536,17 @@ impl Hands {
                     let _ = wanted.push(&job.facts.name);
                 }
             }
-            Task::Dm { map, ticket, answer, .. } => match (result, answer) {
+            Task::Dm { map, ticket, answer, opcode } => match (result, answer) {
                 (Err(errno), _) => engine.process(cx, Event::Dm { map, ticket, result: Err(errno) }),
-                (Ok(_), Answer::Done) => engine.process(cx, Event::Dm { map, ticket, result: Ok(DmAnswer::Done) }),
-                (Ok(_), Answer::Created) => match live::devno(&job.page) {
+                (Ok(_), Answer::Done) => {
+                    *loaded |= opcode == LOAD;
+                    engine.process(cx, Event::Dm { map, ticket, result: Ok(DmAnswer::Done) });
+                }
+                (Ok(_), Answer::Created) => match live::devno(job.page) {
                     Some(devno) => engine.process(cx, Event::Dm { map, ticket, result: Ok(DmAnswer::Created(devno)) }),
                     None => engine.process(cx, Event::Dm { map, ticket, result: Err(Errno::IO) }),
                 },
-                (Ok(_), Answer::Status | Answer::Table) => live::with(&job.page, answer == Answer::Table, None, &mut |live| {
+                (Ok(_), Answer::Status | Answer::Table) => live::with(job.page, answer == Answer::Table, None, &mut |live| {
                     let result = live.map(DmAnswer::Live);
                     engine.process(cx, Event::Dm { map, ticket, result });
                 }),
@@ -538,7 +557,7 @@ impl Hands {
             Task::Look { .. } => {
                 survey.out = survey.out.saturating_sub(1);
                 match result {
-                    Ok(_) => live::with(&job.page, false, Some(&job.more), &mut |live| {
+                    Ok(_) => live::with(job.page, false, Some(job.more), &mut |live| {
                         if let Ok(live) = live {
                             engine.process(cx, Event::Live(live));
                         }

@@ -16,6 +16,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::exit;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,6 +51,13 @@ fn stopped() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
+/// `as UID PROGRAM [ARG ...]`: becomes the program, as that user and group.
+fn run_as(words: &[String]) -> Result<(), String> {
+    let [uid, program, args @ ..] = words else { return Err("usage: lab as UID PROGRAM [ARG ...]".to_string()) };
+    let uid = uid.parse().map_err(|_| format!("{uid} is no number"))?;
+    Err(format!("{program}: {}", std::process::Command::new(program).args(args).gid(uid).uid(uid).exec()))
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let options = Options::new(args.get(1..).unwrap_or(&[]));
@@ -69,12 +77,13 @@ fn main() {
         Some("client") => abuse::client_verb(&options),
         Some("lie") => abuse::lie_verb(&options),
         Some("poke") => abuse::poke_verb(&options),
+        Some("as") => run_as(args.get(1..).unwrap_or(&[])),
         Some("clock") => {
             println!("{}", now_ms());
             Ok(())
         }
         _ => {
-            Err("usage: lab agent|write|verify|pread|latency|hog|gauge|dm|assemble|tur|keep|listen|client|lie|poke|clock [WORD ...] [--key value ...]".to_string())
+            Err("usage: lab agent|write|verify|pread|latency|hog|gauge|dm|assemble|tur|keep|listen|client|lie|poke|as|clock [WORD ...] [--key value ...]".to_string())
         }
     };
     if let Err(e) = result {
