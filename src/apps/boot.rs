@@ -11,6 +11,7 @@ use super::setup::{self, Common, Wish};
 use super::{Cx, DONE, FAILED, TIMED_OUT};
 use crate::conf::settings::{Lookup, MapSettings, Origin, PathSettings, Policy, Stage, Verdict};
 use crate::engine::{Engine, MapView, Note, Options, PartView, Reason, Refusal, Subject};
+use crate::fault::Errno;
 use crate::model::{Bus, DevName, Instant, PathFacts, Protocol, Text, Wwid};
 use crate::wire::partition::Partition;
 use crate::wire::root::{Candidate, Root};
@@ -46,6 +47,10 @@ pub struct Found {
     pub local: DevName,
     /// The identity of that disk.
     local_wwid: Wwid,
+    /// A disk that cannot be read, and so may hold root: claimed to see.
+    trial: Wwid,
+    /// When that was decided; before the first, when the first disk could not be read.
+    since: Option<Instant>,
 }
 
 /// The configuration with root's disk named.
@@ -58,8 +63,12 @@ pub struct Lens<'a> {
 
 impl Lens<'_> {
     fn root(&self, wwid: &str) -> bool {
-        let Some(spec) = self.spec.filter(|_| !wwid.is_empty()) else { return !wwid.is_empty() && self.found.borrow().wwid == wwid };
-        let mut named = self.found.borrow().wwid == wwid || spec.names(wwid, wwid);
+        if wwid.is_empty() {
+            return false;
+        }
+        let mut named = [&self.found.borrow().wwid, &self.found.borrow().trial].iter().any(|known| *known == wwid);
+        let Some(spec) = self.spec else { return named };
+        named |= spec.names(wwid, wwid);
         if matches!(spec, Root::MapName(_)) {
             self.inner.aliases(&mut |alias, of| named |= of == wwid && spec.names(wwid, alias));
         }
@@ -133,7 +142,7 @@ impl Audience for Watch<'_> {
         if let Some(rest) = self.kernel_name.strip_prefix(facts.name.as_str())
             && let Some(number) = if rest.is_empty() { Some(0) } else { rest.trim_start_matches('p').parse().ok() }
         {
-            self.looked_into(facts, false, Some(number));
+            self.looked_into(facts, false, Ok(Some(number)));
         }
         let found = self.found.borrow();
         // Another way to the disk on which root was found makes that one with paths.
@@ -141,10 +150,29 @@ impl Audience for Watch<'_> {
         self.by_content && facts.size.0 > 0 && found.wwid.is_empty() && news
     }
 
-    fn looked_into(&mut self, facts: &PathFacts, several: bool, number: Option<u32>) -> bool {
-        let Some(number) = number else { return false };
+    fn looked_into(&mut self, facts: &PathFacts, several: bool, number: Result<Option<u32>, Errno>) -> bool {
         let mut found = self.found.borrow_mut();
-        if several || self.inner.named(&facts.wwid) || reachable_by_paths(facts, &self.inner.path(facts)) {
+        let reachable = || several || self.inner.named(&facts.wwid) || reachable_by_paths(facts, &self.inner.path(facts));
+        let number = match number {
+            Ok(Some(number)) => number,
+            Ok(None) => {
+                if found.trial == facts.wwid {
+                    found.trial.clear();
+                }
+                return false;
+            }
+            // Only passive paths so far, perhaps: then nothing but I/O through a map moves the disk to where they lead.
+            Err(Errno::IO) if found.wwid.is_empty() && found.trial != facts.wwid && reachable() => {
+                let now = crate::wait::now();
+                let due = now >= *found.since.get_or_insert(now) + if found.trial.is_empty() { PATIENCE } else { TRIAL };
+                if due {
+                    (found.trial, found.since) = (facts.wwid.clone(), Some(now));
+                }
+                return due;
+            }
+            Err(_) => return false,
+        };
+        if reachable() {
             found.wwid = facts.wwid.clone();
             found.number = number;
             found.local.clear();
@@ -156,6 +184,11 @@ impl Audience for Watch<'_> {
         false
     }
 }
+
+/// How long an active path to a disk that cannot be read is waited for before it is claimed as it is: moving it has its price.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long one such disk is tried before the next.
+const TRIAL: Duration = Duration::from_secs(10);
 
 /// Could a map of ours be called so? What is on top of maps (LVM, dm-crypt) is made by others later: not waited for.
 fn ours(name: &str, settings: &dyn Lookup, prefix: &str) -> bool {
@@ -350,6 +383,9 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
     match end {
         End::Done => {
             let local = found.borrow().local.clone();
+            if let Some((map, _)) = root_map(&machine.engine, spec.as_ref(), &found.borrow()).filter(|(map, _)| !map.tidy()) {
+                let _ = writeln!(cx.err, "corepath boot: partitions of a path of {} are still there: mount none of them", map.name());
+            }
             if order.device
                 && let Some(text) = order.root
             {

@@ -297,6 +297,12 @@ impl Engine<'_> {
             Known::Unknown => self.judge_map(cx, m),
             Known::Live => {}
         }
+        if before != Known::Live || !had_table {
+            // Whatever waited for a live map: their partitions are to go.
+            for i in self.member_slots(m) {
+                self.path_touch(i);
+            }
+        }
         self.refresh_usable(cx, m);
     }
 
@@ -330,8 +336,8 @@ impl Engine<'_> {
                 dm: before.map_or(DmPathState::Undefined, |x| x.dm),
             };
             let _ = self.maps[m].have.members.push(member);
-            if slot != NONE {
-                self.paths[slot].live_in = m;
+            if slot != NONE && core::mem::replace(&mut self.paths[slot].live_in, m) != m {
+                self.path_touch(slot);
             }
         }
         for x in &old {

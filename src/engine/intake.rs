@@ -283,8 +283,9 @@ impl Engine<'_> {
             Held::Nobody => Holder::Nobody,
             Held::Ours(devno) => {
                 let mut uuid: Text<128> = Text::new();
-                // 6 and 122 bytes.
-                let _ = uuid.push_str(UUID_PREFIX).and_then(|()| uuid.push_str(&p.wwid));
+                // Of that map, which is another's where the disk has become another LUN. 6 and 122 bytes.
+                let wwid = self.map_by_devno(devno).map_or(&p.wwid, |m| &self.maps[m].wwid);
+                let _ = uuid.push_str(UUID_PREFIX).and_then(|()| uuid.push_str(wwid));
                 Holder::Map { devno, uuid }
             }
             Held::Others => Holder::Device(Text::new()),

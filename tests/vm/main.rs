@@ -13,6 +13,7 @@ mod scenarios_clariion;
 mod scenarios_control;
 mod scenarios_daemon;
 mod scenarios_demo;
+mod scenarios_handover;
 mod scenarios_lab;
 mod scenarios_mend;
 mod scenarios_partitions;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::lab::watched::{self, Random, Watched};
-use crate::lab::{Array, Guest, Kernel, Vm, root, rounds};
+use crate::lab::{Array, Guest, Kernel, Vm, root, rounds, site};
 use crate::scenario;
 
 const INIT: &str = include_str!("../../initramfs/busybox/init");
@@ -137,6 +137,24 @@ scenario! {
             let watched = arrived(&guest);
             has_paths(&guest, 2);
             watched.still(&guest);
+        }
+    }
+}
+
+scenario! {
+    /// Root's only paths are passive, and nothing on them can be read: the disk is claimed all the same, I/O through its map moves it, and
+    /// root boots. With one path and with two, by label and by WWID.
+    fn passive_paths_only(kernel) {
+        let place = Vm::new(kernel);
+        let image = disk(kernel, &place);
+        for (ports, by_wwid) in [(&["b0"][..], false), (&["b0", "b1"][..], rounds(0, 1) == 1)] {
+            let array = clariion(&image, ports, 0);
+            let words = if by_wwid { format!("root=/dev/mapper/{}p2", site::wwid("CPA0001", 0)) } else { "root=LABEL=sanroot".to_string() };
+            let guest = machine(kernel).array(&array).cmdline(&words).boot();
+            let watched = arrived(&guest);
+            has_paths(&guest, ports.len());
+            assert_eq!(array.number("trespasses 0"), 1, "{words}");
+            println!("vm: {} {} passive paths, {words}: login after {} s", kernel.release, ports.len(), watched.login);
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::wire::dm::{self, Request, Target};
 use crate::wire::uevent::Uevent;
 use crate::workers::{Crew, MOST};
 use crate::{conf::settings::Lookup, wire::dm::Message};
+use core::time::Duration;
 use job::{Answer, Job, NO_MATCH, PathFds, Task};
 use tools::{PartitionRoom, READERS, Tools};
 
@@ -51,9 +52,9 @@ pub trait Audience {
     fn disk(&mut self, _facts: &PathFacts) -> bool {
         false
     }
-    /// It was looked into; `number` is the partition that matched (0: the whole disk). `several`: it has been seen through more than one
-    /// port. True: what the engine thinks of it may have changed.
-    fn looked_into(&mut self, _facts: &PathFacts, _several: bool, _number: Option<u32>) -> bool {
+    /// It was looked into; `found` is the partition that matched (0: the whole disk), or why it cannot be read now: it will be looked into
+    /// again. `several`: it has been seen through more than one port. True: what the engine thinks of it may have changed.
+    fn looked_into(&mut self, _facts: &PathFacts, _several: bool, _found: Result<Option<u32>, Errno>) -> bool {
         false
     }
     /// An alias is to be kept.
@@ -75,18 +76,37 @@ struct Walk {
 pub struct Names {
     list: &'static mut [DevName],
     count: usize,
+    /// Those at the list's end that are put off.
+    later: usize,
 }
 
 impl Names {
     pub fn new(list: &'static mut [DevName]) -> Names {
-        Names { list, count: 0 }
+        Names { list, count: 0, later: 0 }
+    }
+
+    /// Keeps a name for [`Names::recall`]. One for which there is no room is not kept: its next uevent brings it back.
+    fn put_off(&mut self, name: &DevName) {
+        let at = self.list.len() - self.later;
+        if at > self.count && !self.list[at..].contains(name) {
+            self.list[at - 1].clone_from(name);
+            self.later += 1;
+        }
+    }
+
+    fn recall(&mut self) {
+        for at in self.list.len() - core::mem::take(&mut self.later)..self.list.len() {
+            let name = self.list[at].clone();
+            self.push(&name);
+        }
     }
 
     fn push(&mut self, name: &str) -> bool {
         if self.list[..self.count].iter().any(|n| n == name) {
             return true;
         }
-        let Some(place) = self.list.get_mut(self.count) else { return false };
+        let free = self.list.len() - self.later;
+        let Some(place) = self.list.get_mut(..free).and_then(|list| list.get_mut(self.count)) else { return false };
         place.clear();
         if place.push_str(name).is_ok() {
             self.count += 1;
@@ -136,6 +156,8 @@ pub struct Hands {
     /// Disks to be looked into, and for what.
     peeks: Names,
     peeking: u32,
+    /// When those that could not be read are looked into again.
+    peek_again: Option<Instant>,
     looked_for: Text<128>,
     /// /dev/mapper names are made by us (no udev).
     pub make_nodes: bool,
@@ -187,6 +209,7 @@ impl Hands {
             survey: Walk::default(),
             peeks: Names::new(memory.peeks),
             peeking: 0,
+            peek_again: None,
             looked_for: Text::new(),
             make_nodes: false,
             dry: false,
@@ -421,6 +444,10 @@ impl Hands {
                 let _ = self.send(worker);
             }
         }
+        if self.peek_again.is_some_and(|at| at <= cx.now) {
+            self.peek_again = None;
+            self.peeks.recall();
+        }
         while self.peeks.count > 0
             && self.peeking < most.min(2)
             && let Some(worker) = self.crew.free(GENERAL)
@@ -467,7 +494,7 @@ impl Hands {
     /// Takes one finished job to the engine.
     #[inline(never)]
     fn bring(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>, audience: &mut dyn Audience) -> bool {
-        let Hands { crew, paths, big, rooms, loaded, scan, survey, wanted, reading, peeks, peeking, .. } = self;
+        let Hands { crew, paths, big, rooms, loaded, scan, survey, wanted, reading, peeks, peeking, peek_again, .. } = self;
         let Some((_, job)) = crew.collect() else { return false };
         let task = core::mem::take(&mut job.task);
         if let Task::Open { path, .. }
@@ -532,8 +559,19 @@ impl Hands {
                 let wwid = &job.facts.wwid;
                 let claimed = engine.find_path(&job.facts.name).is_some_and(|path| path.map().is_some());
                 let several = claimed || (!wwid.is_empty() && engine.paths().filter(|p| p.wwid() == wwid.as_str()).nth(1).is_some());
-                if audience.looked_into(&job.facts, several, result.ok().filter(|n| *n != NO_MATCH)) {
-                    let _ = wanted.push(&job.facts.name);
+                let found = match result {
+                    Ok(number) => Ok((number != NO_MATCH).then_some(number)),
+                    Err(Errno::NOENT | Errno::NODEV | Errno::NXIO | Errno::INVAL) => Ok(None),
+                    Err(errno) => {
+                        // No event tells when a passive controller, or one that starts, begins to answer reads.
+                        peeks.put_off(&job.name);
+                        let pause = Duration::from_millis(500 + peeks.later as u64);
+                        *peek_again = Some(peek_again.map_or(cx.now + pause, |at| at.min(cx.now + pause)));
+                        Err(errno)
+                    }
+                };
+                if audience.looked_into(&job.facts, several, found) {
+                    let _ = wanted.push(&job.name);
                 }
             }
             Task::Dm { map, ticket, answer, opcode } => match (result, answer) {
@@ -648,10 +686,7 @@ impl Hands {
         until: Option<Instant>,
         other: &mut dyn FnMut(u64),
     ) -> Result<(), Errno> {
-        let deadline = match (engine.poll_at(), until) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        let deadline = [engine.poll_at(), until, self.peek_again].into_iter().flatten().min();
         let (mut uevents, mut dm) = (false, false);
         self.crew.wake();
         self.poll.wait(deadline, |token| match token {
