@@ -3,8 +3,8 @@
 //! Bounded: a file larger than its buffer is an error, never a part of it taken for the whole. Never holds policy: which file, and
 //! what is in it, is the caller's.
 //!
-//! System calls: openat, read, pread64, getdents64, newfstatat, write, fsync, renameat, unlinkat, close; inotify_init1 and
-//! inotify_add_watch at start only.
+//! System calls: openat, read, pread64, getdents64, newfstatat, write, fsync, renameat, unlinkat, close; fchdir and chroot to look into the
+//! root of process 1 and back; inotify_init1 and inotify_add_watch at start only.
 
 use crate::fault::Errno;
 use crate::model::Text;
@@ -41,6 +41,31 @@ pub fn current_dir() -> BorrowedFd<'static> {
     rustix::fs::CWD
 }
 
+/// The root of process 1 and ours, where they differ: a process that was started in an initramfs has one that was emptied. `proc` is /proc,
+/// held open: its name is gone as well.
+fn roots(proc: BorrowedFd<'_>) -> Result<Option<[OwnedFd; 2]>, Errno> {
+    let place = |dir: BorrowedFd<'_>, path: &str| open_at(dir, path, OFlags::PATH | OFlags::DIRECTORY);
+    let both = [place(proc, "1/root")?, place(rustix::fs::CWD, "/")?];
+    let [a, b] = [&both[0], &both[1]].map(|dir| rustix::fs::fstat(dir).map(|stat| (stat.st_dev, stat.st_ino)));
+    Ok((a.map_err(errno)? != b.map_err(errno)?).then_some(both))
+}
+
+/// Has process 1 gone on to another root?
+pub fn left_behind(proc: impl AsFd) -> bool {
+    roots(proc.as_fd()).is_ok_and(|roots| roots.is_some())
+}
+
+/// Calls `look` with the root of process 1 for "/". Nothing of it stays open.
+pub fn in_host_root<T>(proc: impl AsFd, look: impl FnOnce() -> T) -> Result<T, Errno> {
+    use rustix::process::{chroot, fchdir};
+    let Some([host, own]) = roots(proc.as_fd())? else { return Ok(look()) };
+    let here = open_at(rustix::fs::CWD, ".", OFlags::PATH | OFlags::DIRECTORY)?;
+    fchdir(&host).and_then(|()| chroot(c".")).map_err(errno)?;
+    let found = look();
+    fchdir(&own).and_then(|()| chroot(c".")).and_then(|()| fchdir(&here)).map_err(errno)?;
+    Ok(found)
+}
+
 /// Tells that files of some directories have changed.
 pub struct Watch {
     fd: OwnedFd,
@@ -63,8 +88,9 @@ impl Watch {
     }
 
     /// Takes what has happened; true when it concerns a file that `mine` knows by its name, of the first directory or not. A lost event
-    /// concerns all.
+    /// concerns all; a directory that is gone takes its watch with it, and no file more.
     pub fn changed(&self, mine: &dyn Fn(bool, &str) -> bool) -> bool {
+        const OVERFLOW: u32 = 0x4000;
         let mut buffer = [0u8; 1024];
         let mut changed = false;
         while let Ok(length @ 1..) = rustix::io::read(&self.fd, &mut buffer) {
@@ -75,7 +101,8 @@ impl Watch {
                 let Some((name, next)) = more.split_at_checked(size) else { break };
                 let name = name.split(|&b| b == 0).next().unwrap_or(&[]);
                 let first = self.first == Some(i32::from_ne_bytes([head[0], head[1], head[2], head[3]]));
-                changed |= size == 0 || core::str::from_utf8(name).is_ok_and(|name| mine(first, name));
+                let mask = u32::from_ne_bytes([head[4], head[5], head[6], head[7]]);
+                changed |= mask & OVERFLOW != 0 || (size > 0 && core::str::from_utf8(name).is_ok_and(|name| mine(first, name)));
                 rest = next;
             }
         }

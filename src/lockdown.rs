@@ -180,7 +180,7 @@ const AUDIT_ARCH: u32 = 0xc000_00b7;
 /// System calls allowed after the seal, with who needs them. No fork, clone, execve, mmap, brk, module call, mount, ptrace.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
-const ALLOWED: [u32; 46] = [
+const ALLOWED: [u32; 48] = [
     0, 1, 17, 18, 8,        // read write pread64 pwrite64 lseek: all
     2, 257, 3,              // open openat close: sysfs, new paths
     217, 267, 89,           // getdents64 readlinkat readlink: sysfs
@@ -190,12 +190,13 @@ const ALLOWED: [u32; 46] = [
     7, 271, 286,            // poll ppoll timerfd_settime: wait
     45, 47, 44, 46, 288, 55, // recvfrom recvmsg sendto sendmsg accept4 getsockopt: netlink, sock
     82, 264, 87, 263, 88, 266, 133, 259, 83, 258, 74, // rename unlink symlink mknod mkdir (and -at) fsync: files, /dev/mapper
+    81, 161,                // fchdir chroot: files, the configuration of the host from an initramfs' daemon
     219, 39,                // restart_syscall (the kernel's own, after SIGSTOP and SIGCONT in a sleep) getpid: status
     60, 231,                // exit exit_group
 ];
 #[cfg(target_arch = "aarch64")]
 #[rustfmt::skip]
-const ALLOWED: [u32; 46] = [
+const ALLOWED: [u32; 48] = [
     63, 64, 67, 68, 62,
     56, 56, 57,
     61, 78, 78,
@@ -205,6 +206,7 @@ const ALLOWED: [u32; 46] = [
     73, 73, 86,
     207, 212, 206, 211, 242, 209,
     38, 276, 35, 35, 36, 36, 33, 33, 34, 34, 82,
+    50, 51,
     128, 172,
     93, 94,
 ];

@@ -227,6 +227,11 @@ impl Engine<'_> {
                 self.maps[m].have.known = Known::Unknown;
                 let map = &mut self.maps[m];
                 map.names_taken = map.names_taken.saturating_add(1);
+                if map.names_taken == 1 {
+                    // Where boot and a daemon start together one of them is second: nothing to tell.
+                    self.map_backoff(cx, m, None, step);
+                    return;
+                }
             }
             (Job::Rename, Errno::BUSY) => {
                 self.maps[m].rename_to.clear();

@@ -274,7 +274,9 @@ impl Engine<'_> {
                 let part = &mut self.parts[k];
                 part.failures = part.failures.saturating_add(1);
                 part.known = Known::Unknown;
-                self.map_backoff(cx, m, Some(errno), Job::Part { part: k, step }.step());
+                // Made by another in the same moment: nothing to tell.
+                let raced = step == PartStep::Create && errno == Errno::BUSY && part.failures == 1;
+                self.map_backoff(cx, m, (!raced).then_some(errno), Job::Part { part: k, step }.step());
             }
             (_, Ok(_)) => self.parts[k].known = Known::Unknown,
         }

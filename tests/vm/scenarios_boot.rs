@@ -82,14 +82,17 @@ scenario! {
 }
 
 scenario! {
-    /// Root's LUN comes late, and root is mounted all the same. How long after its first path is printed, not bounded yet.
+    /// Root's LUN comes late, and root is mounted all the same; how long after its first path is printed. The image's own configuration is
+    /// not said to have changed when the image is emptied, and from then on that of the real root is what `reconfigure` reads.
     fn root_appears_late(kernel) {
         let place = Vm::new(kernel);
         let image = disk(kernel, &place);
         let late = rounds(5, 20);
         let array = clariion(&image, &["a0", "b0"], 0);
         array.say("lun 0 unmap quiet");
-        let guest = machine(kernel).array(&array).cmdline("root=LABEL=sanroot").boot();
+        let conf = |interval: u32| format!("defaults {{\n\tpolling_interval {interval}\n}}\n");
+        let vm = machine(kernel).array(&array).cmdline("root=LABEL=sanroot").file("/etc/multipath.conf", 0o644, conf(3).as_bytes());
+        let guest = vm.boot();
         watched::found(&array, "b0");
         std::thread::sleep(Duration::from_secs(late.into()));
         array.say("lun 0 map quiet");
@@ -101,7 +104,18 @@ scenario! {
         let (seen, mounted) = (at("[sda] Attached SCSI disk").min(at("[sdb] Attached SCSI disk")), at("EXT4-fs (dm-"));
         println!("vm: {} root mounted {:.3} s after its first path appeared", kernel.release, mounted - seen);
         assert!(mounted > seen);
+
+        let interval = "corepath raw list config | grep -m 1 polling_interval";
+        assert!(guest.ok(interval).contains('3'));
+        guest.until("dmesg | grep -q 'the configuration is that of the initramfs'", Duration::from_secs(20));
+        let said = guest.ok("corepath status; dmesg");
+        assert!(!said.contains("has changed") && !said.contains("have changed"), "{said}");
+        guest.ok(&format!("mount -o remount,rw / && mkdir -p /etc && printf '{}' >/etc/multipath.conf", conf(4).replace('\n', "\\n")));
+        guest.ok("corepath reconfigure");
+        assert!(guest.ok(interval).contains('4'));
         watched.still(&guest);
+        // What it looked into it does not hold.
+        assert_eq!(Watched::of(&guest).pid, watched.pid);
     }
 }
 

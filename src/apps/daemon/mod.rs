@@ -17,7 +17,7 @@ use crate::arena::{self, Arena};
 use crate::conf::settings::Lookup;
 use crate::engine::{Ask, Context, Event, Note, Options, Refusal, Subject};
 use crate::fault::Errno;
-use crate::files::Watch;
+use crate::files::{self, Watch};
 use crate::klog::{Line, Ring};
 use crate::lockdown::{self, Seal};
 use crate::model::Instant;
@@ -37,6 +37,10 @@ const TOKEN_FILES: u64 = TOKEN_OTHERS + 4;
 const TOKEN_CLIENTS: u64 = TOKEN_OTHERS + 8;
 /// What is said of a reconfiguration that was not one.
 const KEPT: &str = "the new configuration cannot be used: the old one stays in force";
+/// The same while a disk that may hold the files does not answer.
+const STARVED: &str = "a map has no usable path, and may hold the configuration: not read now; the old one stays in force";
+/// How long an initramfs may take to be emptied.
+const EMPTYING: Duration = Duration::from_secs(5);
 /// Name of the socket below /run.
 pub const SOCKET: &str = "/run/multipathd.socket";
 /// The token of our own requests.
@@ -171,6 +175,8 @@ struct Daemon {
     watch: Option<Watch>,
     /// The files of the configuration are not what is in force.
     outdated: bool,
+    /// They seem to have changed, and this is when that is said: an initramfs loses its files because it is emptied.
+    changed: Option<Instant>,
 }
 
 /// How a daemon is to run.
@@ -332,6 +338,7 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
         reloaders: heapless::Vec::new(),
         watch,
         outdated: false,
+        changed: None,
     };
     daemon.close(cx, plan)?;
     Ok(daemon)
@@ -365,7 +372,7 @@ impl Daemon {
     fn serve(&mut self, common: &Common<'_>, halves: Halves) -> i32 {
         let [mut current, mut spare] = halves;
         loop {
-            let Some(configuration) = load(common, current).filter(|c| !c.report.fatal) else {
+            let Some(configuration) = self.read(common, current).filter(|c| !c.report.fatal) else {
                 // It was read a moment ago: files that vanish in between leave the defaults, which need nothing.
                 self.ears.say(3, "the configuration could not be read twice; ending");
                 return FAILED;
@@ -393,7 +400,16 @@ impl Daemon {
             self.ears.ring.second = now.as_secs() as u32;
             self.log_on();
             let mut until = self.clients.expire(&self.machine.hands.poll, now);
-            for time in [self.manager.alive(now), self.stop_by].into_iter().flatten() {
+            if self.changed.is_some_and(|at| at <= now) {
+                self.changed = None;
+                if files::left_behind(self.machine.hands.tools.roots.proc.as_fd()) {
+                    self.ears
+                        .say(6, "the configuration is that of the initramfs; 'corepath reconfigure' reads that of the root in its place");
+                } else if !core::mem::replace(&mut self.outdated, true) {
+                    self.ears.say(5, "a file of the configuration has changed; 'corepath reconfigure' puts it in force");
+                }
+            }
+            for time in [self.manager.alive(now), self.stop_by, self.changed].into_iter().flatten() {
                 until = Some(until.map_or(time, |u| u.min(time)));
             }
             let mut tokens = heapless::Vec::<u64, { wait::BATCH }>::new();
@@ -417,16 +433,23 @@ impl Daemon {
             self.hear(configuration, common, &tokens);
             self.answer();
             if core::mem::take(&mut self.reload) {
-                self.outdated = false;
+                let kept = self.outdated;
+                (self.outdated, self.changed) = (false, None);
                 self.manager.reloading(now);
-                match load(common, spare) {
+                let starved = self.machine.engine.starved() > 0;
+                let next = if starved { None } else { self.read(common, spare) };
+                let why = match next {
                     Some(next) if !next.report.fatal => return None,
-                    Some(next) => self.report(&next),
-                    None => {}
-                }
-                self.ears.say(3, KEPT);
-                self.reloaded(KEPT);
-                self.outdated = true;
+                    _ if starved => STARVED,
+                    Some(next) => {
+                        self.report(&next);
+                        KEPT
+                    }
+                    None => KEPT,
+                };
+                self.ears.say(3, why);
+                self.reloaded(why);
+                self.outdated = kept || !starved;
             }
             if self.phase == "shutdown" {
                 return Some(self.leave());
@@ -437,6 +460,11 @@ impl Daemon {
                 return Some(self.leave());
             }
         }
+    }
+
+    /// Reads the configuration: after a switch of the root that of the new one.
+    fn read<'m>(&self, common: &Common<'_>, memory: &'m mut [MaybeUninit<u8>]) -> Option<Configuration<'m>> {
+        files::in_host_root(self.machine.hands.tools.roots.proc.as_fd(), || load(common, memory)).ok()?
     }
 
     /// What is wrong with a configuration, to the log.
@@ -491,9 +519,8 @@ impl Daemon {
                 TOKEN_FILES => {
                     let main = common.config.rsplit('/').next().unwrap_or("");
                     let mine = |first: bool, name: &str| if first { name == main } else { name.ends_with(".conf") };
-                    let changed = self.watch.as_ref().is_some_and(|w| w.changed(&mine));
-                    if changed && !core::mem::replace(&mut self.outdated, true) {
-                        self.ears.say(5, "a file of the configuration has changed; 'corepath reconfigure' puts it in force");
+                    if self.watch.as_ref().is_some_and(|w| w.changed(&mine)) {
+                        self.changed = self.changed.or(Some(now + EMPTYING));
                     }
                 }
                 TOKEN_LISTENERS..TOKEN_FILES => {
