@@ -75,10 +75,11 @@ pub const COMMANDS: &[Row] = &[
     },
     Row {
         name: "daemon",
-        usage: "[--strict] [--own-activation] [--socket NAME]",
+        usage: "[--strict] [--own-activation] [--take-over] [--socket NAME]",
         summary: "watch the paths for ever, from locked memory; in the foreground",
         details: "  --strict          refuse to run when a step of the seal fails\n  \
                   --own-activation  trespass or set target port groups where the kernel has no handler\n  \
+                  --take-over       ask the daemon that runs to leave, when all is known\n  \
                   --socket NAME     listen there only (@NAME: abstract)\n  \
                   --no-filter       without the system call filter, for debugging\n",
     },

@@ -244,7 +244,8 @@ impl Engine<'_> {
                 }
                 Ok(done)
             }
-            Ask::Shutdown => {
+            Ask::Shutdown { keep } => {
+                self.keep_queueing = keep;
                 self.stop(cx);
                 Ok(Goal::Stopped)
             }

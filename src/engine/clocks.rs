@@ -107,6 +107,9 @@ impl Engine<'_> {
         if map.admin_no_queueing || map.flush_quiet {
             return Some(false);
         }
+        if self.stopping && self.keep_queueing {
+            return None;
+        }
         if self.stopping && self.options.resident {
             return match queueing::at_exit(cx.settings.globals().queue_without_daemon) {
                 Want::Off => Some(false),

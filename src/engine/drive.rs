@@ -251,6 +251,8 @@ pub struct Engine<'s> {
     pub(super) open_paths: u32,
     pub(super) stale_answers: u32,
     pub(super) stopping: bool,
+    /// Stopping for one that takes over: who queues goes on queueing.
+    pub(super) keep_queueing: bool,
     pub(super) asks: super::ask::Asks,
     /// A queue that was refused rests until then, or until the next event.
     stalled: [Option<Instant>; 3],
@@ -336,6 +338,7 @@ impl<'s> Engine<'s> {
             open_paths: 0,
             stale_answers: 0,
             stopping: false,
+            keep_queueing: false,
             asks: Default::default(),
             stalled: [None; 3],
         })

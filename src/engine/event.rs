@@ -175,6 +175,8 @@ pub enum Ask<'a> {
     SetMarginal(&'a str),
     UnsetMarginal(&'a str),
     /// Ends the engine's work in order: queueing goes off unless `queue_without_daemon` says otherwise, maps an administrator
-    /// suspended are resumed. Answered when that is done; nothing is emitted afterwards.
-    Shutdown,
+    /// suspended are resumed. Answered when that is done; nothing is emitted afterwards. `keep`: queueing stays as it is, for who comes next.
+    Shutdown {
+        keep: bool,
+    },
 }

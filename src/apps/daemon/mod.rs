@@ -5,6 +5,7 @@
 
 pub mod clients;
 pub mod control;
+mod heir;
 pub mod state;
 pub mod status;
 
@@ -22,7 +23,7 @@ use crate::klog::{Line, Ring};
 use crate::lockdown::{self, Seal};
 use crate::model::Instant;
 use crate::raw::{AsFd, OwnedFd};
-use crate::sock::{self, Address, Notify};
+use crate::sock::Notify;
 use crate::wait;
 use clients::{CLIENTS, Caller, Client, Clients};
 use control::Verdict;
@@ -186,13 +187,15 @@ struct Plan<'a> {
     strict: bool,
     filter: bool,
     own_activation: bool,
+    /// Another path manager that answers is asked to leave.
+    take_over: bool,
     socket: &'a str,
 }
 
 #[inline(never)]
 pub fn run(cx: &mut Cx<'_>) -> i32 {
     let socket = cx.invocation.variable("MULTIPATH_SOCKET_NAME").unwrap_or(SOCKET);
-    let mut plan = Plan { common: Common::default(), strict: false, filter: true, own_activation: false, socket };
+    let mut plan = Plan { common: Common::default(), strict: false, filter: true, own_activation: false, take_over: false, socket };
     while let Some(arg) = cx.args.next() {
         match plan.common.take(arg, &mut cx.args) {
             Ok(true) => continue,
@@ -204,6 +207,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
             Arg::Long("strict") => plan.strict = true,
             Arg::Long("no-filter") => plan.filter = false,
             Arg::Long("own-activation") => plan.own_activation = true,
+            Arg::Long("take-over") => plan.take_over = true,
             Arg::Long("socket") => match cx.args.value() {
                 Some(name) => plan.socket = name,
                 None => return cx.fail(format_args!("daemon: --socket takes a path, or @name")),
@@ -251,24 +255,19 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
     }
     // The signals are blocked and the flags set before the threads are made: both are inherited.
     let signals = wait::signals().map_err(|errno| cx.fail(format_args!("daemon: signals: {}", errno.word().unwrap_or("error"))))?;
-    let mut listeners = heapless::Vec::new();
-    for address in [Address::parse(plan.socket), Address::Abstract(sock::ABSTRACT)] {
-        if plan.socket != SOCKET && matches!(address, Address::Abstract(name) if name == sock::ABSTRACT) {
-            continue;
-        }
-        match sock::listen(address) {
-            Ok(listener) => {
-                let _ = listeners.push(listener);
-            }
-            Err(Errno(98)) => {
-                return Err(
-                    cx.fail(format_args!("daemon: another path manager answers on {}; stop it first ('corepath stop')", plan.socket))
-                );
-            }
-            Err(errno) => {
-                let _ = writeln!(cx.err, "corepath daemon: no control socket: {}", errno.word().unwrap_or("error"));
-            }
-        }
+    let heir = heir::expected(plan);
+    let mut listeners = heir::Listeners::new();
+    if !heir {
+        let mut unheard = |errno: Errno| {
+            let _ = writeln!(cx.err, "corepath daemon: no control socket: {}", errno.word().unwrap_or("error"));
+        };
+        let Ok(found) = heir::listen(plan.socket, &mut unheard) else {
+            return Err(cx.fail(format_args!(
+                "daemon: another path manager answers on {}; stop it first ('corepath stop'), or say --take-over",
+                plan.socket
+            )));
+        };
+        listeners = found;
     }
     let mut seal = Seal::default();
     lockdown::before_threads(&mut seal, 4096);
@@ -279,6 +278,7 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
         path_partitions: !keep_partitions,
         write_bindings: !setup::in_initramfs(),
         own_activation: plan.own_activation,
+        dry_run: heir,
         ..Options::default()
     };
     // Whoever starts `@corepath` in an initramfs gives it the kernel's log for its output: there each line would stand twice.
@@ -286,7 +286,7 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
     let stderr =
         crate::console::is_terminal(crate::console::Stream::Error) || (!root_daemon && cx.invocation.variable("INVOCATION_ID").is_none());
     let wish = Wish { options, uevents: true, sink: (true, stderr), control: true };
-    let machine = match setup::machine(&plan.common, wish) {
+    let mut machine = match setup::machine(&plan.common, wish) {
         Ok(machine) => machine,
         Err(trouble) => return Err(cx.trouble("daemon", trouble)),
     };
@@ -298,6 +298,24 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
         Ok((slots, large, ring))
     });
     let Ok((slots, large, ring)) = memory else { return Err(cx.fail(format_args!("daemon: no memory for replies"))) };
+    let mut ears = Ears {
+        ring: Ring::new(ring),
+        level: plan.common.verbosity.saturating_add(3),
+        limits: [Limit::default(); 64],
+        answers: heapless::Deque::new(),
+    };
+    if heir {
+        listeners = match heir::succeed(&mut machine, &configuration.settings, &mut ears, plan) {
+            Ok(listeners) => listeners,
+            Err(errno) => {
+                return Err(cx.fail(format_args!(
+                    "daemon: the path manager that answers on {} does not leave ({}): it goes on",
+                    plan.socket,
+                    errno.word().unwrap_or("error")
+                )));
+            }
+        };
+    }
     let now = wait::now();
     let poll = &machine.hands.poll;
     let mut added = poll.add(signals.as_fd(), TOKEN_SIGNALS);
@@ -312,12 +330,6 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
     if let Some(watch) = &watch {
         let _ = poll.add(watch.fd(), TOKEN_FILES);
     }
-    let ears = Ears {
-        ring: Ring::new(ring),
-        level: plan.common.verbosity.saturating_add(3),
-        limits: [Limit::default(); 64],
-        answers: heapless::Deque::new(),
-    };
     let manager = Manager::open(cx, now);
     let mut daemon = Daemon {
         machine,
@@ -512,7 +524,7 @@ impl Daemon {
                         match signal {
                             wait::SIGHUP => self.reload = true,
                             wait::SIGUSR1 => self.dump = true,
-                            _ => self.stop(configuration),
+                            _ => self.stop(configuration, false),
                         }
                     }
                 }
@@ -536,13 +548,14 @@ impl Daemon {
         }
     }
 
-    fn stop(&mut self, configuration: &Configuration<'_>) {
+    /// `keep`: another one takes over, and queueing stays as it is.
+    fn stop(&mut self, configuration: &Configuration<'_>, keep: bool) {
         if self.stop_by.is_none() {
             self.manager.tell("STOPPING=1\nSTATUS=stopping");
             let now = wait::now();
             self.stop_by = Some(now + Duration::from_millis(800));
             let cx = Context { now, settings: &configuration.settings };
-            self.machine.engine.process(&cx, Event::Ask { token: OWN, ask: Ask::Shutdown });
+            self.machine.engine.process(&cx, Event::Ask { token: OWN, ask: Ask::Shutdown { keep } });
         }
     }
 
@@ -590,8 +603,8 @@ impl Daemon {
                     reconfigure = Some(caller);
                     false
                 }
-                Verdict::Shutdown => {
-                    shutdown = Some(caller);
+                Verdict::Shutdown { keep } => {
+                    shutdown = Some((caller, keep));
                     false
                 }
             }
@@ -609,9 +622,9 @@ impl Daemon {
             // A place for every client.
             let _ = reloaders.push(caller);
         }
-        if let Some(caller) = shutdown {
+        if let Some((caller, keep)) = shutdown {
             clients.reply(caller, "ok\n", &hands.poll, now);
-            self.stop(configuration);
+            self.stop(configuration, keep);
         }
     }
 
