@@ -570,7 +570,7 @@ impl Hands {
                         Err(errno)
                     }
                 };
-                if audience.looked_into(&job.facts, several, found) {
+                if job.facts.name == job.name && audience.looked_into(&job.facts, several, found) {
                     let _ = wanted.push(&job.name);
                 }
             }
