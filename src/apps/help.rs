@@ -67,6 +67,12 @@ pub const COMMANDS: &[Row] = &[
     },
     Row { name: "why", usage: "DEV", summary: "why a disk is claimed or refused: the reason code and the rule behind it", details: "" },
     Row {
+        name: "probe",
+        usage: "DEV [--json]",
+        summary: "one screen on a path, asked anew: identity, VPD pages, controllers and owner, groups, checker, what would be done",
+        details: "  DEV     sda, 8:0, or a device node or link\n  --json  one document\n",
+    },
+    Row {
         name: "config",
         usage: "[--plain] [--keywords | KEYWORD] [--check [FILE]]",
         summary: "the effective configuration with the origin of each value",

@@ -6,10 +6,11 @@ use super::session::{self, End, Teller};
 use super::setup::{self, Common, Machine, Wish};
 use super::topology::Style;
 use super::{Cx, DONE, FAILED, TIMED_OUT, columns, json, say, topology};
+use crate::conf::print;
 use crate::conf::settings::{Lookup, Origin, Verdict};
 use crate::console::{self, Stream};
 use crate::engine::{Engine, MapView, Options, PathView};
-use crate::model::DmPathState;
+use crate::model::{DmPathState, Holder};
 use core::fmt::Write;
 use core::time::Duration;
 
@@ -69,22 +70,39 @@ fn style() -> Style {
     Style { colour: console::is_terminal(Stream::Out) }
 }
 
-/// `list [MAP] [--json]`
-pub fn list(cx: &mut Cx<'_>) -> i32 {
-    let mut common = Common::default();
-    let (mut as_json, mut wanted) = (false, None);
+/// What a command that looks is given.
+pub struct Words<'a> {
+    pub common: Common<'a>,
+    /// A disk or map.
+    pub word: Option<&'a str>,
+    pub json: bool,
+}
+
+/// Reads the arguments.
+#[inline(never)]
+pub fn words<'a>(cx: &mut Cx<'a>, command: &str) -> Result<Words<'a>, i32> {
+    let mut words = Words { common: Common::default(), word: None, json: false };
     while let Some(arg) = cx.args.next() {
-        match common.take(arg, &mut cx.args) {
+        match words.common.take(arg, &mut cx.args) {
             Ok(true) => continue,
             Ok(false) => {}
-            Err(what) => return cx.fail(format_args!("list: {what}")),
+            Err(what) => return Err(cx.fail(format_args!("{command}: {what}"))),
         }
         match arg {
-            Arg::Long("json") => as_json = true,
-            Arg::Word(name) => wanted = Some(name),
-            _ => return cx.fail(format_args!("list: unknown option; 'corepath help list' lists them")),
+            Arg::Long("json") => words.json = true,
+            Arg::Word(name) if words.word.is_none() => words.word = Some(name),
+            _ => return Err(cx.fail(format_args!("{command}: unknown option or too many words; 'corepath help {command}' lists them"))),
         }
     }
+    Ok(words)
+}
+
+/// `list [MAP] [--json]`
+pub fn list(cx: &mut Cx<'_>) -> i32 {
+    let Words { common, word: wanted, json: as_json } = match words(cx, "list") {
+        Ok(words) => words,
+        Err(status) => return status,
+    };
     let look = match look(cx, "list", &common, false) {
         Ok(look) => look,
         Err(status) => return status,
@@ -107,18 +125,12 @@ fn plan(map: &MapView<'_>) -> &'static str {
 /// `scan [--json]`
 #[inline(never)]
 pub fn scan(cx: &mut Cx<'_>) -> i32 {
-    let mut common = Common::default();
-    let mut as_json = false;
-    while let Some(arg) = cx.args.next() {
-        match common.take(arg, &mut cx.args) {
-            Ok(true) => continue,
-            Ok(false) => {}
-            Err(what) => return cx.fail(format_args!("scan: {what}")),
-        }
-        match arg {
-            Arg::Long("json") => as_json = true,
-            _ => return cx.fail(format_args!("scan: unknown option; 'corepath help scan' lists them")),
-        }
+    let Words { common, word, json: as_json } = match words(cx, "scan") {
+        Ok(words) => words,
+        Err(status) => return status,
+    };
+    if word.is_some() {
+        return cx.fail(format_args!("scan: takes no disk; 'corepath why' and 'corepath probe' do"));
     }
     if !as_json {
         return scan_with(cx, "scan", &common, None);
@@ -249,19 +261,10 @@ fn path_json(path: &PathView<'_>, out: &mut json::Json<'_>) -> core::fmt::Result
 /// `why DEV`
 #[inline(never)]
 pub fn why(cx: &mut Cx<'_>) -> i32 {
-    let mut common = Common::default();
-    let mut device = None;
-    while let Some(arg) = cx.args.next() {
-        match common.take(arg, &mut cx.args) {
-            Ok(true) => continue,
-            Ok(false) => {}
-            Err(what) => return cx.fail(format_args!("why: {what}")),
-        }
-        match arg {
-            Arg::Word(name) => device = Some(name),
-            _ => return cx.fail(format_args!("why: takes one device")),
-        }
-    }
+    let Words { common, word: device, .. } = match words(cx, "why") {
+        Ok(words) => words,
+        Err(status) => return status,
+    };
     let Some(device) = device else { return cx.fail(format_args!("why: which device? 'corepath why sda'")) };
     let name = device.strip_prefix("/dev/").unwrap_or(device);
     let look = match look(cx, "why", &common, true) {
@@ -278,34 +281,43 @@ pub fn why(cx: &mut Cx<'_>) -> i32 {
         None => write!(cx.out, "is left alone: "),
     };
     let _ = writeln!(cx.out, "{sentence} [{code}]");
-    if let Verdict::Whitelisted { origin, .. } | Verdict::Rejected { origin, .. } = path.verdict() {
-        let _ = write!(cx.out, "rule: ");
-        let _ = match origin {
-            Origin::Default => writeln!(cx.out, "built-in default"),
-            Origin::Table(row) => writeln!(cx.out, "built-in array table, row {}", row + 1),
-            Origin::File { file, line } => {
-                let file = look.configuration.files.get(usize::from(file)).map_or("configuration", |f| f.name);
-                writeln!(cx.out, "{file}:{line}")
-            }
-            Origin::CommandLine => writeln!(cx.out, "command line"),
-        };
+    if let Some(origin) = rule(path.verdict()) {
+        let _ = cx.out.write_str("rule: ");
+        let _ = print::emit_origin(cx.out, look.configuration.files, origin);
+        let _ = cx.out.write_str("\n");
     }
     let _ = holder(cx.out, &look.machine, path.name());
     if path.map().is_some() { look.status(cx, "why") } else { FAILED }
 }
 
+/// Where the blacklist's rule for a disk stands, if one spoke.
+pub fn rule(verdict: Verdict) -> Option<Origin> {
+    match verdict {
+        Verdict::Whitelisted { origin, .. } | Verdict::Rejected { origin, .. } => Some(origin),
+        _ => None,
+    }
+}
+
 /// Who holds a disk. The engine keeps only that somebody does; sysfs and mountinfo say who.
 pub fn holder(out: &mut dyn Write, machine: &Machine, name: &str) -> core::fmt::Result {
-    use crate::model::Holder;
     let mut facts = crate::model::PathFacts::default();
     let mut scratch = [0u8; 4096];
     if crate::sysfs::read_facts(&machine.hands.tools.roots, name, &mut scratch, &mut facts).is_err() {
         return Ok(());
     }
-    match &facts.holder {
-        Holder::Map { devno, uuid } => writeln!(out, "held by: dm device {devno} with uuid {uuid}"),
-        Holder::Device(name) => writeln!(out, "held by: {name}"),
-        Holder::Mounted(place) => writeln!(out, "held by: the file system mounted on {place}"),
+    if facts.holder == Holder::Nobody {
+        return Ok(());
+    }
+    out.write_str("held by: ")?;
+    held_by(&facts.holder, out)?;
+    out.write_str("\n")
+}
+
+pub fn held_by(holder: &Holder, out: &mut dyn Write) -> core::fmt::Result {
+    match holder {
+        Holder::Map { devno, uuid } => write!(out, "dm device {devno} with uuid {uuid}"),
+        Holder::Device(name) => out.write_str(name),
+        Holder::Mounted(place) => write!(out, "the file system mounted on {place}"),
         Holder::Nobody => Ok(()),
     }
 }

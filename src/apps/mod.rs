@@ -17,11 +17,13 @@ pub mod look;
 pub mod multipath;
 pub mod partitions;
 pub mod partmaps;
+pub mod probe;
 pub mod rescue;
 pub mod runtime;
 pub mod say;
 pub mod session;
 pub mod setup;
+pub mod sheet;
 pub mod topology;
 pub mod view;
 
@@ -137,6 +139,7 @@ fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -
         "scan" => look::scan(&mut cx),
         "list" => look::list(&mut cx),
         "why" => look::why(&mut cx),
+        "probe" => probe::run(&mut cx),
         "remove" => change::remove(&mut cx),
         "config" => settings(&mut cx),
         "install-hooks" => install::hooks(&mut cx),

@@ -369,6 +369,12 @@ impl<'e> MapView<'e> {
     pub fn queue_timeouts(&self) -> u32 {
         self.slot.queue_timeouts
     }
+    /// Its size and the words of the table it should have now; `None` when there is nothing to make one of.
+    pub fn wanted_table<'b>(&self, cx: &super::Context<'_>, out: &'b mut [u8]) -> Option<(Sectors, &'b [u8])> {
+        let plan = self.engine.plan(cx, self.index)?;
+        let length = plan.table.emit(out).ok()?;
+        Some((plan.size, out.get(..length)?))
+    }
     /// Wanted members, in the order they came.
     pub fn paths(&self) -> impl Iterator<Item = PathView<'e>> {
         let engine = self.engine;

@@ -103,9 +103,9 @@ pub fn max_luns(data: &[u8]) -> Result<u8, Malformed> {
     page(data, SOFTWARE_VERSION, b"swr")?.get(15).copied().ok_or(Malformed)
 }
 
-/// Controller slot of this path, from page 0xC4: 0 A, 1 B.
+/// Controller of this path, from page 0xC4: 0 A, 1 B. The slot is text; scsi_dh_rdac.c takes `1` for A and all else for B.
 pub fn slot(data: &[u8]) -> Result<u8, Malformed> {
-    page(data, SUBSYSTEM, b"sub")?.get(29).copied().ok_or(Malformed)
+    page(data, SUBSYSTEM, b"sub")?.get(29).map(|&digit| u8::from(digit != b'1')).ok_or(Malformed)
 }
 
 /// MODE SELECT of page 0x2C: transfer this one LUN to the controller that gets the command. `max_luns` chooses between the six byte

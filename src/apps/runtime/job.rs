@@ -50,6 +50,10 @@ pub enum Task {
         ticket: Ticket,
         command: Command,
     },
+    /// A question of ours, not the engine's, to the disk `name`.
+    Ask {
+        command: Command,
+    },
     Admin {
         path: PathId,
         ticket: Ticket,
@@ -186,6 +190,15 @@ impl Job {
                 true
             }
         }
+    }
+
+    fn scsi(&mut self, command: &Command) -> Result<u32, Errno> {
+        if !self.forbidden()
+            && let Some(fds) = &self.fds
+        {
+            self.outcome = sgio::execute(sgio::borrow(&fds.device), command, self.page, &mut self.sense);
+        }
+        Ok(0)
     }
 
     fn dm(&mut self, opcode: u32) -> Result<u32, Errno> {
@@ -326,14 +339,8 @@ impl Work for Job {
                 self.state = Some(self.read_state().unwrap_or(SysState::Unknown));
                 Ok(0)
             }
-            Task::Scsi { command, .. } => {
-                if !self.forbidden()
-                    && let Some(fds) = &self.fds
-                {
-                    self.outcome = sgio::execute(sgio::borrow(&fds.device), &command, self.page, &mut self.sense);
-                }
-                Ok(0)
-            }
+            Task::Scsi { command, .. } => self.scsi(&command),
+            Task::Ask { command } => self.open().and_then(|_| self.scsi(&command)),
             Task::Admin { command, .. } => match self.forbidden() {
                 true => Ok(0),
                 false => match &self.fds {

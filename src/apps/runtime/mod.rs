@@ -10,11 +10,12 @@ pub mod tools;
 use crate::dmioctl::Control;
 use crate::engine::{Action, Attribute, Context, DmAnswer, Engine, Event, Note, PartitionSlot, Refusal, Refused, Subject, Ticket};
 use crate::fault::Errno;
-use crate::model::{DevName, DevNo, Instant, MapId, PathFacts, PathId, Sectors, Text};
+use crate::model::{DevName, DevNo, Instant, MapId, PathFacts, PathId, Sectors, SysState, Text};
 use crate::netlink::{self, Received, Uevents};
 use crate::raw::{AsFd, OwnedFd};
 use crate::wait::{self, Poll};
 use crate::wire::dm::{self, Request, Target};
+use crate::wire::scsi::{Command, Reply};
 use crate::wire::uevent::Uevent;
 use crate::workers::{Crew, MOST};
 use crate::{conf::settings::Lookup, wire::dm::Message};
@@ -57,6 +58,8 @@ pub trait Audience {
     fn looked_into(&mut self, _facts: &PathFacts, _several: bool, _found: Result<Option<u32>, Errno>) -> bool {
         false
     }
+    /// The answer to [`Hands::ask`]; `Err` with the state of a device that nothing may be sent to.
+    fn asked(&mut self, _answer: Result<&Reply<'_>, SysState>) {}
     /// An alias is to be kept.
     fn bind(&mut self, _wwid: &str, _alias: &str) {}
 }
@@ -235,6 +238,15 @@ impl Hands {
         let nobody = PathId { index: u32::MAX, generation: 0 };
         let job = self.fill(worker, Task::Write { path: nobody, ticket: Ticket::default(), attribute, value })?;
         job.fds = None;
+        job.name.clear();
+        job.name.push_str(name).map_err(|_| Refused::Full)?;
+        self.send(worker)
+    }
+
+    /// Sends a command to the disk `name` that the engine did not ask for; the audience is told what comes back.
+    pub fn ask(&mut self, name: &str, command: &Command) -> Result<(), Refused> {
+        let worker = self.crew.free(GENERAL).ok_or(Refused::Full)?;
+        let job = self.fill(worker, Task::Ask { command: *command })?;
         job.name.clear();
         job.name.push_str(name).map_err(|_| Refused::Full)?;
         self.send(worker)
@@ -526,6 +538,14 @@ impl Hands {
                     engine.process(cx, Event::Scsi { path, ticket, reply: &reply });
                 }
             },
+            Task::Ask { .. } => {
+                job.fds = None;
+                match (job.state.take(), result) {
+                    (Some(state), _) => audience.asked(Err(state)),
+                    (None, Ok(_)) => audience.asked(Ok(&job.outcome.reply(job.page, &job.sense))),
+                    (None, Err(errno)) => audience.asked(Ok(&Reply::failed(errno))),
+                }
+            }
             Task::Admin { path, ticket, .. } => match job.state.take() {
                 Some(state) => engine.process(cx, Event::State { path, ticket, state }),
                 None => {

@@ -33,7 +33,7 @@ pub enum Fault {
     Operations(u8),
 }
 
-/// The set-up checks that a page must pass before its owner state means anything; the prioritizer asks the same.
+/// The set-up checks that a page must pass before its owner state means anything.
 pub fn misconfigured(page: &Page) -> Option<Fault> {
     if page.revision != 0 {
         return Some(Fault::Revision(page.revision));
@@ -62,7 +62,7 @@ pub(super) fn next(checker: &mut Checker, reply: &Reply<'_>, path: &mut PathMemo
         }
         Outcome::Check(sense) if sense.is(ILLEGAL_REQUEST, 0x25, 0x01) => {
             map.inactive_snapshot = true;
-            fault(PathState::Down, Fault::InactiveSnapshot)
+            done(PathState::Down, Fault::InactiveSnapshot)
         }
         Outcome::Check(_) if passing(&outcome) && checker.again(TRIES) => checker.send(Command::read_first_block()),
         _ => Step::done(PathState::Down, Cause::from(outcome)),
@@ -79,19 +79,13 @@ fn page(checker: &mut Checker, reply: &Reply<'_>, outcome: Outcome, path: &mut P
         _ => return Step::done(PathState::Down, Cause::from(outcome)),
     }
     let Ok(page) = Page::parse(reply.data) else { return Step::done(PathState::Down, Cause::Malformed) };
-    if let Some(found) = misconfigured(&page) {
-        return fault(PathState::Down, found);
-    }
-    if page.operations != 0 {
-        return fault(PathState::Shaky, Fault::Operations(page.operations));
-    }
-    match page.lun {
-        Lun::Unbound => return fault(PathState::Down, Fault::Unbound),
-        Lun::Unknown(state) => return fault(PathState::Down, Fault::State(state)),
-        Lun::Bound | Lun::Owned => {}
+    match fault(&page) {
+        Some(found @ Fault::Operations(_)) => return done(PathState::Shaky, found),
+        Some(found) => return done(PathState::Down, found),
+        None => {}
     }
     match path.emc_wwn {
-        Some(known) if known != page.wwn => return fault(PathState::Down, Fault::WwnChanged),
+        Some(known) if known != page.wwn => return done(PathState::Down, Fault::WwnChanged),
         _ => path.emc_wwn = Some(page.wwn),
     }
     if page.lun == Lun::Owned {
@@ -100,11 +94,21 @@ fn page(checker: &mut Checker, reply: &Reply<'_>, outcome: Outcome, path: &mut P
         return checker.send(Command::read_first_block());
     }
     if map.inactive_snapshot {
-        return fault(PathState::Down, Fault::InactiveSnapshot);
+        return done(PathState::Down, Fault::InactiveSnapshot);
     }
     Step::done(PathState::Up, Cause::Plain)
 }
 
-const fn fault(state: PathState, fault: Fault) -> Step {
+/// What is wrong with a page by itself; the prioritizer asks the same.
+pub fn fault(page: &Page) -> Option<Fault> {
+    misconfigured(page).or(match page.lun {
+        _ if page.operations != 0 => Some(Fault::Operations(page.operations)),
+        Lun::Unbound => Some(Fault::Unbound),
+        Lun::Unknown(state) => Some(Fault::State(state)),
+        Lun::Bound | Lun::Owned => None,
+    })
+}
+
+const fn done(state: PathState, fault: Fault) -> Step {
     Step::done(state, Cause::Emc(fault))
 }

@@ -89,21 +89,23 @@ fn prepare(checker: &mut Checker, reply: &Reply<'_>, outcome: Outcome, memory: &
     checker.send(inquiry())
 }
 
-fn judge(volume: &VolumeAccess) -> Step {
+/// Why the volume cannot be used here now.
+pub fn fault(volume: &VolumeAccess) -> Option<Fault> {
     const UNAVAILABLE: u8 = 0x3;
     const TRANSITIONING: u8 = 0xf;
-    let fault = |state, fault| Step::done(state, Cause::Rdac(fault));
-    if !volume.connected {
-        return fault(PathState::Down, Fault::NotConnected);
+    match volume {
+        _ if !volume.connected => Some(Fault::NotConnected),
+        _ if volume.tpgde && volume.state == UNAVAILABLE => Some(Fault::Unavailable(volume.reason)),
+        _ if volume.tpgde && volume.state == TRANSITIONING && volume.alternate_state != TRANSITIONING => Some(Fault::Transitioning),
+        _ if volume.owner || volume.ioship => None,
+        _ => Some(Fault::NotOwner),
     }
-    if volume.tpgde && volume.state == UNAVAILABLE {
-        return fault(PathState::Down, Fault::Unavailable(volume.reason));
+}
+
+fn judge(volume: &VolumeAccess) -> Step {
+    match fault(volume) {
+        None => Step::done(PathState::Up, Cause::Plain),
+        Some(Fault::NotOwner) => Step::done(PathState::Ghost, Cause::Rdac(Fault::NotOwner)),
+        Some(fault) => Step::done(PathState::Down, Cause::Rdac(fault)),
     }
-    if volume.tpgde && volume.state == TRANSITIONING && volume.alternate_state != TRANSITIONING {
-        return fault(PathState::Down, Fault::Transitioning);
-    }
-    if volume.owner || volume.ioship {
-        return Step::done(PathState::Up, Cause::Plain);
-    }
-    fault(PathState::Ghost, Fault::NotOwner)
 }

@@ -2,7 +2,7 @@
 
 use super::{Cause, Prioritizer, Step, Subject, argument};
 use crate::conf::settings::PrioKind;
-use crate::engine::checker::{self, emc::misconfigured, passing};
+use crate::engine::checker::{self, passing};
 use crate::model::parse_decimal;
 use crate::wire::rdac::{VOLUME_ACCESS, VolumeAccess};
 use crate::wire::scsi::{Command, Outcome, Reply};
@@ -81,16 +81,9 @@ pub(super) fn next(machine: &mut Prioritizer, subject: &Subject<'_>, reply: &Rep
 /// Owner state, plus two where the path leads to the default owner: so the default owner's group wins while nobody else owns the LUN,
 /// and failback goes there.
 fn emc_priority(page: &emc::Page) -> Step {
-    use checker::emc::Fault;
-    let fault = |f| Step::undefined(Cause::Reply(checker::Cause::Emc(f)));
-    if let Some(found) = misconfigured(page) {
-        return fault(found);
-    }
-    if page.operations != 0 {
-        return fault(Fault::Operations(page.operations));
-    }
-    if let emc::Lun::Unknown(state) = page.lun {
-        return fault(Fault::State(state));
+    use checker::emc::{Fault, fault};
+    if let Some(found) = fault(page).filter(|found| *found != Fault::Unbound) {
+        return Step::undefined(Cause::Reply(checker::Cause::Emc(found)));
     }
     let home = if page.default_sp == page.sp { 2 } else { 0 };
     Step::done(i32::from(page.lun.byte()) + home, Cause::Plain)
