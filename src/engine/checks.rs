@@ -592,7 +592,11 @@ impl Engine<'_> {
         let paths = self.ports[port].paths.len;
         match self.ports[port].silence.checked(was, silent, paths) {
             PortChange::Nothing => {}
-            PortChange::Down => self.note(Some(i), None, What::PortDown),
+            PortChange::Down => {
+                self.note(Some(i), None, What::PortDown);
+                // Those that still count as usable must not: each is asked once more, and only then one for all.
+                self.port_rouse(port);
+            }
             PortChange::Up => {
                 self.note(Some(i), None, What::PortUp);
                 self.port_rouse(port);
@@ -607,7 +611,7 @@ impl Engine<'_> {
         self.port_chain.push_back(&mut self.rousing, port);
     }
 
-    /// Asks some of the paths that wait to be asked because their port answers again.
+    /// Asks some of the paths that wait to be asked because their port answers again, or answers no more: those that are not as it is.
     pub(super) fn rouse(&mut self, cx: &Context<'_>) {
         for _ in 0..super::PORT_BURST {
             let port = self.rousing.head;
@@ -620,7 +624,7 @@ impl Engine<'_> {
                 continue;
             }
             self.ports[port].rousing = self.path_by_port.next(i);
-            if !self.paths[i].state.usable() {
+            if self.paths[i].state.usable() == self.ports[port].silence.down() {
                 self.check_now(cx, i);
             }
         }

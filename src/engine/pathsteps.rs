@@ -127,10 +127,11 @@ impl Engine<'_> {
         self.bystander(m) || (self.options.errand && self.maps[m].remove)
     }
 
-    /// Is another path asked instead of this one, as their port is down? Then until when. (A first verdict is waited for.)
+    /// Is another path asked instead of this one, as their port is down? Then until when. (A first verdict is waited for, and one that
+    /// counts as usable is asked itself: maps, groups and queueing rely on it.)
     fn port_asks(&mut self, cx: &Context<'_>, i: u32) -> Option<Instant> {
         let (port, put_off) = (self.paths[i].port, self.paths[i].put_off);
-        let paths = self.ports.get(port).filter(|_| self.paths[i].judged)?.paths.len;
+        let paths = self.ports.get(port).filter(|_| self.paths[i].judged && !self.paths[i].state.usable())?.paths.len;
         let ask = self.ports[port].silence.ask(cx.now, i, put_off, paths);
         self.paths[i].put_off = ask != Ask::Yes;
         match ask {
