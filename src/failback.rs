@@ -27,6 +27,8 @@ pub struct View<'a> {
     pub came_up: bool,
     /// Since the last call: this group (1-based) got its first usable path after having had none.
     pub revived: Option<u8>,
+    /// The kernel passes over the best group: the array did not let the LUN go there (a copy, an upgrade).
+    pub refused: bool,
 }
 
 /// What to do.
@@ -69,7 +71,6 @@ impl State {
         // Failures and returns of our own paths end a quarrel: what follows is our own business again.
         if view.failed || view.came_up {
             self.held = None;
-            self.last = self.last.filter(|(_, seen)| !seen);
         }
         let best = best_group(view.groups.iter().copied());
         let alive = |group: u8| usize::from(group).checked_sub(1).and_then(|i| view.groups.get(i)).is_some_and(|g| g.usable > 0);
@@ -77,12 +78,22 @@ impl State {
         // Out of a group without a usable path the kernel goes by itself, with the next I/O.
         let switch = usable && alive(view.current) && view.current != best;
         let order = view.regroup || !usable_in_order(view.groups);
+        // Not so a return that changes nothing, as that of the second path of the group that was gone back to.
+        if view.failed || (view.came_up && (switch || order)) {
+            self.last = self.last.filter(|(_, seen)| !seen);
+        }
         if !usable || !(switch || order) {
             self.due = None;
             if let Some((_, seen)) = &mut self.last {
                 *seen = true;
             }
             return Decision::Stay;
+        }
+        // What was turned away is still to be done, and nobody's quarrel.
+        if let Some((_, seen)) = &mut self.last
+            && view.refused
+        {
+            *seen = false;
         }
         // Who follows others, or leaves it to an administrator, has no quarrel.
         let fights = matches!(mode, Failback::Immediate | Failback::After(_));
@@ -160,7 +171,7 @@ mod tests {
     const B: Rating = Rating { prio: Prio(10), usable: 2, marginal: false };
 
     fn view(groups: &[Rating], current: u8) -> View<'_> {
-        View { groups, current, regroup: false, failed: false, came_up: false, revived: None }
+        View { groups, current, regroup: false, failed: false, came_up: false, revived: None, refused: false }
     }
 
     fn at(secs: u64) -> Instant {
@@ -276,6 +287,29 @@ mod tests {
         s.process(at(20_000), Failback::Immediate, &View { failed: true, ..view(&[A_DEAD, B], 2) });
         assert_eq!(s.held(), None);
         assert_eq!(s.process(at(20_010), Failback::Immediate, &back(&[A, B])), Decision::Switch(1));
+    }
+
+    #[test]
+    fn a_second_path_does_not_blind_the_guard() {
+        let mut s = State::new();
+        assert_eq!(s.process(at(1), Failback::Immediate, &back(&[A, B])), Decision::Switch(1));
+        s.process(at(2), Failback::Immediate, &view(&[A, B], 1));
+        assert_eq!(s.process(at(3), Failback::Immediate, &View { came_up: true, ..view(&[A, B], 1) }), Decision::Stay);
+        assert_eq!(s.process(at(9), Failback::Immediate, &view(&[A, B], 2)), Decision::Stay);
+        assert_eq!(s.held(), Some(Hold::Quarrel));
+    }
+
+    #[test]
+    fn an_array_that_is_busy_is_no_quarrel() {
+        let mut s = State::new();
+        let refused = View { refused: true, ..view(&[A, B], 2) };
+        assert_eq!(s.process(at(1), Failback::Immediate, &view(&[A, B], 2)), Decision::Switch(1));
+        for t in 2..50 {
+            // On its way there, and turned away.
+            assert_eq!(s.process(at(2 * t), Failback::Immediate, &view(&[A, B], 1)), Decision::Stay);
+            assert_eq!(s.process(at(2 * t + 1), Failback::Immediate, &refused), Decision::Switch(1));
+            assert_eq!(s.held(), None);
+        }
     }
 
     #[test]

@@ -305,7 +305,7 @@ pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt:
         What::QueueingOff => out.write_str("queueing is off"),
         What::QueueingOn => out.write_str("queueing is on"),
         What::LunGone => {
-            out.write_str("the array says the LUN is gone (05/25/00) on every path: it is not waited for; check the LUN's mapping")
+            out.write_str("the array says on every path that the LUN is gone or inactive: it is not waited for; check the LUN's mapping")
         }
         What::PartitionInUse { number } => {
             write!(out, "keeps its partition {number}, which is in use: what uses it sees one path only and should use the map's")

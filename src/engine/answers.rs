@@ -398,6 +398,7 @@ impl Engine<'_> {
     }
 
     fn absorb_status(&mut self, cx: &Context<'_>, m: u32, status: &Status) {
+        let before = self.maps[m].have.arrived();
         let map = &mut self.maps[m];
         map.have.status_known = true;
         map.have.status_at = cx.now;
@@ -414,6 +415,11 @@ impl Engine<'_> {
         }
         if map.have.members.len() != status.paths.len() {
             map.have.table_known = false;
+        }
+        let map = &self.maps[m];
+        if !map.have.handler.is_empty() && map.have.arrived() != before && map.have.arrived() != 0 {
+            // The LUN may have moved to where that group leads: what the paths were worth before says nothing any more.
+            self.ask_prios(cx, m);
         }
         for s in &status.paths {
             let Some(k) = self.maps[m].have.members.iter().position(|x| x.devno == s.devno && x.group == s.group) else {
@@ -447,6 +453,20 @@ impl Engine<'_> {
         }
         let next = self.status_due(cx, m);
         self.maps[m].next_status = next;
+    }
+
+    /// All paths of the map are asked anew what they are worth; failback waits for it.
+    pub(super) fn ask_prios(&mut self, cx: &Context<'_>, m: u32) {
+        self.maps[m].prio_changed = self.maps[m].prio_changed.or(Some(cx.now));
+        let mut at = self.maps[m].paths.head;
+        while at != NONE {
+            let next = self.path_by_map.next(at);
+            if self.paths[at].stands() {
+                self.paths[at].prio_at = None;
+                self.check_now(cx, at);
+            }
+            at = next;
+        }
     }
 
     /// The map's device is no more.

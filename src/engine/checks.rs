@@ -269,6 +269,13 @@ impl Engine<'_> {
             checker::Step::Done(Verdict { state, cause }) => {
                 // A prioritizer that says nothing about a path which does not answer is not asked.
                 let more = (state.usable() || !self.paths[i].judged) && state != PathState::Pending && self.starved == 0;
+                if more && state != self.paths[i].state {
+                    self.paths[i].prio_at = None;
+                    if m != NONE && state.usable() {
+                        // Its priority is of another time: failback waits for today's.
+                        self.maps[m].prio_changed = self.maps[m].prio_changed.or(Some(cx.now));
+                    }
+                }
                 self.verdict(cx, i, state, Cause::from(cause), more && self.prio_due(cx, i));
                 if self.paths[i].probe == k {
                     if more && self.paths[i].map != NONE {
@@ -282,10 +289,12 @@ impl Engine<'_> {
         }
     }
 
-    /// Is a priority wanted now? One report serves all paths of a LUN for one round.
+    /// Is a priority wanted now? One report serves all paths of a LUN, whose checks are spread over a round: two reports a round, one for
+    /// each target port group where there are two. What changes meanwhile shows in the paths' states.
     fn prio_due(&self, cx: &Context<'_>, i: u32) -> bool {
         let p = &self.paths[i];
-        p.prio == Prio::UNDEFINED || p.prio_at.is_none_or(|t| cx.now.since(t) >= cx.settings.globals().polling_interval / 2)
+        let round = Duration::from_secs(u64::from(p.interval_secs)).max(cx.settings.globals().polling_interval);
+        p.prio == Prio::UNDEFINED || p.prio_at.is_none_or(|t| cx.now.since(t) >= round / 2)
     }
 
     /// The prioritizer's turn.
@@ -320,7 +329,10 @@ impl Engine<'_> {
         match step {
             prio::Step::Done(prio::Verdict { prio, .. }) => {
                 self.probe_end(i);
-                self.set_prio(cx, i, prio);
+                let p = &self.paths[i];
+                // An array that does not tell, or whose list is too long: what the kernel's handler knows, if there is one.
+                let known = p.access.filter(|_| p.prio_kind == PrioKind::Alua && prio == Prio::UNDEFINED);
+                self.set_prio(cx, i, known.map_or(prio, |state| prio::alua::priority(state, p.preferred, false)));
                 self.probed(cx, i);
             }
             other => {
@@ -369,13 +381,16 @@ impl Engine<'_> {
         self.note(Some(i), self.map_id_of(i), What::PrioChanged { from: before.0, to: prio.0 });
         if m != NONE {
             self.ownership(cx, i, before);
-            // One LUN moves for all its paths: what they are worth is asked of all before they are grouped anew.
-            if before != Prio::UNDEFINED && self.maps[m].prio_changed.is_none() {
-                self.maps[m].prio_changed = Some(cx.now);
-                let mut at = self.maps[m].paths.head;
+            // One LUN moves for all its paths: those that were asked before it was seen to are asked before they are grouped anew.
+            if before != Prio::UNDEFINED {
+                let map = &mut self.maps[m];
+                let since = *map.prio_moved.get_or_insert(cx.now);
+                map.prio_changed = map.prio_changed.or(Some(cx.now));
+                let mut at = map.paths.head;
                 while at != NONE {
                     let next = self.path_by_map.next(at);
-                    if at != i && self.paths[at].stands() {
+                    let p = &self.paths[at];
+                    if at != i && p.stands() && p.prio_at.is_none_or(|t| t < since) {
                         self.paths[at].prio_at = None;
                         self.check_now(cx, at);
                     }

@@ -3,15 +3,17 @@
 //! Decides through queueing.rs and failback.rs and leaves wishes behind (`switch_to`, `regroup`, `flush`); the requests are mapsteps.rs'.
 //! A one-shot run decides only which group is to be used: nobody would be left to count.
 
+use super::checker::{ArrayFault, emc};
 use super::group::{self, Rating};
 use super::map::Known;
-use super::note::What;
+use super::note::{Cause, What};
+use super::path::PathSlot;
 use super::queueing::{self, LastPath, Outage, Want};
 use super::storage::NONE;
 use super::{Context, Engine};
 use crate::conf::settings::{Failback, MarginalPathgroups, NoPathRetry, Policy};
 use crate::failback::{Decision, Hold, View};
-use crate::model::{Instant, MAP_PATHS, PathState};
+use crate::model::{GroupState, Instant, MAP_PATHS, PathState};
 use crate::wire::table::MAP_GROUPS;
 use core::time::Duration;
 use heapless::Vec;
@@ -22,6 +24,12 @@ const REST: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_secs(3);
 /// An activation that takes so long is told of. Arrays take a few seconds, half a minute at most.
 pub(super) const SLOW: Duration = Duration::from_secs(10);
+
+/// Does the array say through this path that there is nothing to wait for: no such LUN, unbound, or a snapshot that is not active?
+fn lun_gone(p: &PathSlot) -> bool {
+    let told = matches!(p.cause, Cause::Array(ArrayFault::Emc(emc::Fault::InactiveSnapshot | emc::Fault::Unbound)));
+    p.state == PathState::Disconnected || (p.state == PathState::Down && told)
+}
 
 impl Engine<'_> {
     /// The clocks of map `m` have their turn.
@@ -72,7 +80,7 @@ impl Engine<'_> {
             let mut at = self.maps[m].paths.head;
             while at != NONE {
                 view.paths = view.paths.saturating_add(1);
-                view.gone = view.gone.saturating_add(u16::from(self.paths[at].state == PathState::Disconnected));
+                view.gone = view.gone.saturating_add(u16::from(lun_gone(&self.paths[at])));
                 at = self.path_by_map.next(at);
             }
         }
@@ -178,7 +186,7 @@ impl Engine<'_> {
                 self.maps[m].failback_rest = Some(since + SETTLE);
                 return;
             }
-            self.maps[m].prio_changed = None;
+            (self.maps[m].prio_changed, self.maps[m].prio_moved) = (None, None);
             // What the kernel failed and the checker finds good was our own trouble, unless the LUN has gone to the other controller.
             let (mut all, mut whole) = (0u64, 0u64);
             for (i, group) in self.member_groups(m) {
@@ -204,6 +212,8 @@ impl Engine<'_> {
             alive |= u64::from(self.paths.get(x.path).is_some_and(|p| p.stands())) << (x.group & 63);
         }
         let best = group::best_group(ratings.iter().copied());
+        let best_state = best.checked_sub(1).and_then(|b| have.groups.get(usize::from(b))).copied().unwrap_or_default();
+        let arrived = have.arrived() == best;
         let fresh = alive & !map.alive_groups;
         let revived = best.checked_sub(1).is_some_and(|b| fresh & (1u64 << (b & 63)) != 0 && map.alive_groups != 0);
         let view = View {
@@ -213,7 +223,15 @@ impl Engine<'_> {
             failed: map.path_failed,
             came_up: map.path_came,
             revived: revived.then_some(best),
+            refused: best_state == GroupState::Disabled,
         };
+        // Not on what was known before the last move, nor half of it before and half after: what the paths are worth is asked once more.
+        let usable = ratings.iter().copied().filter(|r| r.usable > 0);
+        let need = view.regroup || (have.current_group != best && have.current_group != 0) || !group::in_order(usable);
+        if !core::mem::replace(&mut self.maps[m].asked_anew, need) && need && self.options.resident && self.starved == 0 {
+            return self.ask_prios(cx, m);
+        }
+        let map = &self.maps[m];
         let mode = if self.options.resident { map.settings.failback } else { Failback::Immediate };
         let idle = self.own_idle_group(m, best);
         let map = &mut self.maps[m];
@@ -226,7 +244,8 @@ impl Engine<'_> {
             map.failback_tries = 0;
         }
         match decision {
-            Decision::Stay => map.failback_tries = 0,
+            Decision::Stay if arrived => map.failback_tries = 0,
+            Decision::Stay => {}
             // The LUN first, then the I/O.
             Decision::Switch(group) if idle => map.activate_group = group,
             Decision::Switch(group) => map.switch_to = map.switch_to.or(Some(group)),
@@ -236,10 +255,11 @@ impl Engine<'_> {
             self.note(None, Some(m), What::Quarrel);
         }
         if decision != Decision::Stay {
+            self.maps[m].asked_anew = false;
             // An array that is busy with something else turns a switch away; it is not to be asked every second.
             let map = &mut self.maps[m];
             map.failback_rest = Some(cx.now + REST * (1 << map.failback_tries));
-            map.failback_tries = (map.failback_tries + 1).min(4);
+            map.failback_tries = (map.failback_tries + 1).min(6);
         }
     }
 

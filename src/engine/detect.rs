@@ -77,8 +77,8 @@ pub fn detect(facts: &PathFacts, settings: &PathSettings, evidence: Evidence) ->
     let detected = match facts.bus {
         _ if !settings.detect_prio => None,
         Bus::Nvme if facts.access.is_some() || evidence.ana == Some(true) => Some(PrioKind::Ana),
-        // The kernel's state follows the array only where its handler hears of changes. An implicit-only RDAC array does not tell.
-        Bus::Scsi if alua && facts.access.is_some() && (!is_rdac || facts.tpgs == Tpgs::Explicit) => Some(PrioKind::Sysfs),
+        // Never `sysfs`: a handler that was attached after the scan shows every path optimized until it is first used, and what the
+        // handler learns by itself makes no uevent. One report for all paths of a LUN costs less than sysfs read for each.
         Bus::Scsi if alua => Some(PrioKind::Alua),
         _ => None,
     };
@@ -114,7 +114,7 @@ mod tests {
         let s = auto(CheckerKind::Directio, PrioKind::Const);
         let none = Evidence::default();
         let some = Some(AccessState::Optimized);
-        assert_eq!(kinds(detect(&path(Bus::Scsi, Tpgs::Both, some), &s, none)), (CheckerKind::Tur, PrioKind::Sysfs));
+        assert_eq!(kinds(detect(&path(Bus::Scsi, Tpgs::Both, some), &s, none)), (CheckerKind::Tur, PrioKind::Alua));
         assert_eq!(kinds(detect(&path(Bus::Scsi, Tpgs::Implicit, None), &s, none)), (CheckerKind::Tur, PrioKind::Alua));
         assert_eq!(kinds(detect(&path(Bus::Scsi, Tpgs::None, some), &s, none)), (CheckerKind::Directio, PrioKind::Const));
         assert_eq!(kinds(detect(&path(Bus::Scsi, Tpgs::Unknown, some), &s, none)), (CheckerKind::Directio, PrioKind::Const));
@@ -139,9 +139,9 @@ mod tests {
         let yes = Evidence { rdac: Some(true), ana: None };
         assert_eq!(kinds(detect(&implicit, &s, yes)), (CheckerKind::Rdac, PrioKind::Alua));
         let explicit = path(Bus::Scsi, Tpgs::Explicit, Some(AccessState::Optimized));
-        assert_eq!(kinds(detect(&explicit, &s, yes)), (CheckerKind::Rdac, PrioKind::Sysfs));
+        assert_eq!(kinds(detect(&explicit, &s, yes)), (CheckerKind::Rdac, PrioKind::Alua));
         let no = Evidence { rdac: Some(false), ana: None };
-        assert_eq!(kinds(detect(&implicit, &s, no)), (CheckerKind::Tur, PrioKind::Sysfs));
+        assert_eq!(kinds(detect(&implicit, &s, no)), (CheckerKind::Tur, PrioKind::Alua));
         assert_eq!(kinds(detect(&path(Bus::Scsi, Tpgs::None, None), &s, yes)), (CheckerKind::Rdac, PrioKind::Rdac));
         let mut page = [0; 48];
         page[1] = 0xc9;

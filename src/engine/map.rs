@@ -69,6 +69,12 @@ pub(super) struct Have {
 }
 
 impl Have {
+    /// The group in use (1-based), activated if that is needed; 0 while the kernel is only on its way to one.
+    pub(super) fn arrived(&self) -> u8 {
+        let state = self.current_group.checked_sub(1).and_then(|g| self.groups.get(usize::from(g)));
+        if state == Some(&GroupState::Active) && !self.queue_io { self.current_group } else { 0 }
+    }
+
     /// The header fields that every answer brings.
     pub(super) fn absorb_header(&mut self, live: &LiveMap<'_>) {
         self.known = Known::Live;
@@ -231,6 +237,10 @@ pub struct MapSlot {
     pub(super) activating: Option<Instant>,
     /// A priority changed then, and not all paths have been asked since.
     pub(super) prio_changed: Option<Instant>,
+    /// Failback has something to do, and has had its paths' priorities asked for once more.
+    pub(super) asked_anew: bool,
+    /// Since then a priority was seen to be another one.
+    pub(super) prio_moved: Option<Instant>,
     /// The path through which we last took the LUN.
     pub(super) taken: Option<crate::model::PathId>,
     /// Failback wants this group, which has to be made active first.

@@ -221,6 +221,11 @@ impl Engine<'_> {
             return self.queue_message(cx, m);
         }
         let some_active = have.members.iter().any(|x| x.dm == DmPathState::Active);
+        // A path of a processor that is upgraded serves better than none, or than passive ones that nobody may activate meanwhile.
+        let serving = |x: &super::map::Member| {
+            x.dm == DmPathState::Active && self.paths.get(x.path).is_none_or(|p| p.state != PathState::Shaky || !self.passive(x.path))
+        };
+        let some_serving = have.members.iter().any(serving);
         let moving = map.own && (map.activating.is_some() || self.activation_path(cx, m).is_some());
         let elsewhere = |group: u8| {
             let other = |x: &super::map::Member| x.group != group && x.dm == DmPathState::Active;
@@ -253,7 +258,7 @@ impl Engine<'_> {
                 // (Should there be no I/O, it is not kept out for ever.)
                 DmPathState::Failed
                     if elsewhere(x.group) && cx.now.since(p.dipped_at) < LEAVE && (p.prio_at.is_none() || self.passive(x.path)) => {}
-                DmPathState::Failed if (p.usable() || p.shaky_only(some_active)) && !self.held_back(x.path) => {
+                DmPathState::Failed if (p.usable() || p.shaky_only(some_serving)) && !self.held_back(x.path) => {
                     reinstate = reinstate.or(Some(x.devno))
                 }
                 DmPathState::Active if self.must_fail(x.path) => fail = fail.or(Some(x.devno)),

@@ -176,7 +176,7 @@ pub enum What {
     QueueExpired,
     QueueingOff,
     QueueingOn,
-    /// The array says the LUN is gone (05/25/00) on every path.
+    /// The array says on every path that the LUN is gone (05/25/00), unbound, or a snapshot that is not active.
     LunGone,
     /// The kernel's own partition of a path is in use, so it stays.
     PartitionInUse {

@@ -10,7 +10,7 @@ use super::selector::{self, Kernel, Missing, Selector};
 use super::storage::NONE;
 use super::{Context, Difference, Engine, balance};
 use crate::conf::settings::{AutoResize, MarginalPathgroups, Policy, PrioKind};
-use crate::model::{DmPathState, MAP_PATHS, PathState, Prio, Sectors, SysState, Text};
+use crate::model::{DmPathState, MAP_PATHS, PathState, Prio, Sectors, SysState, Text, Tpgs};
 use crate::wire::table::{Table, TableGroup, TablePath};
 use heapless::Vec;
 
@@ -152,8 +152,10 @@ impl Engine<'_> {
     /// Members as grouping sees them.
     pub(super) fn group_member(&self, i: u32) -> group::Member<'_> {
         let p = &self.paths[i];
+        // A standby path of an array that only moves by itself is not made better by being preferred: nobody can ask for it.
+        let unmoved = p.state == PathState::Ghost && p.tpgs == Tpgs::Implicit && matches!(p.prio_kind, PrioKind::Alua | PrioKind::Sysfs);
         group::Member {
-            prio: p.prio,
+            prio: if unmoved && p.prio.0 >= 80 { Prio(p.prio.0 - 80) } else { p.prio },
             state: if p.usable() { p.state } else { PathState::Down },
             marginal: p.marginal || p.marginal_by_admin,
             serial: &p.serial,
@@ -179,8 +181,8 @@ impl Engine<'_> {
         let mut members: Vec<group::Member<'_>, MAP_PATHS, u8> = Vec::new();
         for &i in slots {
             let mut member = self.group_member(i);
-            if member.prio == Prio::UNDEFINED {
-                member.prio = self.neighbours_prio(m, i);
+            if member.prio == Prio::UNDEFINED || !member.state.usable() {
+                member.prio = self.neighbours_prio(m, i).unwrap_or(member.prio);
             }
             let _ = members.push(member);
         }
@@ -193,12 +195,15 @@ impl Engine<'_> {
         (group::group(&members, rules).unwrap_or_default(), lead.map_or(NONE, |(_, port)| port))
     }
 
-    /// What a path whose priority nobody knows is worth: as much as those it stands with in the live table.
-    fn neighbours_prio(&self, m: u32, i: u32) -> Prio {
+    /// What a path is worth whose priority nobody knows, or knew only when it still answered: as much as those it stands with in the live
+    /// table; where none of them answers either, nothing that another group could be worth. By its old priority it could come to stand
+    /// with the other controller's paths, and the kernel, which activates a group through each of its paths, would move the LUN to and fro.
+    fn neighbours_prio(&self, m: u32, i: u32) -> Option<Prio> {
         let have = &self.maps[m].have;
-        let Some(group) = have.members.iter().find(|x| x.path == i).map(|x| x.group) else { return Prio::UNDEFINED };
-        let mut others = have.members.iter().filter(|x| x.group == group).filter_map(|x| self.paths.get(x.path)).map(|p| p.prio);
-        others.find(|&p| p != Prio::UNDEFINED).unwrap_or(Prio::UNDEFINED)
+        let group = have.members.iter().find(|x| x.path == i)?.group;
+        let mut others = have.members.iter().filter(|x| x.group == group).filter_map(|x| self.paths.get(x.path)).filter(|p| p.usable());
+        let alone = if self.paths[i].usable() { Prio::UNDEFINED } else { Prio(i32::MIN + i32::from(group)) };
+        Some(others.find(|p| p.prio != Prio::UNDEFINED).map_or(alone, |p| p.prio))
     }
 
     /// The path to lead with so that maps spread over ports: its position in `slots`, and its port.

@@ -2,8 +2,9 @@
 
 use crate::config::Config;
 use crate::world::{Health, Memory, SMALL, World};
+use corepath::conf::settings::{Policy, PrioKind};
 use corepath::engine::{Options, What};
-use corepath::model::DevNo;
+use corepath::model::{AccessState, DevNo};
 use std::time::Duration;
 
 pub const W: &str = "36001405aaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -72,5 +73,37 @@ fn failover_and_back() {
         w.set_health(a, Health::Good);
         w.run_for(SECS(2)).unwrap();
         assert!(w.dm.by_uuid(UUID).unwrap().path(DevNo::new(8, 0)).unwrap().active, "reinstated within two seconds");
+    });
+}
+
+/// The kernel activates a group through each of its paths: a path that does not answer must not come to stand with the other controller's
+/// for what it was worth when it last did.
+#[test]
+fn a_dead_path_stays_with_its_controller() {
+    let mut config = Config::default();
+    config.map.policy = Policy::GroupByPrio;
+    // What sysfs shows, path by path: no report speaks for those that do not answer.
+    config.path.prio = PrioKind::Sysfs;
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        w.luns[lun].alua = Some([AccessState::Optimized, AccessState::Standby]);
+        let disks = [(1, 0), (2, 0), (3, 1)].map(|(host, target)| w.add_path(lun, host, target));
+        w.settle(SECS(10)).unwrap();
+        // The first controller dies, the other takes over.
+        w.set_health(disks[0], Health::Failing);
+        w.set_health(disks[1], Health::Failing);
+        w.run_for(SECS(5)).unwrap();
+        w.luns[lun].alua = Some([AccessState::Standby, AccessState::Optimized]);
+        w.uevent("sdc");
+        w.run_for(SECS(30)).unwrap();
+        // A new path changes the table.
+        let new = w.add_path(lun, 4, 1);
+        let name = w.disks[new].name.clone();
+        w.uevent(&name);
+        w.run_for(SECS(10)).unwrap();
+        let live = w.dm.by_uuid(UUID).unwrap();
+        let mut groups: Vec<Vec<u32>> = live.groups().iter().map(|g| g.paths.iter().map(|p| p.devno.minor / 16).collect()).collect();
+        groups.sort();
+        assert_eq!(groups, [[0, 1], [2, 3]]);
     });
 }

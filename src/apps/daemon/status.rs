@@ -75,7 +75,7 @@ pub fn text(state: &State<'_>, out: &mut dyn Write) -> fmt::Result {
         }
         if row.usable == 0 {
             out.write_str(match row.outage {
-                Some(Outage::LunGone) => ", NO USABLE PATH: the array says the LUN is gone",
+                Some(Outage::LunGone) => ", NO USABLE PATH: the array says the LUN is gone or inactive",
                 Some(Outage::NoAnswer) => ", NO USABLE PATH: none answers",
                 None => ", NO USABLE PATH",
             })?;
