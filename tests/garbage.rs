@@ -139,6 +139,14 @@ fn emc_remembers_who_the_lun_was() {
     assert_eq!(check(&mut path, &mut map, &page(1, 1), good).state, PathState::Up);
     let changed = check(&mut path, &mut map, &page(2, 2), good);
     assert_eq!((changed.state, changed.cause), (PathState::Down, Cause::Emc(Fault::WwnChanged)));
+    // The second look asks for the unit attention too, and changes no verdict.
+    assert_eq!(check(&mut path, &mut map, &page(2, 2), good).cause, Cause::Emc(Fault::WwnChanged));
+    // The identity follows: then it is this LUN and no other.
+    let (from, to) = (format!("3{}", "01".repeat(16)), format!("3{}", "02".repeat(16)));
+    let mut renamed = path;
+    corepath::engine::checker::emc::renamed(&mut renamed, &from, &to);
+    assert_eq!(check(&mut renamed, &mut map, &page(1, 1), good).cause, Cause::Emc(Fault::WwnChanged));
+    assert_eq!(check(&mut renamed, &mut map, &page(2, 1), good).state, PathState::Up);
     // The owner says "inactive snapshot": the path to the other controller, which cannot tell, goes down with it and comes back with it.
     let sense = [0x72, 5, 0x25, 1];
     let inactive = Reply { status: 2, driver: 8, sense: &sense, ..good };

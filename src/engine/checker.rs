@@ -133,6 +133,8 @@ pub struct Subject {
 pub struct PathMemory {
     /// EMC: the LUN's WWN at the first check. A LUN that changed it is another LUN.
     pub emc_wwn: Option<[u8; 16]>,
+    /// EMC: it was another one at the last check.
+    pub emc_changed: bool,
     /// RDAC: the control mode page was looked at (once in a path's life).
     pub rdac_prepared: bool,
 }

@@ -3,6 +3,7 @@
 //! Decides whose a disk is (claim.rs) and what a change means: another WWID fails the path at once, another size is the map's
 //! business. Never talks to a device. A slot outlives its disk until no live table and no job needs it.
 
+use super::checker;
 use super::claim::{self, Candidate, Claim, Nexus, Siblings};
 use super::map::Known;
 use super::note::{Cause, Room, What};
@@ -127,6 +128,7 @@ impl Engine<'_> {
                 p.state = PathState::Unchecked;
                 p.prio = Prio::UNDEFINED;
                 p.cause = Cause::WwidChanged;
+                checker::emc::renamed(&mut p.memory, &p.wwid, &facts.wwid);
                 self.refresh_usable(cx, self.paths[i].live_in);
             }
             self.path_set_wwid(i, &facts.wwid);

@@ -50,10 +50,33 @@ pub fn misconfigured(page: &Page) -> Option<Fault> {
     None
 }
 
+/// The page was read, and shows another LUN as it did before.
+const ASK_AGAIN: u8 = 2;
+
+/// The WWN that page 0xC0 shows of a LUN of this WWID (NAA 6, as VPD page 0x83 has it).
+fn wwn(wwid: &str) -> Option<[u8; 16]> {
+    let hex = wwid.strip_prefix('3').filter(|hex| hex.len() == 32)?;
+    let mut wwn = [0; 16];
+    for (byte, pair) in wwn.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        for &digit in pair {
+            *byte = (*byte << 4) | char::from(digit).to_digit(16)? as u8;
+        }
+    }
+    Some(wwn)
+}
+
+/// The path's WWID is another one now: so must be what the page shows. Nothing is expected of an array whose page is of another mind.
+pub fn renamed(path: &mut PathMemory, from: &str, to: &str) {
+    path.emc_wwn = path.emc_wwn.filter(|&known| wwn(from) == Some(known)).and_then(|_| wwn(to));
+}
+
 pub(super) fn next(checker: &mut Checker, reply: &Reply<'_>, path: &mut PathMemory, map: &mut MapMemory) -> Step {
     let outcome = reply.outcome();
     if checker.stage == 0 {
         return page(checker, reply, outcome, path, map);
+    }
+    if checker.stage == ASK_AGAIN {
+        return done(PathState::Down, Fault::WwnChanged);
     }
     match outcome {
         Outcome::Good | Outcome::Recovered(_) => {
@@ -85,8 +108,16 @@ fn page(checker: &mut Checker, reply: &Reply<'_>, outcome: Outcome, path: &mut P
         None => {}
     }
     match path.emc_wwn {
-        Some(known) if known != page.wwn => return done(PathState::Down, Fault::WwnChanged),
-        _ => path.emc_wwn = Some(page.wwn),
+        // Failed at once. INQUIRY fetches no unit attention, but the one that waits makes the kernel read the identity anew: at later
+        // checks it is fetched by a command that does.
+        Some(known) if known != page.wwn => {
+            if core::mem::replace(&mut path.emc_changed, true) {
+                checker.stage = ASK_AGAIN;
+                return checker.send(Command::test_unit_ready());
+            }
+            return done(PathState::Down, Fault::WwnChanged);
+        }
+        _ => (path.emc_wwn, path.emc_changed) = (Some(page.wwn), false),
     }
     if page.lun == Lun::Owned {
         checker.stage = 1;
