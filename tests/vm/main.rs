@@ -3,6 +3,8 @@
 #![allow(unreachable_pub)] // The lab is written as a library; here it is part of one test program.
 
 mod lab;
+mod scenarios_activation;
+mod scenarios_alua;
 mod scenarios_array;
 mod scenarios_assemble;
 mod scenarios_boot;
@@ -15,6 +17,7 @@ mod scenarios_daemon;
 mod scenarios_demo;
 mod scenarios_handover;
 mod scenarios_lab;
+mod scenarios_luns;
 mod scenarios_mend;
 mod scenarios_partitions;
 mod scenarios_partmaps;

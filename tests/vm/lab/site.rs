@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::agent::{self, Job};
 use super::{Array, Guest};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -100,6 +101,13 @@ impl<'a> Site<'a> {
         groups
     }
 
+    /// The number of the group (from 1) that a port's path is in.
+    #[track_caller]
+    pub fn group_of(&self, lun: u16, port: &str) -> usize {
+        let groups = self.groups(lun);
+        groups.iter().position(|group| group.iter().any(|p| p == port)).unwrap_or_else(|| panic!("no {port} in {groups:?}")) + 1
+    }
+
     /// How often each LUN moved so far.
     pub fn moves(&self) -> Vec<u64> {
         (0..self.luns).map(|lun| self.array.number(&format!("trespasses {lun}"))).collect()
@@ -124,6 +132,16 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// Verified writes through the maps of these LUNs, until [`verified`] ends them.
+    pub fn writers(&self, luns: &[u16]) -> Vec<Job> {
+        let write = |lun: &u16| {
+            let node = format!("/dev/mapper/{}", self.map(*lun));
+            self.guest.until(&format!("[ -b {node} ]"), LONG);
+            self.guest.spawn(&format!("exec lab write {node} --size 2m --direct --rate 200"))
+        };
+        luns.iter().map(write).collect()
+    }
+
     /// Which SP has a LUN.
     #[track_caller]
     pub fn owner(&self, lun: u16) -> char {
@@ -132,6 +150,25 @@ impl<'a> Site<'a> {
         let word = line.split_ascii_whitespace().find_map(|word| word.strip_prefix("owner=")).unwrap_or("?");
         word.chars().next().unwrap_or('?').to_ascii_lowercase()
     }
+}
+
+/// Ends the writers: no error, nothing lost, nothing wrong. Prints the slowest write of all and gives it in ms.
+#[track_caller]
+pub fn verified(jobs: Vec<Job>, what: &str) -> u64 {
+    for job in &jobs {
+        job.signal(15);
+    }
+    let (count, mut slowest, mut all) = (jobs.len(), 0, 0);
+    for job in jobs {
+        let output = job.wait(LONG);
+        let last = output.text().lines().last().unwrap_or("").to_string();
+        assert!(output.code == 0 && last.contains("errors=0 wrong=0"), "{what}: {}", output.text());
+        let number = |key| agent::marker(&last, "@written", key).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+        assert!(number("written") > 20, "{what}: {last}");
+        (slowest, all) = (slowest.max(number("max_ms")), all + number("written"));
+    }
+    println!("vm: {what}: {count} writers, {all} blocks, slowest write {slowest} ms, no error, none wrong");
+    slowest
 }
 
 /// The WWID of a LUN of an array with this serial number: its numbering is fixed, so a configuration can name it before a guest runs.

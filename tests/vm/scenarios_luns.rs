@@ -1,0 +1,107 @@
+//! LUNs in a state of their own: those that are none (LUNZ, unbound), that are being copied, snapshots that are not active, LUNs that turn
+//! into others; and the paths of many LUNs spread over an array's ports.
+
+use std::time::Duration;
+
+use crate::lab::site::{Site, verified, wwid};
+use crate::lab::{Array, Vm, rounds};
+use crate::scenario;
+use crate::scenarios_activation::four;
+
+const LONG: Duration = Duration::from_secs(30);
+
+const CONFIGURATION: &[u8] =
+    b"defaults {\n\tpolling_interval 1\n\tmax_polling_interval 2\n\tpp_balance_paths yes\n\tuser_friendly_names no\n}\n\
+    overrides {\n\tno_path_retry queue\n}\n\
+    devices {\n\tdevice {\n\t\tvendor COREPATH\n\t\tproduct PLAIN\n\t\tpath_grouping_policy failover\n\t}\n}\n";
+
+fn written(array: &Array, lun: u16) -> u64 {
+    array.number(&format!("count op=WRITE_10,WRITE_16 lun={lun}"))
+}
+
+scenario! {
+    /// A CLARiiON with a LUNZ and an unbound LUN, which nobody claims; LUN 1 is copied while another host takes it away; LUN 2 is a snapshot
+    /// that becomes inactive; LUN 3 turns into another disk. Next to it eight LUNs of an array whose ports all serve.
+    fn luns_that_are_not_to_be_used(kernel) {
+        let cx = four("clariion", 1, "--serial CX7 --luns 6,size=16M");
+        let plain = four("plain", 2, "--serial PL8 --luns 8,size=4M");
+        cx.say("lun * owner a");
+        cx.say("lun * default a");
+        cx.say("lun 4 unbound on");
+        cx.say("lun 5 lunz on");
+        let guest = Vm::new(kernel).corepath().array(&cx).array(&plain).file("/etc/multipath.conf", 0o644, CONFIGURATION).boot();
+        guest.ok("modprobe dm_multipath; modprobe dm_service_time");
+        let (site, spread) = (Site::find(&guest, &cx, "CX7", 6), Site::find(&guest, &plain, "PL8", 8));
+        let daemon = guest.spawn("exec corepath daemon --strict");
+        for lun in 0..4 {
+            guest.until(&format!("corepath status | grep -q '^{} .* 4 usable'", site.map(lun)), LONG);
+        }
+        spread.until_usable(4);
+        for (lun, reason) in [(4, "no-size"), (5, "lunz")] {
+            for port in &cx.ports {
+                let why = guest.run(&format!("corepath why {}", site.disk(lun, port)));
+                assert!(why.text().contains(&format!("[{reason}]")), "{}", why.text());
+            }
+            assert_ne!(guest.run(&format!("lab dm table {}", site.map(lun))).code, 0, "LUN {lun} has a map");
+        }
+
+        // Eight maps of one path in use: two on each of four ports.
+        let leads: Vec<String> = (0..8).map(|lun| spread.groups(lun)[0].join("+")).collect();
+        println!("vm: ports that eight LUNs with a path each lead with: {}", leads.join(" "));
+        for port in &plain.ports {
+            assert_eq!(leads.iter().filter(|lead| *lead == port).count(), 2, "{leads:?}");
+        }
+
+        let jobs = site.writers(&[0, 1, 3]);
+        std::thread::sleep(Duration::from_secs(1));
+        let select = |lun: u16| cx.number(&format!("count op=MODE_SELECT_10,MODE_SELECT_6 lun={lun}"));
+
+        // LUN 1 would go home, but is being copied: it is served where it is, and asked for now and then only.
+        cx.say("lun 1 copying on");
+        cx.say("lun 1 trespass b by=otherhost");
+        // LUN 2: no path works and none will.
+        cx.say("lun 2 inactive on");
+        let reader = guest.spawn(&format!("exec lab pread /dev/mapper/{} --direct", site.map(2)));
+        site.until_says("the array says the LUN is gone or inactive", 1);
+        let before = written(&cx, 1);
+        guest.ok("sleep 5");
+        let (asked, more) = (select(1), written(&cx, 1) - before);
+        println!("vm: LUN 1 is copied: {asked} requests refused in some 6 s, {more} writes meanwhile");
+        assert!(more > 50 && asked <= 8 && site.owner(1) == 'b', "{asked} requests, {more} writes");
+        cx.say("lun 1 copying off");
+        site.guest.until(&format!("corepath status | grep -A1 '^{}' | grep -q 'group 1 active'", site.map(1)), LONG);
+        assert_eq!((site.moves()[1], site.owner(1)), (2, 'a'));
+        if rounds(0, 1) == 1 {
+            assert_ne!(reader.wait(Duration::from_secs(90)).code, 0, "an inactive snapshot is queued for ever");
+        }
+        cx.say("lun 2 inactive off");
+        guest.until(&format!("corepath status | grep -q '^{} .* 4 usable'", site.map(2)), LONG);
+        guest.ok(&format!("lab pread /dev/mapper/{} --direct", site.map(2)));
+
+        // LUN 3 turns into another disk.
+        let (began, since) = (std::time::Instant::now(), cx.say("log next").trim().to_string());
+        cx.say("lun 3 wwn 60060160aaaaaaaaaaaaaaaaaaaaaaaa");
+        guest.until(&format!("corepath status | grep -q '^{} .* 0 usable'", site.map(3)), LONG);
+        let late = cx.say(&format!("log since={since} lun=3 op=WRITE_10")).lines().count();
+        println!("vm: another disk behind LUN 3: seen after {:.1?}, {late} writes got through before", began.elapsed());
+        let before = written(&cx, 3);
+        guest.ok("sleep 2");
+        assert_eq!(written(&cx, 3), before, "nothing is written to a disk that is another one");
+        cx.say("lun 3 wwn home");
+        guest.until(&format!("corepath status | grep -q '^{} .* 4 usable'", site.map(3)), LONG);
+        verified(jobs, "LUNs in odd states");
+        // And on an array that has no page of its own for it.
+        let job = spread.writers(&[0]);
+        std::thread::sleep(Duration::from_secs(1));
+        plain.say("lun 0 wwn 60060160bbbbbbbbbbbbbbbbbbbbbbbb");
+        guest.until(&format!("corepath status | grep -q '^{} .* 0 usable'", wwid("PL8", 0)), LONG);
+        let before = written(&plain, 0);
+        guest.ok("sleep 2");
+        assert_eq!(written(&plain, 0), before);
+        plain.say("lun 0 wwn home");
+        spread.until_usable(4);
+        verified(job, "another disk and back");
+        daemon.signal(15);
+        assert_eq!(daemon.wait(LONG).code, 0);
+    }
+}
