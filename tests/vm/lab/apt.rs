@@ -351,10 +351,9 @@ fn lines_for(text: &str, own: &str, suite: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn both_forms_of_sources_are_renamed() {
+        use super::{lines_for, stanzas_for};
         let stanzas = "Types: deb deb-src\n# old\nURIs: u\nSuites: bookworm bookworm-updates\nComponents: main\n\n\
                        Types: deb\nURIs: v\nSuites: nodistro\n";
         let new = "Types: deb\nURIs: u\nSuites: trixie trixie-updates\nComponents: main\n\n";
