@@ -135,6 +135,8 @@ pub struct PathMemory {
     pub emc_wwn: Option<[u8; 16]>,
     /// EMC: it was another one at the last check.
     pub emc_changed: bool,
+    /// EMC: a second check found the same. Before that the first one may have been garbled.
+    pub emc_wwn_sure: bool,
     /// RDAC: the control mode page was looked at (once in a path's life).
     pub rdac_prepared: bool,
 }

@@ -266,6 +266,7 @@ impl Engine<'_> {
         let map_memory = if m == NONE { &mut unused } else { &mut self.maps[m].memory };
         let Stage::Check(checker) = &mut self.probes[k].stage else { return };
         match checker.next(answer, &mut self.paths[i].memory, map_memory) {
+            checker::Step::Done(Verdict { state, cause }) if self.doubtful(i, state, Cause::from(cause)) => self.probe_check(cx, i),
             checker::Step::Done(Verdict { state, cause }) => {
                 // A prioritizer that says nothing about a path which does not answer is not asked.
                 let more = (state.usable() || !self.paths[i].judged) && state != PathState::Pending && self.starved == 0;
@@ -287,6 +288,15 @@ impl Engine<'_> {
             }
             other => self.probes[k].question = Question::from(other),
         }
+    }
+
+    /// Bad news of a good path, in the device's own words: one reply may be garbled, and a path failed for it may move the LUN. So it is
+    /// asked once more, at once. Silence needs no second question, and another LUN behind the name is not written to meanwhile.
+    fn doubtful(&mut self, i: u32, state: PathState, cause: Cause) -> bool {
+        let p = &mut self.paths[i];
+        let told = matches!(cause, Cause::Sense { .. } | Cause::Status(_) | Cause::Array(_));
+        p.doubted = p.judged && p.state.usable() && !state.usable() && state != PathState::Pending && told && !p.doubted;
+        p.doubted
     }
 
     /// Is a priority wanted now? One report serves all paths of a LUN, whose checks are spread over a round: two reports a round, one for

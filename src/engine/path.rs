@@ -125,6 +125,8 @@ pub struct PathSlot {
     pub(super) state: PathState,
     pub(super) cause: Cause,
     pub(super) prio: Prio,
+    /// The last check brought bad news for the first time, and is repeated.
+    pub(super) doubted: bool,
     pub(super) marginal: bool,
     pub(super) marginal_by_admin: bool,
     pub(super) next_check: Instant,
@@ -260,6 +262,7 @@ impl Default for PathSlot {
             state: PathState::Unchecked,
             cause: Cause::Unknown,
             prio: Prio::UNDEFINED,
+            doubted: false,
             marginal: false,
             marginal_by_admin: false,
             next_check: Instant::ZERO,

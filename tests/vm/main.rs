@@ -16,6 +16,7 @@ mod scenarios_control;
 mod scenarios_daemon;
 mod scenarios_demo;
 mod scenarios_handover;
+mod scenarios_hostile;
 mod scenarios_lab;
 mod scenarios_luns;
 mod scenarios_mend;

@@ -18,6 +18,9 @@ use crate::wire::scsi::{Command, DATA_LEN};
 use crate::wire::vpd::{self, Association, Designators};
 use core::fmt::Write;
 
+/// Designators that are shown of one page.
+const DESIGNATORS: usize = 16;
+
 /// One page, in full.
 #[inline(never)]
 fn page<'t>(talk: &'t mut Talk<'_>, code: u8) -> Result<&'t [u8], Cause> {
@@ -113,7 +116,7 @@ fn decoded(sheet: &mut Sheet<'_>, code: u8, data: &[u8], facts: &PathFacts, slot
 /// Page 83, a line for each designator, and the WWID that follows from them.
 #[inline(never)]
 fn designators(sheet: &mut Sheet<'_>, data: &[u8], facts: &PathFacts) {
-    for designator in Designators::parse(data).into_iter().flatten() {
+    for designator in Designators::parse(data).into_iter().flatten().take(DESIGNATORS) {
         let Ok(d) = designator else {
             sheet.text("fault", "a designator reaches past the end of the page");
             break;

@@ -111,13 +111,17 @@ fn page(checker: &mut Checker, reply: &Reply<'_>, outcome: Outcome, path: &mut P
         // Failed at once. INQUIRY fetches no unit attention, but the one that waits makes the kernel read the identity anew: at later
         // checks it is fetched by a command that does.
         Some(known) if known != page.wwn => {
+            if !path.emc_wwn_sure {
+                path.emc_wwn = Some(page.wwn);
+                return done(PathState::Down, Fault::WwnChanged);
+            }
             if core::mem::replace(&mut path.emc_changed, true) {
                 checker.stage = ASK_AGAIN;
                 return checker.send(Command::test_unit_ready());
             }
             return done(PathState::Down, Fault::WwnChanged);
         }
-        _ => (path.emc_wwn, path.emc_changed) = (Some(page.wwn), false),
+        known => (path.emc_wwn, path.emc_wwn_sure, path.emc_changed) = (Some(page.wwn), known.is_some(), false),
     }
     if page.lun == Lun::Owned {
         checker.stage = 1;
