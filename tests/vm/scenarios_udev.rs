@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lab::{Guest, Vm, peer};
+use crate::lab::{Array, Guest, Vm, peer};
 use crate::scenario;
 
 const MIB: u64 = 1 << 20;
@@ -87,5 +87,58 @@ scenario! {
         println!("vm: {} ours over theirs: {loads}\n{before}\n{after}", kernel.release);
         assert_eq!((loads.as_str(), &after), ("", &before));
         guest.ok("multipath -F");
+    }
+}
+
+/// A tree's maps: size line's handler, and the paths of each group in order.
+fn bones(tree: &str) -> Vec<String> {
+    let mut maps: Vec<String> = Vec::new();
+    for line in tree.lines() {
+        let words: Vec<&str> = line.split(['|', '`', ' ']).filter(|word| !word.is_empty() && !word.starts_with(['-', '+'])).collect();
+        if line.contains(" dm-") {
+            maps.push(words[0].to_string());
+        } else if let Some(map) = maps.last_mut() {
+            if let Some((_, handler)) = line.split_once("hwhandler='") {
+                *map += &format!(" [{}]", handler.split('\'').next().unwrap_or(""));
+            } else if line.contains("status=") {
+                *map += " :";
+            } else {
+                *map += &format!(" {}", words[1]);
+            }
+        }
+    }
+    maps.sort();
+    maps
+}
+
+scenario! {
+    /// Five kinds of arrays, assembled by the peer and then by us: the same handler, the same groups in the same order.
+    fn arrays_side_by_side(kernel) {
+        let arrays: Vec<Array> = ["plain", "alua", "clariion", "rdac", "hpsw"]
+            .iter()
+            .enumerate()
+            .map(|(n, persona)| {
+                let ports = ["a", "b"].iter().flat_map(|side| (0..2).map(move |p| format!("{side}{n}{p}"))).collect::<Vec<_>>();
+                Array::start(persona, &ports.iter().map(String::as_str).collect::<Vec<_>>(), &format!("--serial S{n} --luns 2,size=8M"))
+            })
+            .collect();
+        let vm = arrays.iter().fold(Vm::new(kernel).corepath(), Vm::array);
+        let guest = peer::with_multipath_tools(vm, "defaults {\n find_multipaths no\n user_friendly_names no\n}\n").boot();
+        guest.ok("rmmod virtio_scsi && modprobe -a scsi_dh_emc scsi_dh_alua scsi_dh_rdac scsi_dh_hp_sw dm_multipath dm_service_time dm_queue_length dm_round_robin && modprobe virtio_scsi");
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 40 ]", Duration::from_secs(30));
+        peer::start_udev(&guest);
+        guest.spawn("multipath >/dev/null 2>&1").wait(Duration::from_secs(60));
+        peer::settle(&guest);
+        let theirs = guest.ok("multipath -ll 2>/dev/null");
+        let counted = |array: &Array| (array.number("trespasses"), array.number("count op=MODE_SELECT_10"), array.number("count op=START_STOP_UNIT"));
+        let moved: Vec<_> = arrays.iter().map(counted).collect();
+        guest.ok("multipath -F >&2");
+        peer::settle(&guest);
+        guest.ok("corepath boot --timeout 30 >&2");
+        let ours = guest.ok("corepath list 2>/dev/null");
+        println!("vm: {} theirs:\n{theirs}\nvm: ours:\n{ours}", kernel.release);
+        assert_eq!(bones(&ours).len(), 10, "{ours}");
+        println!("vm: {} trespasses and commands theirs {moved:?}, with ours {:?}", kernel.release, arrays.iter().map(counted).collect::<Vec<_>>());
+        assert_eq!(bones(&ours), bones(&theirs));
     }
 }
