@@ -383,6 +383,7 @@ impl Daemon {
     #[inline(never)]
     fn serve(&mut self, common: &Common<'_>, halves: Halves) -> i32 {
         let [mut current, mut spare] = halves;
+        let mut anew = false;
         loop {
             let Some(configuration) = self.read(common, current).filter(|c| !c.report.fatal) else {
                 // It was read a moment ago: files that vanish in between leave the defaults, which need nothing.
@@ -390,7 +391,7 @@ impl Daemon {
                 return FAILED;
             };
             self.errors = configuration.report.errors;
-            if let Some(status) = self.watch(&configuration, common, spare) {
+            if let Some(status) = self.watch(&configuration, common, spare, core::mem::replace(&mut anew, true)) {
                 return status;
             }
             core::mem::swap(&mut current, &mut spare);
@@ -399,8 +400,9 @@ impl Daemon {
 
     /// Turns under one configuration; `None` when the next one is ready in `spare`.
     #[inline(never)]
-    fn watch(&mut self, configuration: &Configuration<'_>, common: &Common<'_>, spare: &mut [MaybeUninit<u8>]) -> Option<i32> {
-        if self.ready {
+    fn watch(&mut self, configuration: &Configuration<'_>, common: &Common<'_>, spare: &mut [MaybeUninit<u8>], anew: bool) -> Option<i32> {
+        // Also before it is ready for the first time: who asked waits for the answer.
+        if anew {
             let cx = Context { now: wait::now(), settings: &configuration.settings };
             self.machine.engine.process(&cx, Event::Reconfigured);
             self.ears.say(5, "the configuration was read again");
