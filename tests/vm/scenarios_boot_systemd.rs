@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::lab::root::{Builder, Root};
+use crate::lab::root::{Builder, Root, Weight};
 use crate::lab::watched::{self, Random, Watched};
 use crate::lab::{Array, Kernel, rounds};
 use crate::scenario;
@@ -30,6 +30,23 @@ fn boots(kernel: &Kernel, builder: Builder) {
         let after = array.number("count op=READ_10") + array.number("count op=TEST_UNIT_READY") + array.number("count op=INQUIRY");
         assert!(after > asked, "nobody checks the paths");
         seen.still(&guest);
+        if builder == Builder::Dracut {
+            // Whoever mounts root, or what it is on, comes after the wait for it.
+            let ended = guest.ok("systemctl show -P ExecMainExitTimestampMonotonic corepath-wait-root.service");
+            let ended = ended.trim().parse::<f64>().unwrap_or_else(|_| panic!("{ended}")) / 1e6;
+            assert!(ended > 0.0 && ended < seen.mounted, "waited until {ended} s, mounted at {} s", seen.mounted);
+            let before = guest.ok("systemctl show -P Before corepath-wait-root.service");
+            for unit in [
+                "initrd-root-device.target",
+                "sysroot.mount",
+                "systemd-fsck-root.service",
+                "systemd-repart.service",
+                "cryptsetup-pre.target",
+                "lvm2-activation-early.service",
+            ] {
+                assert!(before.split_whitespace().any(|word| word == unit), "{unit} is not ordered after the wait: {before}");
+            }
+        }
         guest.console_line(" san ttyS0", Duration::from_secs(120)); // the login prompt's first line
         println!(
             "vm: {} {builder:?}: root mounted at {:.1} s, login at {:.1} s, {port} pulled {moment:.1?} after its first command",
@@ -58,5 +75,35 @@ scenario! {
         if every_day(kernel, "6.1") {
             boots(kernel, Builder::InitramfsTools);
         }
+    }
+}
+
+scenario! {
+    /// What dracut's image gets heavier by with Debian's multipath module, and with ours.
+    fn an_image_weighs_little(kernel) {
+        if !every_day(kernel, "6.12") {
+            return;
+        }
+        let root = Root::get(kernel, Builder::Scales);
+        let [ours, theirs] = [("corepath", "multipath"), ("multipath", "corepath")].map(|(with, without)| root.weigh(with, without));
+        // How much of that is device-mapper itself, which either module asks for, costs two images more.
+        let bases: &[(&str, &str)] = if rounds(0, 1) == 1 { &[("", "neither"), ("dm", "dm only")] } else { &[] };
+        let say = |name: &str, than: &str, added: Weight| {
+            println!(
+                "vm: {} dracut with {name} has more than with {than}: {} files, {} KiB; the image {} KiB, {} KiB by gzip",
+                kernel.release,
+                added.files,
+                added.bytes >> 10,
+                added.whole >> 10,
+                added.packed >> 10
+            );
+        };
+        say("multipath", "corepath", theirs - ours);
+        for (add, than) in bases {
+            let base = root.weigh(add, "multipath corepath");
+            say("multipath", than, theirs - base);
+            say("corepath", than, ours - base);
+        }
+        assert!(theirs.files > ours.files + 20 && theirs.bytes > ours.bytes + (1 << 20) && theirs.packed > ours.packed, "{ours:?} {theirs:?}");
     }
 }

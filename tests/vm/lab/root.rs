@@ -22,6 +22,33 @@ use super::machine::Vm;
 pub enum Builder {
     Dracut,
     InitramfsTools,
+    /// dracut with multipath-tools beside corepath: to be weighed, not booted.
+    Scales,
+}
+
+/// What an image of dracut's holds, or holds more than another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Weight {
+    /// Files that are no kernel modules.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The whole image, kernel modules included.
+    pub whole: u64,
+    /// The same by gzip.
+    pub packed: u64,
+}
+
+impl std::ops::Sub for Weight {
+    type Output = Weight;
+    fn sub(self, other: Weight) -> Weight {
+        Weight {
+            files: self.files.saturating_sub(other.files),
+            bytes: self.bytes.saturating_sub(other.bytes),
+            whole: self.whole.saturating_sub(other.whole),
+            packed: self.packed.saturating_sub(other.packed),
+        }
+    }
 }
 
 /// A system in the cache.
@@ -78,9 +105,13 @@ impl Root {
         let word = match builder {
             Builder::Dracut => "dracut-core",
             Builder::InitramfsTools => "initramfs-tools",
+            Builder::Scales => "multipath-tools",
         };
         let mut packages = PACKAGES.to_vec();
         packages.push(word);
+        if builder == Builder::Scales {
+            packages.extend(["dracut-core", "kpartx"]);
+        }
         let debs = kernel.suite.debs_without(&packages, &UNUSED);
         let hooks = hooks();
         let parts = [debs.id.as_bytes(), kernel.release.as_bytes(), hooks.as_bytes(), include_bytes!("root.rs")];
@@ -99,7 +130,7 @@ impl Root {
             for package in &debs.roots {
                 lay_over(package, &root.tree());
             }
-            root.furnish();
+            root.furnish(builder);
             root.make_image(builder);
             host::write_whole(&root.dir.join("ready"), b"");
         }
@@ -153,7 +184,29 @@ impl Root {
         chroot(&self.tree(), script)
     }
 
-    fn furnish(&self) {
+    /// What dracut's image weighs with these modules and without those. Only for [`Builder::Scales`].
+    pub fn weigh(&self, add: &str, omit: &str) -> Weight {
+        let corepath = self.tree().join("usr/sbin/corepath");
+        fs::copy(build::corepath(), corepath).unwrap_or_else(|e| panic!("cannot copy corepath: {e}"));
+        let add = if add.is_empty() { String::new() } else { format!("--add {add}") };
+        // Without the configuration that `corepath install` leaves: it says which of the two is in.
+        let said = self.chroot(&format!(
+            "mkdir -p /weigh/none && cd /weigh && rm -rf tree image /usr/lib/dracut/dracut.conf.d/70-corepath.conf && mkdir tree\n\
+             dracut --conf /dev/null --confdir /weigh/none --force --no-compress --no-hostonly {add} --omit '{omit}' --kver {} image >log 2>&1 || {{ cat log; exit 1; }}\n\
+             cd tree && cpio -id --quiet <../image && find . -type f ! -path '*/lib/modules/*' -printf 'f %s\\n'\n\
+             echo w $(stat -c %s ../image); echo p $(gzip -c ../image | wc -c); cd ..; rm -rf tree image",
+            self.kernel.release
+        ));
+        let sum = |key: &str| said.lines().filter_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok()).sum();
+        Weight {
+            files: said.lines().filter(|line| line.starts_with("f ")).count() as u64,
+            bytes: sum("f "),
+            whole: sum("w "),
+            packed: sum("p "),
+        }
+    }
+
+    fn furnish(&self, builder: Builder) {
         let tree = self.tree();
         let put = |path: &str, text: &[u8]| {
             let path = tree.join(path);
@@ -189,7 +242,8 @@ impl Root {
         let corepath = build::corepath();
         let sbin = tree.join("usr/sbin");
         fs::copy(&corepath, sbin.join("corepath")).unwrap_or_else(|e| panic!("cannot copy {}: {e}", corepath.display()));
-        for name in ["@corepath", "multipath", "multipathd", "multipathc", "kpartx", "devmap_name"] {
+        let names = ["@corepath", "multipath", "multipathd", "multipathc", "kpartx", "devmap_name"];
+        for name in names.iter().take(if builder == Builder::Scales { 1 } else { names.len() }) {
             let _ = fs::remove_file(sbin.join(name));
             let _ = symlink("corepath", sbin.join(name));
         }
@@ -206,12 +260,13 @@ impl Root {
         match builder {
             Builder::Dracut => self.chroot(&format!("dracut --force --no-compress --kver {release} /boot/initramfs")),
             Builder::InitramfsTools => self.chroot(&format!("COMPRESS=zstd mkinitramfs -o /boot/initramfs {release}")),
+            Builder::Scales => return,
         };
         let made = self.tree().join("boot/initramfs");
         // Unpacked here: an emulated machine takes its time over it.
         match builder {
             Builder::Dracut => fs::copy(&made, self.initramfs()).map(|_| ()).unwrap_or_else(|e| panic!("no initramfs was made: {e}")),
-            Builder::InitramfsTools => {
+            _ => {
                 host::must(Command::new(host::program("zstd")).args(["-dfq"]).arg(&made).arg("-o").arg(self.initramfs()));
             }
         }
