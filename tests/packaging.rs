@@ -210,3 +210,30 @@ fn the_man_page_knows_every_command() {
         }
     }
 }
+
+/// mkinitcpio is in no registry that the tests may use, so its install hook is run against the interface of mkinitcpio(8).
+#[test]
+fn mkinitcpio_gets_what_it_needs() {
+    let calls = "for f in add_module add_binary add_symlink add_file add_runscript add_systemd_unit; do eval \"$f() { echo $f \\\"\\$@\\\"; }\"; done\n\
+                 . initramfs/mkinitcpio/install/corepath\n";
+    let build = |hooks: &str| must("bash", &["-euc", &format!("{calls} HOOKS=({hooks}); build")]);
+    let (systemd, udev) = (build("base systemd block corepath"), build("base udev block corepath"));
+    for text in [&systemd, &udev] {
+        for module in ["dm_multipath", "dm_service_time", "scsi_dh_alua", "scsi_dh_emc", "scsi_dh_rdac", "scsi_dh_hp_sw", "sd_mod"] {
+            assert!(text.contains(&format!("add_module {module}\n")), "{module}: {text}");
+        }
+        assert!(text.contains("add_binary corepath\n") && text.contains("add_symlink /usr/bin/@corepath corepath\n"), "{text}");
+        // Each file that it takes from the system is one that `corepath install` puts there.
+        let known = |file: &str| SYSTEM.contains(&file.trim_start_matches('/')) || file == "/etc/multipath.conf";
+        assert!(text.lines().filter_map(|line| line.strip_prefix("add_file ")).all(known), "{text}");
+    }
+    assert!(systemd.contains("add_systemd_unit corepath-wait-root.service") && !systemd.contains("add_runscript"), "{systemd}");
+    assert!(udev.contains("add_runscript") && !udev.contains("add_systemd_unit"), "{udev}");
+    let help = must("bash", &["-euc", &format!("{calls} help")]);
+    assert!(help.contains("after 'block'"), "{help}");
+    for script in
+        ["mkinitcpio/hooks/corepath", "busybox/init", "initramfs-tools/scripts/init-top/corepath", "dracut/70corepath/corepath-start.sh"]
+    {
+        must("sh", &["-n", &format!("{HERE}/initramfs/{script}")]);
+    }
+}

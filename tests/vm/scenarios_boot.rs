@@ -151,6 +151,7 @@ scenario! {
             let watched = arrived(&guest);
             has_paths(&guest, 2);
             watched.still(&guest);
+            println!("vm: {} under load, {port} {delay} ms late: root mounted at {} s", kernel.release, watched.mounted);
         }
     }
 }

@@ -32,9 +32,10 @@ fn boots(kernel: &Kernel, builder: Builder) {
         seen.still(&guest);
         if builder == Builder::Dracut {
             // Whoever mounts root, or what it is on, comes after the wait for it.
-            let ended = guest.ok("systemctl show -P ExecMainExitTimestampMonotonic corepath-wait-root.service");
-            let ended = ended.trim().parse::<f64>().unwrap_or_else(|_| panic!("{ended}")) / 1e6;
-            assert!(ended > 0.0 && ended < seen.mounted, "waited until {ended} s, mounted at {} s", seen.mounted);
+            let log = guest.ok("journalctl -b -q --no-pager -o short-monotonic _PID=1");
+            let at = |text: &str| watched::stamp(&log, text).unwrap_or_else(|| panic!("no `{text}` in {log}"));
+            let (waited, mounting) = (at("Finished corepath-wait-root.service"), at("Mounting sysroot.mount"));
+            assert!(waited < mounting, "waited until {waited} s, mounting since {mounting} s");
             let before = guest.ok("systemctl show -P Before corepath-wait-root.service");
             for unit in [
                 "initrd-root-device.target",
