@@ -104,8 +104,8 @@ scenario! {
                     kind.site.until_usable(usable);
                 }
                 // Nothing follows: no second trespass, no STPG that changes nothing.
-                guest.ok("sleep 3");
-                if to == 'a' {
+                guest.ok("sleep 2");
+                if to == 'a' && phase != "no module" {
                     let asked = alua.number("count op=MAINTENANCE_IN");
                     guest.ok("sleep 4");
                     let reports = alua.number("count op=MAINTENANCE_IN") - asked;
