@@ -71,7 +71,7 @@ fn measure(kernel: &lab::Kernel) {
         let guest = vm.boot();
         guest.ok("rmmod virtio_scsi && modprobe -a scsi_dh_emc scsi_dh_alua dm_multipath dm_service_time && modprobe virtio_scsi");
         let map = lab::site::wwid("F", 0);
-        let live = format!("[ -e /dev/mapper/{map} ] && [ $(lab dm status {map} | grep -o ' A 0' | wc -l) = 4 ]");
+        let live = format!("[ -e /dev/mapper/{map} ] && [ $(lab dm status {map} | grep -oE '[0-9]+:[0-9]+ A 0' | wc -l) = 4 ]");
 
         let daemon = guest.spawn("exec corepath daemon --strict 2>/dev/null");
         guest.until(&live, LONG);
