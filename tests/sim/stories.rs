@@ -107,3 +107,28 @@ fn a_dead_path_stays_with_its_controller() {
         assert_eq!(groups, [[0, 1], [2, 3]]);
     });
 }
+
+/// Somebody left the map suspended while no path answered and I/O waits. No message reaches a suspended map, so that a path which comes back
+/// could not be given to it: then, and not before, it is resumed.
+#[test]
+fn a_suspended_map_gets_its_path_back() {
+    story(Config::default(), daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let (a, b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        let minor = w.dm.by_uuid(UUID).unwrap().minor;
+        w.dm.devices.get_mut(&minor).unwrap().opens = 1;
+        assert_eq!(w.io(UUID), Some(true));
+        w.set_health(a, Health::Failing);
+        w.set_health(b, Health::Failing);
+        w.run_for(SECS(40)).unwrap();
+        assert_eq!(w.engine.starved(), 1);
+        w.dm.devices.get_mut(&minor).unwrap().suspended = true;
+        w.run_for(SECS(10)).unwrap();
+        assert!(w.dm.by_uuid(UUID).unwrap().suspended, "not touched as long as it cannot help");
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(10)).unwrap();
+        let map = w.dm.by_uuid(UUID).unwrap();
+        assert!(!map.suspended && map.path(DevNo::new(8, 0)).unwrap().active);
+    });
+}

@@ -21,7 +21,9 @@ scenario! {
         let array = Array::start("plain", &["a0", "a1"], "--luns 1,size=64M");
         let rounds = rounds(3, 50);
         let conf: &[u8] = b"defaults {\n\tno_path_retry queue\n\tpolling_interval 1\n\tmax_polling_interval 2\n}\n";
-        let guest = Vm::new(kernel).corepath().array(&array).file("/etc/multipath.conf", 0o644, conf).limit(Duration::from_secs(1500)).boot();
+        let guest = Vm::new(kernel).corepath().array(&array).file("/etc/multipath.conf", 0o644, conf).limit(Duration::from_secs(1500));
+        // All of it is counted in the end, whatever the rounds.
+        let guest = guest.cmdline("log_buf_len=16M").boot();
         guest.ok("modprobe dm_multipath; modprobe dm_service_time; dmesg -n 1");
         let daemon = guest.spawn("exec corepath daemon --strict 2>/dev/null");
         guest.until("corepath status | grep -q '2 usable'", LONG);
