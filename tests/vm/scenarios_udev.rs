@@ -90,6 +90,9 @@ scenario! {
     }
 }
 
+/// The peer of the older kernel's suite (0.9) does not choose the grouping of an ALUA array by itself; later ones and we do.
+const BY_PRIO: &str = "defaults {\n find_multipaths no\n user_friendly_names no\n}\ndevices {\n device {\n vendor COREPATH\n product ALUA\n path_grouping_policy group_by_prio\n }\n}\n";
+
 /// A tree's maps: size line's handler, and the paths of each group in order.
 fn bones(tree: &str) -> Vec<String> {
     let mut maps: Vec<String> = Vec::new();
@@ -123,7 +126,7 @@ scenario! {
             })
             .collect();
         let vm = arrays.iter().fold(Vm::new(kernel).corepath(), Vm::array);
-        let guest = peer::with_multipath_tools(vm, "defaults {\n find_multipaths no\n user_friendly_names no\n}\n").boot();
+        let guest = peer::with_multipath_tools(vm, BY_PRIO).boot();
         guest.ok("rmmod virtio_scsi && modprobe -a scsi_dh_emc scsi_dh_alua scsi_dh_rdac scsi_dh_hp_sw dm_multipath dm_service_time dm_queue_length dm_round_robin && modprobe virtio_scsi");
         guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 40 ]", Duration::from_secs(30));
         peer::start_udev(&guest);
