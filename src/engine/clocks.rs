@@ -243,6 +243,10 @@ impl Engine<'_> {
         if view.failed || view.came_up {
             map.failback_tries = 0;
         }
+        if view.failed {
+            // Where the LUN has to go now is our own business again: nobody waits for a quarrel to be forgotten.
+            map.guard.clear();
+        }
         match decision {
             Decision::Stay if arrived => map.failback_tries = 0,
             Decision::Stay => {}
