@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::lab::qmp::{Json, object};
-use crate::lab::{Array, Guest, Kernel, Vm, agent, peer};
+use crate::lab::{Array, Guest, Kernel, Vm, agent};
 use crate::scenario;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -298,37 +298,5 @@ scenario! {
         let again = disks(&guest, 2)[&(0, 2)].clone();
         guest.ok(&format!("lab verify /dev/{again} --state /tmp/state --direct"));
         assert!(array.say("log port=b0 op=TEST_UNIT_READY").matches("sense=06/29/00").count() >= 2);
-    }
-}
-
-scenario! {
-    /// multipath-tools takes each array for what it is: handler, priorities, checker states, with its own table of arrays.
-    fn the_peer_knows_the_arrays(kernel) {
-        let conf = "defaults {\n find_multipaths no\n user_friendly_names no\n}\n";
-        // Priority of the group of the owner (and default owner), of the other one, and what the checker says of it.
-        let cases = [
-            ("clariion", "1 emc", 4, 1, "ready"),
-            ("alua", "1 alua", 50, 10, "ready"),
-            ("rdac", "1 rdac", 6, 1, "ghost"),
-            ("hpsw", "1 hp_sw", 4, 2, "ghost"),
-        ];
-        for (persona, handler, owner, other, passive) in cases {
-            let array = Array::start(persona, &["a0", "a1", "b0", "b1"], "--luns 1,size=16M");
-            let guest = peer::with_multipath_tools(Vm::new(kernel).array(&array), conf).boot();
-            peer::start_udev(&guest);
-            rescan_with(&guest, "scsi_dh_emc scsi_dh_alua scsi_dh_rdac scsi_dh_hp_sw dm_multipath dm_service_time dm_round_robin");
-            disks(&guest, 4);
-            peer::settle(&guest);
-            guest.ok("multipath -v1");
-            peer::settle(&guest);
-            let list = guest.ok("multipath -ll");
-            assert!(list.contains(&format!("hwhandler='{handler}'")), "{persona}: {list}");
-            let mut prios: Vec<&str> = list.lines().filter_map(|l| l.split("prio=").nth(1)?.split_whitespace().next()).collect();
-            prios.dedup(); // an array that is not in its table has one path per group in 0.9
-            assert_eq!(prios, [owner.to_string(), other.to_string()], "{persona}: {list}");
-            let states = |state: &str| list.lines().filter(|l| l.contains(&format!("{state} running"))).count();
-            let ghosts = if passive == "ghost" { 2 } else { 0 };
-            assert_eq!((states("ready"), states("ghost")), (4 - ghosts, ghosts), "{persona}: {list}");
-        }
     }
 }

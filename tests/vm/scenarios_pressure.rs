@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use crate::lab::pressure::{Plan, exhaust};
-use crate::lab::{Array, Vm};
+use crate::lab::{Array, Vm, rounds};
 use crate::scenario;
 
 scenario! {
     /// The smallest loop that can do it (locked, bare ioctls) recovers: what is asked of corepath is possible, and the
     /// lab's way of asking is sound.
     fn bare_loop_recovers(kernel) {
+        // One kernel says that the lab is sound; the daemon is asked on both.
+        if kernel.label != "6.12" && rounds(0, 1) == 0 {
+            return;
+        }
         let array = Array::start("plain", &["a0", "a1"], "--luns 2,size=512M");
         let mut guest = Vm::new(kernel).array(&array).memory(768).alone().boot();
         guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 4 ]", Duration::from_secs(20));
