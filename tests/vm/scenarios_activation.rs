@@ -122,8 +122,8 @@ scenario! {
             }
             slowest = slowest.max(verified(jobs, phase));
             if phase == "no module" {
-                quarrel(&kinds[0].site);
                 blocked(&kinds[0].site);
+                quarrel(&kinds[0].site);
             }
             daemon.signal(15);
             assert_eq!(daemon.wait(LONG).code, 0);
@@ -151,8 +151,6 @@ fn quarrel(site: &Site<'_>) {
 
 /// A trespass of LUN 1 that never ends: LUN 0 fails over all the same, and the status names LUN 1.
 fn blocked(site: &Site<'_>) {
-    site.array.say("lun 1 trespass a");
-    site.until_usable(4);
     let jobs = site.writers(&[0, 1]);
     std::thread::sleep(Duration::from_secs(1));
     let moved = site.moves();
@@ -169,6 +167,9 @@ fn blocked(site: &Site<'_>) {
     assert!(line.starts_with(&site.map(1)), "{status}");
     site.array.say("lun 1 stuck off");
     site.until_moves(&[moved[0] + 1, moved[1] + 1], LONG);
+    site.array.say("up sp=a");
+    site.until_moves(&[moved[0] + 2, moved[1] + 2], LONG);
+    site.until_usable(4);
     verified(jobs, "a trespass without end on one LUN");
 }
 
