@@ -212,6 +212,16 @@ impl Engine<'_> {
                 self.maps[m].force_read_only = true;
                 self.maps[m].replan = true;
                 self.note(None, Some(m), What::ReadOnly);
+                // The kernel knows of a path what sysfs told us otherwise a moment ago: each counts as read-only until it is read again.
+                // Once, as long as no table for writing is taken: a load must not be tried for ever.
+                if !core::mem::replace(&mut self.maps[m].doubted, true) {
+                    let mut at = self.maps[m].paths.head;
+                    while at != NONE {
+                        self.paths[at].read_only = true;
+                        at = self.path_by_map.next(at);
+                    }
+                    self.members_look(cx, m);
+                }
                 return;
             }
             (Job::Load, Errno::INVAL) => {
@@ -451,6 +461,7 @@ impl Engine<'_> {
                 self.check_now(cx, slot);
             }
         }
+        self.maps[m].doubted &= self.maps[m].have.read_only;
         let next = self.status_due(cx, m);
         self.maps[m].next_status = next;
     }

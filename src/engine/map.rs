@@ -219,6 +219,8 @@ pub struct MapSlot {
     pub(super) force_read_only: bool,
     /// A path that was read-only is no more: so may the map be, if no other is.
     pub(super) writable: bool,
+    /// A table for writing was refused though all paths could be written.
+    pub(super) doubted: bool,
     /// The configured selector, features or handler do not load in this kernel.
     pub(super) plain: u8,
     pub(super) remove: bool,
