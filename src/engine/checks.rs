@@ -11,7 +11,7 @@ use super::note::{Cause, What};
 use super::path::{Admin, Fds, Job};
 use super::prio::{self, Prioritizer};
 use super::probe::{ProbeSlot, Question, Stage};
-use super::schedule::{self, Outcome, PortChange};
+use super::schedule::{self, Outcome};
 use super::storage::NONE;
 use super::{Context, Engine, Ticket};
 use crate::conf::settings::{CheckerKind, MarginalPathgroups, PrioKind};
@@ -490,7 +490,7 @@ impl Engine<'_> {
             p.failures = p.failures.saturating_add(1);
         }
         self.schedule(cx, i, from);
-        self.port_heard(cx, i, silent(to, cause));
+        self.port_heard(i, super::ports::silent(to, cause));
         if from != to {
             self.note(Some(i), self.map_id_of(i), What::PathState { from, to, cause });
             self.path_turned(cx, i, from, to);
@@ -607,72 +607,6 @@ impl Engine<'_> {
         p.next_check = schedule::next_check(cx.now, outcome, &mut p.interval_secs, least, most, (i, count));
     }
 
-    /// The port was heard through this path, or was not.
-    fn port_heard(&mut self, cx: &Context<'_>, i: u32, silent: bool) {
-        let port = self.paths[i].port;
-        if port == NONE {
-            return;
-        }
-        let was = core::mem::replace(&mut self.paths[i].silent, silent);
-        let paths = self.ports[port].paths.len;
-        match self.ports[port].silence.checked(was, silent, paths) {
-            PortChange::Nothing => {}
-            PortChange::Down => {
-                self.note(Some(i), None, What::PortDown);
-                // Those that still count as usable must not: each is asked once more, and only then one for all.
-                self.port_rouse(port);
-            }
-            PortChange::Up => {
-                self.note(Some(i), None, What::PortUp);
-                self.port_rouse(port);
-            }
-        }
-        let _ = cx;
-    }
-
-    /// All paths of a port are to be asked at once; some at a time, see `rouse`.
-    fn port_rouse(&mut self, port: u32) {
-        self.ports[port].rousing = self.ports[port].paths.head;
-        self.port_chain.push_back(&mut self.rousing, port);
-    }
-
-    /// Asks some of the paths that wait to be asked because their port answers again, or answers no more: those that are not as it is.
-    pub(super) fn rouse(&mut self, cx: &Context<'_>) {
-        for _ in 0..super::PORT_BURST {
-            let port = self.rousing.head;
-            if port == NONE {
-                return;
-            }
-            let i = self.ports[port].rousing;
-            if i == NONE {
-                self.port_chain.remove(&mut self.rousing, port);
-                continue;
-            }
-            self.ports[port].rousing = self.path_by_port.next(i);
-            if self.paths[i].state.usable() == self.ports[port].silence.down() {
-                self.check_now(cx, i);
-            }
-        }
-    }
-
-    /// A path of this port failed for a reason of the transport: ask the others at once, as far as its share of the pool goes.
-    fn port_suspect(&mut self, cx: &Context<'_>, i: u32) {
-        let port = self.paths[i].port;
-        if port == NONE || !self.paths[i].silent || self.ports[port].silence.down() {
-            return;
-        }
-        let mut at = self.ports[port].paths.head;
-        let mut left = super::PORT_BURST;
-        while at != NONE && left > 0 {
-            let next = self.path_by_port.next(at);
-            if at != i && self.paths[at].state.usable() {
-                self.check_now(cx, at);
-            }
-            left -= 1;
-            at = next;
-        }
-    }
-
     /// Is the path kept from the kernel although it answers?
     pub(super) fn held_back(&self, i: u32) -> bool {
         self.paths[i].admin == Admin::Failed
@@ -735,9 +669,4 @@ pub(super) fn sys_verdict(state: SysState) -> Option<PathState> {
         SysState::Offline | SysState::TransportOffline | SysState::Deleted => Some(PathState::Down),
         SysState::Blocked | SysState::Quiesce | SysState::Created => Some(PathState::Pending),
     }
-}
-
-/// Did nothing come back through the port: no answer in time, an error of the host adapter or the link, a device that is offline?
-fn silent(state: PathState, cause: Cause) -> bool {
-    !state.usable() && matches!(cause, Cause::NoAnswer | Cause::Host(_) | Cause::Driver(_) | Cause::Errno(_) | Cause::Sys(_))
 }

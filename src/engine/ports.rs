@@ -1,12 +1,15 @@
-//! Ports and profiles: what several paths share. A port is one I_T nexus (host, channel, target); its paths fail and return together.
+//! Ports and profiles: what several paths share. A port is one I_T nexus (host, channel, target); its paths fail and return together, and
+//! are asked together when it falls silent or answers again.
 
 use super::claim::Nexus;
+use super::note::{Cause, What};
 use super::path::{PortSlot, ProfileSlot};
+use super::schedule::PortChange;
 use super::storage::{NONE, hash, hash_pair};
 use super::{Context, Engine};
 use crate::conf::settings::PathSettings;
 use crate::fault::Full;
-use crate::model::PathFacts;
+use crate::model::{PathFacts, PathState};
 
 fn key_hash(nexus: Nexus) -> u32 {
     let (a, b) = nexus.key();
@@ -126,4 +129,74 @@ impl Engine<'_> {
             self.profiles.give(k);
         }
     }
+
+    /// The port was heard through this path, or was not.
+    pub(super) fn port_heard(&mut self, i: u32, silent: bool) {
+        let port = self.paths[i].port;
+        if port == NONE {
+            return;
+        }
+        let was = core::mem::replace(&mut self.paths[i].silent, silent);
+        let paths = self.ports[port].paths.len;
+        match self.ports[port].silence.checked(was, silent, paths) {
+            PortChange::Nothing => {}
+            PortChange::Down => {
+                self.note(Some(i), None, What::PortDown);
+                // Those that still count as usable must not: each is asked once more, and only then one for all.
+                self.port_rouse(port);
+            }
+            PortChange::Up => {
+                self.note(Some(i), None, What::PortUp);
+                self.port_rouse(port);
+            }
+        }
+    }
+
+    /// All paths of a port are to be asked at once; some at a time, see `rouse`.
+    fn port_rouse(&mut self, port: u32) {
+        self.ports[port].rousing = self.ports[port].paths.head;
+        self.port_chain.push_back(&mut self.rousing, port);
+    }
+
+    /// Asks some of the paths that wait to be asked because their port answers again, or answers no more: those that are not as it is.
+    pub(super) fn rouse(&mut self, cx: &Context<'_>) {
+        for _ in 0..super::PORT_BURST {
+            let port = self.rousing.head;
+            if port == NONE {
+                return;
+            }
+            let i = self.ports[port].rousing;
+            if i == NONE {
+                self.port_chain.remove(&mut self.rousing, port);
+                continue;
+            }
+            self.ports[port].rousing = self.path_by_port.next(i);
+            if self.paths[i].state.usable() == self.ports[port].silence.down() {
+                self.check_now(cx, i);
+            }
+        }
+    }
+
+    /// A path of this port failed for a reason of the transport: ask the others at once, as far as its share of the pool goes.
+    pub(super) fn port_suspect(&mut self, cx: &Context<'_>, i: u32) {
+        let port = self.paths[i].port;
+        if port == NONE || !self.paths[i].silent || self.ports[port].silence.down() {
+            return;
+        }
+        let mut at = self.ports[port].paths.head;
+        let mut left = super::PORT_BURST;
+        while at != NONE && left > 0 {
+            let next = self.path_by_port.next(at);
+            if at != i && self.paths[at].state.usable() {
+                self.check_now(cx, at);
+            }
+            left -= 1;
+            at = next;
+        }
+    }
+}
+
+/// Did nothing come back through the port: no answer in time, an error of the host adapter or the link, a device that is offline?
+pub(super) fn silent(state: PathState, cause: Cause) -> bool {
+    !state.usable() && matches!(cause, Cause::NoAnswer | Cause::Host(_) | Cause::Driver(_) | Cause::Errno(_) | Cause::Sys(_))
 }

@@ -3,12 +3,13 @@
 //!
 //! The main thread never does anything that can sleep on a device.
 
+mod bring;
 pub mod job;
 pub mod live;
 pub mod tools;
 
 use crate::dmioctl::Control;
-use crate::engine::{Action, Attribute, Context, DmAnswer, Engine, Event, Note, PartitionSlot, Refusal, Refused, Subject, Ticket};
+use crate::engine::{Action, Attribute, Context, Engine, Event, Note, Refusal, Refused, Subject, Ticket};
 use crate::fault::Errno;
 use crate::model::{DevName, DevNo, Instant, MapId, PathFacts, PathId, Sectors, SysState, Text};
 use crate::netlink::{self, Received, Uevents};
@@ -19,8 +20,7 @@ use crate::wire::scsi::{Command, Reply};
 use crate::wire::uevent::Uevent;
 use crate::workers::{Crew, MOST};
 use crate::{conf::settings::Lookup, wire::dm::Message};
-use core::time::Duration;
-use job::{Answer, Job, NO_MATCH, PathFds, Task};
+use job::{Answer, Job, PathFds, Task};
 use tools::{PartitionRoom, READERS, Tools};
 
 /// The worker that carries dm messages and status reads: a reinstate must never wait for a load.
@@ -501,157 +501,6 @@ impl Hands {
             }
         }
         self.big = Some(big);
-    }
-
-    /// Takes one finished job to the engine.
-    #[inline(never)]
-    fn bring(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>, audience: &mut dyn Audience) -> bool {
-        let Hands { crew, paths, big, rooms, loaded, scan, survey, wanted, reading, peeks, peeking, peek_again, .. } = self;
-        let Some((_, job)) = crew.collect() else { return false };
-        let task = core::mem::take(&mut job.task);
-        if let Task::Open { path, .. }
-        | Task::State { path, .. }
-        | Task::Scsi { path, .. }
-        | Task::Admin { path, .. }
-        | Task::Read { path, .. }
-        | Task::Write { path, .. }
-        | Task::Partitions { path, .. }
-        | Task::PathPartitions { path, .. } = task
-            && let Some(desk) = paths.get_mut(path.index as usize)
-        {
-            desk.away = false;
-            let fds = job.fds.take();
-            desk.fds = if core::mem::take(&mut desk.closing) { None } else { fds };
-        }
-        let result = job.result;
-        match task {
-            Task::Nothing | Task::PathPartitions { keep: true, .. } | Task::Node { .. } | Task::Log { .. } => {}
-            Task::PathPartitions { path, .. } => engine.process(cx, Event::PathPartitions { path, in_use: result.unwrap_or(0) }),
-            Task::Open { path, ticket } => engine.process(cx, Event::Opened { path, ticket, result: result.map(|_| ()) }),
-            Task::State { path, ticket } => {
-                engine.process(cx, Event::State { path, ticket, state: job.state.unwrap_or_default() });
-            }
-            Task::Scsi { path, ticket, .. } => match job.state.take() {
-                Some(state) => engine.process(cx, Event::State { path, ticket, state }),
-                None => {
-                    let reply = job.outcome.reply(job.page, &job.sense);
-                    engine.process(cx, Event::Scsi { path, ticket, reply: &reply });
-                }
-            },
-            Task::Ask { .. } => {
-                job.fds = None;
-                match (job.state.take(), result) {
-                    (Some(state), _) => audience.asked(Err(state)),
-                    (None, Ok(_)) => audience.asked(Ok(&job.outcome.reply(job.page, &job.sense))),
-                    (None, Err(errno)) => audience.asked(Ok(&Reply::failed(errno))),
-                }
-            }
-            Task::Admin { path, ticket, .. } => match job.state.take() {
-                Some(state) => engine.process(cx, Event::State { path, ticket, state }),
-                None => {
-                    let result = result.map(|n| job.page.0.get(..n as usize).unwrap_or(&[]));
-                    engine.process(cx, Event::Admin { path, ticket, result });
-                }
-            },
-            Task::Read { path, ticket, .. } => match job.state.take() {
-                Some(state) => engine.process(cx, Event::State { path, ticket, state }),
-                None => engine.process(cx, Event::Read { path, ticket, result }),
-            },
-            Task::Write { path, ticket, .. } => engine.process(cx, Event::Written { path, ticket, result: result.map(|_| ()) }),
-            Task::Facts => {
-                scan.out = scan.out.saturating_sub(1);
-                reading.retain(|name| *name != job.name);
-                match result {
-                    Ok(_) => {
-                        let udev = job.udev.and_then(|n| job.page.0.get(..n));
-                        engine.process(cx, Event::Facts { facts: &job.facts, udev });
-                        if audience.disk(&job.facts) {
-                            let _ = peeks.push(&job.facts.name);
-                        }
-                    }
-                    Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => engine.process(cx, Event::Gone { name: &job.name }),
-                    // Unreadable for now: looked at again, never taken for gone.
-                    Err(_) => scan.complete = false,
-                }
-            }
-            Task::Peek => {
-                *peeking = peeking.saturating_sub(1);
-                let wwid = &job.facts.wwid;
-                let claimed = engine.find_path(&job.facts.name).is_some_and(|path| path.map().is_some());
-                let several = claimed || (!wwid.is_empty() && engine.paths().filter(|p| p.wwid() == wwid.as_str()).nth(1).is_some());
-                let found = match result {
-                    Ok(number) => Ok((number != NO_MATCH).then_some(number)),
-                    Err(Errno::NOENT | Errno::NODEV | Errno::NXIO | Errno::INVAL) => Ok(None),
-                    Err(errno) => {
-                        // No event tells when a passive controller, or one that starts, begins to answer reads.
-                        peeks.put_off(&job.name);
-                        let pause = Duration::from_millis(500 + peeks.later as u64);
-                        *peek_again = Some(peek_again.map_or(cx.now + pause, |at| at.min(cx.now + pause)));
-                        Err(errno)
-                    }
-                };
-                if job.facts.name == job.name && audience.looked_into(&job.facts, several, found) {
-                    let _ = wanted.push(&job.name);
-                }
-            }
-            Task::Dm { map, ticket, answer, opcode } => match (result, answer) {
-                (Err(errno), _) => engine.process(cx, Event::Dm { map, ticket, result: Err(errno) }),
-                (Ok(_), Answer::Done) => {
-                    *loaded |= opcode == LOAD;
-                    engine.process(cx, Event::Dm { map, ticket, result: Ok(DmAnswer::Done) });
-                }
-                (Ok(_), Answer::Created) => match live::devno(job.page) {
-                    Some(devno) => engine.process(cx, Event::Dm { map, ticket, result: Ok(DmAnswer::Created(devno)) }),
-                    None => engine.process(cx, Event::Dm { map, ticket, result: Err(Errno::IO) }),
-                },
-                (Ok(_), Answer::Status | Answer::Table) => live::with(job.page, answer == Answer::Table, None, &mut |live| {
-                    let result = live.map(DmAnswer::Live);
-                    engine.process(cx, Event::Dm { map, ticket, result });
-                }),
-            },
-            Task::Rename { map, ticket, .. } => {
-                engine.process(cx, Event::Dm { map, ticket, result: result.map(|_| DmAnswer::Done) });
-            }
-            Task::Look { .. } => {
-                survey.out = survey.out.saturating_sub(1);
-                match result {
-                    Ok(_) => live::with(job.page, false, Some(job.more), &mut |live| {
-                        if let Ok(live) = live {
-                            engine.process(cx, Event::Live(live));
-                        }
-                    }),
-                    // Removed between list and look.
-                    Err(Errno::NXIO) => {}
-                    Err(_) => survey.complete = false,
-                }
-            }
-            Task::List { survey: whole } => {
-                *big = job.big.take();
-                survey.complete = result.is_ok();
-                if !whole {
-                    survey.running = false;
-                    if let (Ok(_), Some(big)) = (result, big.as_deref()) {
-                        survey.complete &= live::each(big, &mut |devno, name, event_nr| {
-                            engine.process(cx, Event::Listed { devno, name, event_nr });
-                        });
-                    }
-                    engine.process(cx, Event::ListDone { complete: survey.complete });
-                } else if result.is_err() {
-                    survey.running = false;
-                    engine.process(cx, Event::SurveyDone { complete: false });
-                } else {
-                    survey.complete = big.as_deref().is_some_and(live::complete);
-                }
-            }
-            Task::Partitions { map, ticket, .. } => {
-                let Some(lent) = job.room.take() else { return true };
-                live::partitions(lent, &mut |slots: &[PartitionSlot]| {
-                    engine.process(cx, Event::Partitions { map, ticket, result: result.map(|_| slots) });
-                });
-                let _ = rooms.push(lent);
-            }
-        }
-        true
     }
 
     /// Takes all uevents that wait.
