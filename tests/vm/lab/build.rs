@@ -17,6 +17,20 @@ pub fn corepath() -> PathBuf {
     }
 }
 
+/// The executable that is shipped: COREPATH_BIN, or a release build beside the one under test. For what is weighed.
+pub fn shipped() -> PathBuf {
+    if std::env::var_os("COREPATH_BIN").is_some() {
+        return corepath();
+    }
+    let tested = corepath();
+    let target = tested.ancestors().nth(2).unwrap_or_else(|| panic!("{} is in no target directory", tested.display()));
+    let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
+    let mut build = Command::new(cargo);
+    build.args(["build", "--release", "--bin", "corepath", "--target-dir"]).arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
+    host::must(&mut build);
+    target.join("release/corepath")
+}
+
 /// The guest's helper (tools/guest), linked statically against the machine's C library so that it runs in an image
 /// that has none. Built once for each text of its source and each compiler.
 pub fn guest_helper() -> Vec<u8> {

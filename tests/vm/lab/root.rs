@@ -187,7 +187,7 @@ impl Root {
     /// What dracut's image weighs with these modules and without those. Only for [`Builder::Scales`].
     pub fn weigh(&self, add: &str, omit: &str) -> Weight {
         let corepath = self.tree().join("usr/sbin/corepath");
-        fs::copy(build::corepath(), corepath).unwrap_or_else(|e| panic!("cannot copy corepath: {e}"));
+        fs::copy(build::shipped(), corepath).unwrap_or_else(|e| panic!("cannot copy corepath: {e}"));
         let add = if add.is_empty() { String::new() } else { format!("--add {add}") };
         // Without the configuration that `corepath install` leaves: it says which of the two is in.
         let said = self.chroot(&format!(
