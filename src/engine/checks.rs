@@ -486,8 +486,10 @@ impl Engine<'_> {
         let was_stale = core::mem::take(&mut p.stale);
         if to.usable() {
             p.last_good = Some(cx.now);
-        } else if from.usable() {
-            p.failures = p.failures.saturating_add(1);
+        } else {
+            // Not the kernel's doing alone: what it returns from counts as its return, once, and not as a second failure.
+            p.dipped = false;
+            p.failures = p.failures.saturating_add(u32::from(from.usable()));
         }
         self.schedule(cx, i, from);
         self.port_heard(i, super::ports::silent(to, cause));
