@@ -49,7 +49,7 @@ fn facts(i: usize) -> PathFacts {
         hctl: Some(Hctl { host: port, channel: 0, target: 0, lun: (i / PORTS) as u64 }),
         vendor: text("ACME"),
         product: text("Array"),
-        wwid: text(&format!("3600140500000000000000001{:08x}", i / PORTS)),
+        wwid: text(&format!("360014050000000000000000{:08x}", i / PORTS)),
         wwid_origin: WwidOrigin::Vpd83,
         size: DISK,
         block_size: 512,

@@ -487,8 +487,8 @@ impl Engine<'_> {
         if to.usable() {
             p.last_good = Some(cx.now);
         } else {
-            // Not the kernel's doing alone: what it returns from counts as its return, once, and not as a second failure.
-            p.dipped = false;
+            // Its cable, not the kernel's doing alone: what it returns from counts as its return, once, and not as a second failure.
+            p.dipped &= !super::ports::silent(to, cause);
             p.failures = p.failures.saturating_add(u32::from(from.usable()));
         }
         self.schedule(cx, i, from);

@@ -92,11 +92,9 @@ pub fn identity(wwid: &str) -> Identity {
     } else {
         return Identity::Weak;
     };
-    // Sixteen bytes of which the latter eight are zero: a page that came cut, filled up by the kernel. Two LUNs may be cut alike.
-    let cut = body.len() == 32 && body.bytes().skip(16).all(|b| b == b'0');
     if body.bytes().all(nothing) {
         Identity::None
-    } else if !cut && lengths.contains(&body.len()) && body.bytes().all(|b| b.is_ascii_hexdigit()) {
+    } else if lengths.contains(&body.len()) && body.bytes().all(|b| b.is_ascii_hexdigit()) {
         Identity::Strong
     } else {
         Identity::Weak

@@ -44,7 +44,7 @@ scenario! {
         let sites: Vec<Site<'_>> = arrays.iter().enumerate().map(|(n, array)| Site::find(&guest, array, &serial(n), 1)).collect();
         let handlers = ["emc", "alua", "rdac", "hp_sw", "none"];
         let checkers = ["emc_clariion", "tur", "rdac", "hp_sw", "tur"];
-        let priorities = [["emc", "sysfs", "rdac", "hp_sw", "const"], ["4", "50", "6", "4", "1"], ["1", "10", "1", "2", "1"]];
+        let priorities = [["emc", "alua", "rdac", "hp_sw", "const"], ["4", "50", "6", "4", "1"], ["1", "10", "1", "2", "1"]];
         for (n, site) in sites.iter().enumerate() {
             let disks = ["a", "b"].map(|side| site.disk(0, &format!("{side}{n}")));
             for (side, disk) in disks.iter().enumerate() {
