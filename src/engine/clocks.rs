@@ -146,7 +146,8 @@ impl Engine<'_> {
     /// alone: it may be somebody's work of this very moment.
     fn tend_last_path(&mut self, m: u32) {
         let map = &self.maps[m];
-        let here = |i: u32| self.paths.get(i).is_none_or(|p| !p.gone);
+        // A disk that is another one now is gone as this map's, and has to be let go before it can be its own map's.
+        let here = |i: u32| self.paths.get(i).is_none_or(|p| !p.gone && (p.map == m || p.wwid.is_empty() || p.wwid == map.wwid));
         let left = map.paths.len > 0 || map.have.members.iter().any(|x| here(x.path));
         if left || !self.ready() || !map.have.table_known || map.remove {
             let map = &mut self.maps[m];
