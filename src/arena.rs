@@ -63,24 +63,12 @@ impl<'m> Arena<'m> {
     }
 
     /// A slice of `count` values, each made by `make` from its index.
-    #[inline(never)]
-    pub fn take<T: 'm>(&mut self, count: usize, mut make: impl FnMut(usize) -> T) -> Result<&'m mut [T], Full> {
-        let layout = Layout::array::<T>(count).map_err(|_| Full)?;
-        if layout.size() == 0 {
-            return Ok(&mut []);
-        }
-        let place = self.bump.alloc(layout).ok_or(Full)?.as_ptr().cast::<T>();
-        self.used += layout.size();
-        // SAFETY: `place` is aligned room for `count` values that nothing else refers to; every one is written before the slice exists.
-        unsafe {
-            for i in 0..count {
-                place.add(i).write(make(i));
-            }
-            Ok(core::slice::from_raw_parts_mut(place, count))
-        }
+    pub fn take<T: 'm>(&mut self, count: usize, make: impl FnMut(usize) -> T) -> Result<&'m mut [T], Full> {
+        self.gather((0..count).map(make))
     }
 
     /// A slice of what `values` gives.
+    #[inline(never)]
     pub fn gather<T: 'm>(&mut self, values: impl ExactSizeIterator<Item = T>) -> Result<&'m mut [T], Full> {
         let layout = Layout::array::<T>(values.len()).map_err(|_| Full)?;
         if layout.size() == 0 {
@@ -89,7 +77,8 @@ impl<'m> Arena<'m> {
         let place = self.bump.alloc(layout).ok_or(Full)?.as_ptr().cast::<T>();
         self.used += layout.size();
         let (room, mut count) = (values.len(), 0);
-        // SAFETY: as in `take`; an iterator that gives more than it said is cut, one that gives less makes a shorter slice.
+        // SAFETY: `place` is aligned room for `room` values that nothing else refers to, and the slice is as long as what was written: an
+        // iterator that gives more than it said is cut, one that gives less makes a shorter slice.
         unsafe {
             for value in values.take(room) {
                 place.add(count).write(value);
@@ -115,7 +104,7 @@ impl<'m> Arena<'m> {
         let layout = Layout::from_size_align(count, 4096).map_err(|_| Full)?;
         let place = self.bump.alloc(layout).ok_or(Full)?.as_ptr();
         self.used += count;
-        // SAFETY: as in `take`; bytes need no more than being written, and the mapping is zeroed.
+        // SAFETY: as in `gather`; bytes need no more than being written, and the mapping is zeroed.
         unsafe {
             core::ptr::write_bytes(place, 0, count);
             Ok(core::slice::from_raw_parts_mut(place, count))

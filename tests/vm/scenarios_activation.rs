@@ -45,11 +45,6 @@ impl Kind<'_> {
     }
 }
 
-/// Blocks written to a LUN so far, by the array's log.
-fn written(array: &Array, lun: u16) -> u64 {
-    array.number(&format!("count op=WRITE_10 lun={lun}"))
-}
-
 scenario! {
     /// CLARiiON, ALUA, RDAC and HP at once: side A is pulled and comes back, first with `--own-activation`, then with a daemon that finds
     /// the handlers' modules in depmod's index but cannot load them. Then a trespass that never ends on one of the CLARiiON's LUNs, and
@@ -158,9 +153,9 @@ fn blocked(site: &Site<'_>) {
     site.array.say("down sp=a");
     site.until_moves(&[moved[0] + 1, moved[1]], LONG);
     site.until_says("ITS LUN IS BEING ACTIVATED", 1);
-    let before = (written(site.array, 0), written(site.array, 1));
+    let before = (site.array.written(0), site.array.written(1));
     site.guest.ok("sleep 2");
-    let after = (written(site.array, 0), written(site.array, 1));
+    let after = (site.array.written(0), site.array.written(1));
     assert!(after.0 > before.0 + 20 && after.1 == before.1, "{before:?} {after:?}");
     let status = site.guest.ok("corepath status");
     let line = status.lines().find(|line| line.contains("ITS LUN IS BEING ACTIVATED")).unwrap_or("");

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::lab::site::{Site, verified, wwid};
-use crate::lab::{Array, Vm, rounds};
+use crate::lab::{Vm, rounds};
 use crate::scenario;
 use crate::scenarios_activation::four;
 
@@ -14,10 +14,6 @@ const CONFIGURATION: &[u8] =
     b"defaults {\n\tpolling_interval 1\n\tmax_polling_interval 2\n\tpp_balance_paths yes\n\tuser_friendly_names no\n}\n\
     overrides {\n\tno_path_retry queue\n}\n\
     devices {\n\tdevice {\n\t\tvendor COREPATH\n\t\tproduct PLAIN\n\t\tpath_grouping_policy failover\n\t}\n}\n";
-
-fn written(array: &Array, lun: u16) -> u64 {
-    array.number(&format!("count op=WRITE_10,WRITE_16 lun={lun}"))
-}
 
 scenario! {
     /// A CLARiiON with a LUNZ and an unbound LUN, which nobody claims; LUN 1 is copied while another host takes it away; LUN 2 is a snapshot
@@ -63,9 +59,9 @@ scenario! {
         cx.say("lun 2 inactive on");
         let reader = guest.spawn(&format!("exec lab pread /dev/mapper/{} --direct", site.map(2)));
         site.until_says("the array says the LUN is gone or inactive", 1);
-        let before = written(&cx, 1);
+        let before = cx.written(1);
         guest.ok("sleep 5");
-        let (asked, more) = (select(1), written(&cx, 1) - before);
+        let (asked, more) = (select(1), cx.written(1) - before);
         println!("vm: LUN 1 is copied: {asked} requests refused in some 6 s, {more} writes meanwhile");
         assert!(more > 50 && asked <= 8 && site.owner(1) == 'b', "{asked} requests, {more} writes");
         cx.say("lun 1 copying off");
@@ -84,9 +80,9 @@ scenario! {
         guest.until(&format!("corepath status | grep -q '^{} .* 0 usable'", site.map(3)), LONG);
         let late = cx.say(&format!("log since={since} lun=3 op=WRITE_10")).lines().count();
         println!("vm: another disk behind LUN 3: seen after {:.1?}, {late} writes got through before", began.elapsed());
-        let before = written(&cx, 3);
+        let before = cx.written(3);
         guest.ok("sleep 2");
-        assert_eq!(written(&cx, 3), before, "nothing is written to a disk that is another one");
+        assert_eq!(cx.written(3), before, "nothing is written to a disk that is another one");
         cx.say("lun 3 wwn home");
         guest.until(&format!("corepath status | grep -q '^{} .* 4 usable'", site.map(3)), LONG);
         verified(jobs, "LUNs in odd states");
@@ -95,9 +91,9 @@ scenario! {
         std::thread::sleep(Duration::from_secs(1));
         plain.say("lun 0 wwn 60060160bbbbbbbbbbbbbbbbbbbbbbbb");
         guest.until(&format!("corepath status | grep -q '^{} .* 0 usable'", wwid("PL8", 0)), LONG);
-        let before = written(&plain, 0);
+        let before = plain.written(0);
         guest.ok("sleep 2");
-        assert_eq!(written(&plain, 0), before);
+        assert_eq!(plain.written(0), before);
         plain.say("lun 0 wwn home");
         spread.until_usable(4);
         verified(job, "another disk and back");

@@ -449,9 +449,9 @@ impl Hands {
             && let Some(worker) = self.crew.free(GENERAL)
         {
             let Some(name) = self.wanted.pop(&self.reading) else { break };
-            let _ = self.reading.push(name.clone());
             if let Ok(job) = self.fill(worker, Task::Facts) {
-                job.name = name;
+                job.name.clone_from(&name);
+                let _ = self.reading.push(name);
                 self.scan.out += 1;
                 let _ = self.send(worker);
             }

@@ -67,6 +67,12 @@ impl Array {
         answer.trim().parse().unwrap_or_else(|_| panic!("the array answered `{line}` with {answer:?}, not a number"))
     }
 
+    /// Writes that came for a LUN so far.
+    #[track_caller]
+    pub fn written(&self, lun: u16) -> u64 {
+        self.number(&format!("count op=WRITE_10,WRITE_16 lun={lun}"))
+    }
+
     fn ask(&self, line: &str) -> Result<String, String> {
         let failed = |e: std::io::Error| e.to_string();
         let mut stream = UnixStream::connect(self.scratch.path("control")).map_err(failed)?;
