@@ -146,8 +146,10 @@ impl Engine<'_> {
     /// alone: it may be somebody's work of this very moment.
     fn tend_last_path(&mut self, m: u32) {
         let map = &self.maps[m];
-        // A disk that is another one now is gone as this map's, and has to be let go before it can be its own map's.
-        let here = |i: u32| self.paths.get(i).is_none_or(|p| !p.gone && (p.map == m || p.wwid.is_empty() || p.wwid == map.wwid));
+        // A disk that is another one now, and whose own map is there without it, is gone as this one's: held here it cannot be claimed there.
+        let own = |wwid: &str| self.map_by_wwid(wwid).filter(|&own| own != m).map(|own| &self.maps[own].have);
+        let moved = |wwid: &str| own(wwid).is_some_and(|have| have.known == Known::Live && have.active);
+        let here = |i: u32| self.paths.get(i).is_none_or(|p| !p.gone && !moved(&p.wwid));
         let left = map.paths.len > 0 || map.have.members.iter().any(|x| here(x.path));
         if left || !self.ready() || !map.have.table_known || map.remove {
             let map = &mut self.maps[m];

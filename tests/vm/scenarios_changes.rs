@@ -59,7 +59,8 @@ scenario! {
         is(56);
         guest.until("corepath status | grep '^lun0 ' | grep -q '2 usable'", LONG);
 
-        // Another disk behind the same name: failed at once, loudly, never written to.
+        // Another disk behind the same name: failed at once, loudly, never written to; the map that is in use stays.
+        let holder = guest.spawn("exec sleep 300 < /dev/mapper/lun1");
         array.say("lun 1 wwn 60060160111111111111111111110000");
         let disks = guest.ok("ls -d /sys/bus/scsi/devices/*:1/block/* | xargs -n 1 basename");
         let first = disks.lines().next().unwrap();
@@ -72,6 +73,7 @@ scenario! {
         array.say("lun 1 wwn home");
         guest.ok(&format!("for d in {}; do echo 1 > /sys/block/$d/device/rescan; done", disks.replace('\n', " ")));
         guest.until("corepath status | grep '^lun1 ' | grep -q '2 usable'", LONG);
+        holder.signal(15);
 
         // Read-only in the array: so is the map, until the array changes its mind.
         for (state, mode) in [("on", "ro"), ("off", "rw")] {

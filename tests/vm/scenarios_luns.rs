@@ -66,6 +66,8 @@ scenario! {
         assert!(more > 50 && asked <= 8 && site.owner(1) == 'b', "{asked} requests, {more} writes");
         cx.say("lun 1 copying off");
         site.guest.until(&format!("corepath status | grep -A1 '^{}' | grep -q 'group 1 active'", site.map(1)), LONG);
+        // The kernel names the group as soon as it chooses it; the array moves the LUN a little later.
+        cx.say("wait 20 2 trespasses 1");
         assert_eq!((site.moves()[1], site.owner(1)), (2, 'a'));
         if rounds(0, 1) == 1 {
             assert_ne!(reader.wait(Duration::from_secs(90)).code, 0, "an inactive snapshot is queued for ever");
