@@ -12,6 +12,8 @@ use crate::raw;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
+/// The file multipathd listens on.
+pub const NAMED: &str = "/run/multipathd.socket";
 /// The address multipathd listens on without a file (Linux abstract namespace), less the leading NUL.
 pub const ABSTRACT: &str = "/org/kernel/linux/storage/multipathd";
 

@@ -15,7 +15,7 @@ const PATIENCE: u32 = 5000;
 pub fn connect(cx: &Cx<'_>) -> Result<OwnedFd, Errno> {
     match cx.invocation.variable("MULTIPATH_SOCKET_NAME") {
         Some(name) => sock::connect(Address::parse(name)),
-        None => sock::connect(Address::Path(super::daemon::SOCKET)).or_else(|_| sock::connect(Address::Abstract(sock::ABSTRACT))),
+        None => sock::connect(Address::Path(sock::NAMED)).or_else(|_| sock::connect(Address::Abstract(sock::ABSTRACT))),
     }
 }
 
@@ -60,7 +60,7 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
 pub fn converse(cx: &mut Cx<'_>, text: &str) -> i32 {
     let socket = match connect(cx) {
         Ok(socket) => socket,
-        Err(_) => return cx.fail(format_args!("no daemon answers on {}; 'corepath list' looks without one", super::daemon::SOCKET)),
+        Err(_) => return cx.fail(format_args!("no daemon answers on {}; 'corepath list' looks without one", sock::NAMED)),
     };
     let out = &mut *cx.out;
     match request(&socket, text, &mut |bytes| out.write_bytes(bytes)) {

@@ -1,7 +1,7 @@
 //! Taking over from another path manager without a gap: the newcomer listens and looks first, changing nothing, and asks the one before it
 //! to leave only when it knows every map and path itself. Until then that one goes on; should it not leave, the newcomer does.
 
-use super::{Ears, Plan, SOCKET};
+use super::{Ears, Plan};
 use crate::apps::client;
 use crate::apps::session::{self, Ready};
 use crate::apps::setup::Machine;
@@ -25,7 +25,7 @@ pub(super) type Listeners = heapless::Vec<OwnedFd, 2>;
 /// Where a daemon with this socket listens.
 fn places<'a>(socket: &'a str) -> impl Iterator<Item = Address<'a>> {
     // With a name of its own it leaves the common one to others.
-    [Some(Address::parse(socket)), (socket == SOCKET).then_some(Address::Abstract(sock::ABSTRACT))].into_iter().flatten()
+    [Some(Address::parse(socket)), (socket == sock::NAMED).then_some(Address::Abstract(sock::ABSTRACT))].into_iter().flatten()
 }
 
 /// Does another one manage the paths?

@@ -42,8 +42,6 @@ const KEPT: &str = "the new configuration cannot be used: the old one stays in f
 const STARVED: &str = "a map has no usable path, and may hold the configuration: not read now; the old one stays in force";
 /// How long an initramfs may take to be emptied.
 const EMPTYING: Duration = Duration::from_secs(5);
-/// Name of the socket below /run.
-pub const SOCKET: &str = "/run/multipathd.socket";
 /// The token of our own requests.
 const OWN: u32 = 0;
 
@@ -194,7 +192,7 @@ struct Plan<'a> {
 
 #[inline(never)]
 pub fn run(cx: &mut Cx<'_>) -> i32 {
-    let socket = cx.invocation.variable("MULTIPATH_SOCKET_NAME").unwrap_or(SOCKET);
+    let socket = cx.invocation.variable("MULTIPATH_SOCKET_NAME").unwrap_or(crate::sock::NAMED);
     let mut plan = Plan { common: Common::default(), strict: false, filter: true, own_activation: false, take_over: false, socket };
     while let Some(arg) = cx.args.next() {
         match plan.common.take(arg, &mut cx.args) {

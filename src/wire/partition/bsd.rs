@@ -4,7 +4,7 @@
 //! The kernel knows no label without a DOS table around it: there the numbers are the peer's, used slices counted from 1.
 
 use super::found::Nesting;
-use super::{Disk, Found, Name, Partition, SECTOR, Type, Unique, dos, le16, le32};
+use super::{Disk, Found, Name, Partition, SECTOR, Type, Unique, le16, le32};
 use crate::fault::Errno;
 use crate::model::Sectors;
 
@@ -79,7 +79,7 @@ pub(super) fn inside(disk: &mut Disk<'_>, outer: &Partition, freebsd: bool, next
             found.complain(super::Complaint::NotInParent { number: *next, parent: outer.number });
             continue;
         }
-        dos::put_inside(outer, start, slice.length, Type::Bsd(slice.kind), next, found);
+        found.put_inside(outer, start, slice.length, Type::Bsd(slice.kind), next);
     }
     Ok(())
 }

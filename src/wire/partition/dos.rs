@@ -169,27 +169,3 @@ fn logicals(disk: &mut Disk<'_>, outer: &Partition, signature: u32, next: &mut u
         size = u64::from(link.length) * ratio;
     }
 }
-
-/// Puts one slice of a label that lies inside primary `outer`, under the next free number.
-pub(super) fn put_inside(outer: &Partition, start: u64, length: u32, kind: Type, next: &mut u32, found: &mut Found<'_>) {
-    let (number, length) = (*next, u64::from(length));
-    if number > MAX_NUMBER {
-        return found.complain(Complaint::TooMany { number });
-    }
-    *next += 1;
-    let within = start >= outer.start.0 && start.saturating_add(length) <= outer.start.0.saturating_add(outer.span.0);
-    if !within {
-        return found.complain(Complaint::NotInParent { number, parent: outer.number });
-    }
-    let partition = Partition {
-        number,
-        start: Sectors(start),
-        length: Sectors(length),
-        span: Sectors(length),
-        container: outer.number,
-        kind,
-        unique: Unique::None,
-        name: Name::default(),
-    };
-    found.put(partition, Nesting::Either);
-}

@@ -1,7 +1,8 @@
 //! Where readers put what they find: every entry passes the same checks (inside the disk, no overlap, a number and a slot left), every
 //! refusal becomes a [`Complaint`]. Full is an answer: complaints that have no room are counted.
 
-use super::{Complaint, MAX_NUMBER, Partition};
+use super::{Complaint, MAX_NUMBER, Name, Partition, Type, Unique};
+use crate::model::Sectors;
 use heapless::VecView;
 
 /// What overlaps a format allows between its entries.
@@ -115,6 +116,30 @@ impl<'a> Found<'a> {
         if number == 0 || number > MAX_NUMBER || self.partitions.push(Partition { span, ..new }).is_err() {
             self.complain(Complaint::TooMany { number });
         }
+    }
+
+    /// One slice of a label that lies inside primary `outer`, under the next free number.
+    pub(super) fn put_inside(&mut self, outer: &Partition, start: u64, length: u32, kind: Type, next: &mut u32) {
+        let (number, length) = (*next, u64::from(length));
+        if number > MAX_NUMBER {
+            return self.complain(Complaint::TooMany { number });
+        }
+        *next += 1;
+        let within = start >= outer.start.0 && start.saturating_add(length) <= outer.start.0.saturating_add(outer.span.0);
+        if !within {
+            return self.complain(Complaint::NotInParent { number, parent: outer.number });
+        }
+        let partition = Partition {
+            number,
+            start: Sectors(start),
+            length: Sectors(length),
+            span: Sectors(length),
+            container: outer.number,
+            kind,
+            unique: Unique::None,
+            name: Name::default(),
+        };
+        self.put(partition, Nesting::Either);
     }
 
     /// Orders by number and names the containers that readers did not name: of several the smallest, of twins the later.

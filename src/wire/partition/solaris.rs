@@ -3,7 +3,7 @@
 //! The fields are 32 bits wide on disk. The peer declares them `long` and so misses every real label on a 64-bit machine.
 
 use super::found::Nesting;
-use super::{Complaint, Disk, Found, Kind, Name, Partition, SECTOR, Type, Unique, dos, le16, le32};
+use super::{Complaint, Disk, Found, Kind, Name, Partition, SECTOR, Type, Unique, le16, le32};
 use crate::fault::Errno;
 use crate::model::Sectors;
 
@@ -68,7 +68,7 @@ pub(super) fn inside(disk: &mut Disk<'_>, outer: &Partition, next: &mut u32, fou
     }
     for slice in slices(&sector) {
         let start = outer.start.0.saturating_add(u64::from(slice.start));
-        dos::put_inside(outer, start, slice.length, Type::Tag(slice.tag), next, found);
+        found.put_inside(outer, start, slice.length, Type::Tag(slice.tag), next);
     }
     Ok(())
 }

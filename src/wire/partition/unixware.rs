@@ -2,7 +2,7 @@
 //! start in both. Slice 0 is the whole disk and is left out.
 
 use super::found::Nesting;
-use super::{Disk, Found, Name, Partition, SECTOR, Type, Unique, dos, le16, le32};
+use super::{Disk, Found, Name, Partition, SECTOR, Type, Unique, le16, le32};
 use crate::fault::Errno;
 use crate::model::Sectors;
 
@@ -58,7 +58,7 @@ pub(super) fn inside(disk: &mut Disk<'_>, outer: &Partition, next: &mut u32, fou
         return Ok(());
     }
     for slice in slices(&sector) {
-        dos::put_inside(outer, u64::from(slice.start), slice.length, Type::Tag(slice.label), next, found);
+        found.put_inside(outer, u64::from(slice.start), slice.length, Type::Tag(slice.label), next);
     }
     Ok(())
 }
