@@ -75,7 +75,8 @@ impl Hands {
                         }
                     }
                     Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => engine.process(cx, Event::Gone { name: &job.name }),
-                    // Unreadable for now: looked at again, never taken for gone.
+                    // Unreadable for now: looked at again by a scan after a pause, never taken for gone.
+                    Err(_) if !scan.running => engine.process(cx, Event::ScanDone { complete: false }),
                     Err(_) => scan.complete = false,
                 }
             }
