@@ -31,6 +31,55 @@ fn main() {
     let out = std::path::Path::new(&var("OUT_DIR")).join("arrays.rs");
     let text = std::fs::read("src/conf/arrays.conf").expect("src/conf/arrays.conf");
     std::fs::write(out, compile_arrays(&text)).expect("arrays.rs");
+    println!("cargo::rerun-if-changed=initramfs");
+    let pieces = pieces();
+    let packed = pack(&pieces);
+    let out = std::path::Path::new(&var("OUT_DIR")).join("pieces.rs");
+    std::fs::write(out, format!("const UNPACKED: usize = {};\nconst PACKED: &[u8] = &{packed:?};\n", pieces.len())).expect("pieces.rs");
+}
+
+/// The files of initramfs/pieces, one after the other: who wants it, its mode (0 file, 1 program, 2 link), length of its path and of its text
+/// (two bytes), path, text.
+fn pieces() -> Vec<u8> {
+    let mut all = Vec::new();
+    let list = std::fs::read_to_string("initramfs/pieces").expect("initramfs/pieces");
+    for line in list.lines().filter(|line| !line.starts_with('#')) {
+        let [who, mode, path, from] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("initramfs/pieces: {line}") };
+        let mode = ["644", "755", "link"].iter().position(|known| *known == mode).unwrap_or_else(|| panic!("initramfs/pieces: {line}"));
+        let text = if mode == 2 { from.as_bytes().to_vec() } else { std::fs::read(format!("initramfs/{from}")).expect(from) };
+        all.extend([who.as_bytes()[0], mode as u8, u8::try_from(path.len()).expect("a short path")]);
+        all.extend(u16::try_from(text.len()).expect("a short file").to_le_bytes());
+        all.extend(path.as_bytes());
+        all.extend(text);
+    }
+    all
+}
+
+/// Packs text by references to what came before: a byte below 0x80 is followed by one more than so many bytes as they are; another gives the
+/// length of a repetition (less 0x80 - 4), and two bytes how far back it is. Half of it is repetition, and reading it takes ten lines.
+fn pack(text: &[u8]) -> Vec<u8> {
+    let (mut packed, mut plain, mut at) = (Vec::new(), 0, 0);
+    let flush = |packed: &mut Vec<u8>, bytes: &[u8]| {
+        for part in bytes.chunks(0x80) {
+            packed.push((part.len() - 1) as u8);
+            packed.extend(part);
+        }
+    };
+    while at < text.len() {
+        let same = |from: usize| text[from..].iter().zip(&text[at..]).take(0x7f + 4).take_while(|(a, b)| a == b).count();
+        let (length, from) = (0..at).map(|from| (same(from), from)).max().unwrap_or_default();
+        if length < 4 {
+            at += 1;
+            continue;
+        }
+        flush(&mut packed, &text[plain..at]);
+        packed.push(0x80 + (length - 4) as u8);
+        packed.extend(u16::try_from(at - from).expect("64 KB at most").to_le_bytes());
+        at += length;
+        plain = at;
+    }
+    flush(&mut packed, &text[plain..]);
+    packed
 }
 
 fn var(name: &str) -> String {

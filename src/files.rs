@@ -3,7 +3,7 @@
 //! Bounded: a file larger than its buffer is an error, never a part of it taken for the whole. Never holds policy: which file, and
 //! what is in it, is the caller's.
 //!
-//! System calls: openat, read, pread64, getdents64, newfstatat, write, fsync, renameat, unlinkat, close; fchdir and chroot to look into the
+//! System calls: openat, read, pread64, getdents64, newfstatat, write, fsync, renameat, unlinkat, close; mkdirat and symlinkat to install; fchdir and chroot to look into the
 //! root of process 1 and back; inotify_init1 and inotify_add_watch at start only.
 
 use crate::fault::Errno;
@@ -122,8 +122,9 @@ pub fn size(dir: impl AsFd, path: &str) -> Result<u64, Errno> {
     if regular { u64::try_from(stat.st_size).map_err(|_| Errno::INVAL) } else { Err(Errno::INVAL) }
 }
 
-/// Puts `bytes` at `path` below the directory `root`, making the directories on the way, replacing what was there at once.
-pub fn install(root: &str, path: &str, bytes: &[u8], mode: u32) -> Result<(), Errno> {
+/// The directory of `path` below the directory `root`, those on the way made where they are missing, and the last name.
+#[inline(never)]
+fn way<'p>(root: &str, path: &'p str) -> Result<(OwnedFd, &'p str), Errno> {
     let mut dir = open_dir(root)?;
     let (way, name) = path.rsplit_once('/').unwrap_or(("", path));
     for part in way.split('/').filter(|part| !part.is_empty()) {
@@ -133,7 +134,20 @@ pub fn install(root: &str, path: &str, bytes: &[u8], mode: u32) -> Result<(), Er
         }
         dir = open_dir_at(&dir, part)?;
     }
+    Ok((dir, name))
+}
+
+/// Puts `bytes` at `path` below the directory `root`, making the directories on the way, replacing what was there at once.
+pub fn install(root: &str, path: &str, bytes: &[u8], mode: u32) -> Result<(), Errno> {
+    let (dir, name) = way(root, path)?;
     replace(&dir, name, bytes, mode)
+}
+
+/// Makes a symbolic link to `target` in the same way; what was there is taken away first.
+pub fn link(root: &str, path: &str, target: &str) -> Result<(), Errno> {
+    let (dir, name) = way(root, path)?;
+    let _ = rustix::fs::unlinkat(&dir, name, AtFlags::empty());
+    rustix::fs::symlinkat(target, &dir, name).map_err(errno)
 }
 
 /// Reads until `into` is full or the file ends.

@@ -21,6 +21,7 @@ const MKINITCPIO: &[&str] = &["usr/lib/initcpio/install/corepath", "usr/lib/init
 const SYSTEM: &[&str] = &[
     "usr/lib/systemd/system/corepath.service",
     "usr/lib/systemd/system/corepath-wait-root.service",
+    "usr/lib/systemd/system-generators/corepath-generator",
     "usr/lib/systemd/system-shutdown/corepath",
     "usr/lib/modules-load.d/corepath.conf",
     "usr/lib/tmpfiles.d/corepath.conf",
@@ -83,7 +84,7 @@ fn hooks_of_one_builder() {
         assert_eq!(said.lines().count(), all.len(), "each file is told");
         holds(&all, &[own, SYSTEM]);
         assert!(others.iter().copied().flatten().all(|path| !all.contains(*path)), "{all:?}");
-        for path in &all {
+        for path in all.iter().filter(|path| !root.join(path).is_symlink()) {
             let text = fs::read_to_string(root.join(path)).unwrap();
             if text.starts_with("#!") {
                 let shell = if text.starts_with("#!/bin/bash") { "bash" } else { "sh" };
@@ -99,6 +100,29 @@ fn hooks_of_one_builder() {
     }
 }
 
+/// What is put in place is what stands under initramfs/, byte for byte and with its mode.
+#[test]
+fn every_piece_as_it_was_written() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = folder("pieces");
+    let said = must(PROGRAM, &["install", "--root", root.to_str().unwrap()]);
+    let list = fs::read_to_string(Path::new(HERE).join("initramfs/pieces")).unwrap();
+    let mut count = 0;
+    for line in list.lines().filter(|line| line.starts_with(['d', 'i', 'm', 's'])) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (path, from) = (root.join(words[2]), Path::new(HERE).join("initramfs").join(words[3]));
+        assert!(said.lines().any(|line| Path::new(line) == path), "{line}: {said}");
+        if words[1] == "link" {
+            assert_eq!(fs::read_link(&path).unwrap(), Path::new(words[3]));
+        } else {
+            assert_eq!(fs::read_to_string(&path).unwrap(), fs::read_to_string(from).unwrap(), "{line}");
+            assert_eq!(format!("{:o}", fs::metadata(&path).unwrap().permissions().mode() & 0o777), words[1], "{line}");
+        }
+        count += 1;
+    }
+    assert_eq!((said.lines().count(), files(&root).len()), (count, count));
+}
+
 #[test]
 fn make_install_into_a_folder() {
     let root = folder("install");
@@ -110,7 +134,9 @@ fn make_install_into_a_folder() {
         &[DRACUT, INITRAMFS_TOOLS, MKINITCPIO, SYSTEM, &["usr/sbin/corepath", "usr/sbin/@corepath", "usr/share/man/man8/corepath.8"]],
     );
     let program = fs::canonicalize(root.join("usr/sbin/corepath")).unwrap();
-    assert_eq!(fs::canonicalize(root.join("usr/sbin/@corepath")).unwrap(), program);
+    for path in ["usr/sbin/@corepath", "usr/lib/systemd/system-generators/corepath-generator"] {
+        assert_eq!(fs::canonicalize(root.join(path)).unwrap(), program, "{path}");
+    }
     for name in NAMES {
         assert_eq!(fs::canonicalize(root.join("usr/lib/corepath/bin").join(name)).unwrap(), program, "{name}");
         assert!(!all.contains(&format!("usr/sbin/{name}")), "{name} would hide another package's file");
@@ -152,7 +178,7 @@ fn a_debian_package() {
     assert!(listing.lines().all(|line| line.contains(" root/root ")), "{listing}");
     let there = |line: &str| listing.lines().any(|l| l.ends_with(&format!("./{line}")));
     for path in [DRACUT, INITRAMFS_TOOLS, MKINITCPIO, SYSTEM].into_iter().flatten() {
-        assert!(there(path), "{path}: {listing}");
+        assert!(there(path) || there(&format!("{path} -> ../../../sbin/corepath")), "{path}: {listing}");
     }
     for path in ["usr/share/man/man8/corepath.8.gz", "usr/share/doc/corepath/copyright", "usr/share/doc/corepath/changelog.gz"] {
         assert!(there(path), "{path}: {listing}");
@@ -227,6 +253,7 @@ fn mkinitcpio_gets_what_it_needs() {
         let known = |file: &str| SYSTEM.contains(&file.trim_start_matches('/')) || file == "/etc/multipath.conf";
         assert!(text.lines().filter_map(|line| line.strip_prefix("add_file ")).all(known), "{text}");
     }
+    assert!(systemd.contains("system-generators/corepath-generator ../../../bin/corepath\n"), "{systemd}");
     assert!(systemd.contains("add_systemd_unit corepath-wait-root.service") && !systemd.contains("add_runscript"), "{systemd}");
     assert!(udev.contains("add_runscript") && !udev.contains("add_systemd_unit"), "{udev}");
     let help = must("bash", &["-euc", &format!("{calls} help")]);
@@ -235,5 +262,60 @@ fn mkinitcpio_gets_what_it_needs() {
         ["mkinitcpio/hooks/corepath", "busybox/init", "initramfs-tools/scripts/init-top/corepath", "dracut/70corepath/corepath-start.sh"]
     {
         must("sh", &["-n", &format!("{HERE}/initramfs/{script}")]);
+    }
+}
+
+/// What the program makes as `corepath-generator` of a command line, in an initrd or not: paths, with where a link leads.
+fn generated(initrd: &str, words: &str) -> Vec<String> {
+    let root = folder("generated");
+    let dir = root.join("normal");
+    fs::create_dir(&dir).unwrap();
+    let name = root.join("corepath-generator");
+    std::os::unix::fs::symlink(PROGRAM, &name).unwrap();
+    let mut command = Command::new(name);
+    command.env_clear().env("SYSTEMD_IN_INITRD", initrd).env("SYSTEMD_PROC_CMDLINE", words).arg(&dir).args(["/early", "/late"]);
+    let output = command.output().unwrap();
+    assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+    assert_eq!(fs::read_dir(&root).unwrap().count(), 2, "it writes into the first directory only");
+    let told = |path: &String| match fs::read_link(dir.join(path)) {
+        Ok(to) => format!("{path} -> {}", to.display()),
+        Err(_) => format!("{path}: {}", fs::read_to_string(dir.join(path)).unwrap().trim().replace('\n', " ")),
+    };
+    files(&dir).iter().map(told).collect()
+}
+
+/// An initrd has the daemon and the wait started, and all that opens a disk comes after; one that is told not to, a machine without root
+/// on a disk, and a host get less or nothing.
+#[test]
+fn the_generator_writes_what_is_wanted() {
+    let daemon = "sysinit.target.wants/corepath.service -> /usr/lib/systemd/system/corepath.service";
+    let wait = "initrd-root-device.target.requires/corepath-wait-root.service -> /usr/lib/systemd/system/corepath-wait-root.service";
+    let later = ["lvm-activate-.service", "sysroot-.mount", "systemd-fsck@.service", "systemd-hibernate-resume@.service"]
+        .map(|unit| format!("{unit}.d/corepath.conf: [Unit] After=corepath-wait-root.service"));
+    let mut all = vec![wait.to_string(), daemon.to_string()];
+    all.extend(later);
+    all.sort();
+    for words in [
+        "root=LABEL=x ro",
+        "",
+        "root=8:1",
+        "root=nfs root=block:LABEL=a:b",
+        "rd.corepath=1 root=/dev/disk/by-path/pci-0000:01:0",
+        "x=nompath",
+    ] {
+        assert_eq!(generated("1", words), all, "{words}");
+    }
+    for words in ["root=nfs:srv:/x", "root=/dev/nfs", "root=LABEL=x root=live:/dev/sr0", "root=tmpfs"] {
+        assert_eq!(generated("1", words), [daemon], "{words}");
+    }
+    for words in ["nompath", "root=LABEL=x multipath=off", "rd.multipath=0 root=8:1", "rd.corepath=no", "rd.corepath=0\n"] {
+        assert_eq!(generated("1", words), [""; 0], "{words}");
+    }
+    assert_eq!(generated("0", "root=LABEL=x"), [""; 0], "the host");
+    for dirs in [&[][..], &["/nonexistent/dir"]] {
+        let mut command = Command::new(folder("unwritten").join("corepath-generator"));
+        std::os::unix::fs::symlink(PROGRAM, command.get_program()).unwrap();
+        let output = command.env("SYSTEMD_IN_INITRD", "1").env("SYSTEMD_PROC_CMDLINE", "").args(dirs).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
     }
 }

@@ -1,49 +1,57 @@
 //! `corepath install` and `corepath install-hooks`: the hooks and units that `initramfs/` holds, carried by the binary itself, so
 //! that one file is all a machine needs to be given.
+//!
+//! build.rs packs them: as they are they would take 9 KB more of an executable that is in every image.
 
 use super::{Cx, DONE, args::Arg};
 use crate::files;
 use core::fmt::Write;
 
-/// Who wants a file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum For {
-    Dracut,
-    InitramfsTools,
-    Mkinitcpio,
-    /// systemd and udev, in the image and on the host.
-    System,
+include!(concat!(env!("OUT_DIR"), "/pieces.rs"));
+
+/// The mode of a piece that is a symbolic link; its text is where that leads.
+const LINK: u32 = 0o777;
+
+/// One file: who wants it (a letter of initramfs/pieces), its mode, where it goes below the root, its text.
+struct Piece<'a> {
+    who: u8,
+    mode: u32,
+    path: &'a str,
+    text: &'a [u8],
 }
 
-/// One file: who wants it, where it goes below the root, its mode, its text.
-struct Piece(For, &'static str, u32, &'static [u8]);
+/// What `build.rs` packed; stops where the room ends.
+#[inline(never)]
+fn unpack(mut packed: &[u8], room: &mut [u8; UNPACKED]) {
+    let mut at = 0usize;
+    while let Some((&code, rest)) = packed.split_first() {
+        packed = rest;
+        let repeats = code >= 0x80;
+        let back = if repeats { packed.get(..2).map_or(0, |b| usize::from(b[0]) | usize::from(b[1]) << 8) } else { 0 };
+        let count = usize::from(code & 0x7f) + if repeats { 4 } else { 1 };
+        for n in 0..count {
+            let byte = if repeats { at.checked_sub(back).and_then(|from| room.get(from)) } else { packed.get(n) };
+            let (Some(&byte), true) = (byte, at < UNPACKED) else { return };
+            room[at] = byte;
+            at += 1;
+        }
+        packed = packed.get(if repeats { 2 } else { count }..).unwrap_or(&[]);
+    }
+}
 
-macro_rules! piece {
-    ($for:ident, $to:literal, $mode:literal, $from:literal) => {
-        Piece(For::$for, $to, $mode, include_bytes!(concat!("../../initramfs/", $from)))
+/// Takes the first piece off.
+fn piece<'a>(rest: &mut &'a [u8]) -> Option<Piece<'a>> {
+    let (&[who, mode, path, low, high], more) = rest.split_first_chunk::<5>()?;
+    let (path, more) = more.split_at_checked(path.into())?;
+    let (text, more) = more.split_at_checked(usize::from(low) | usize::from(high) << 8)?;
+    *rest = more;
+    let mode = match mode {
+        0 => 0o644,
+        1 => 0o755,
+        _ => LINK,
     };
+    Some(Piece { who, mode, path: core::str::from_utf8(path).ok()?, text })
 }
-
-const PIECES: &[Piece] = &[
-    piece!(Dracut, "usr/lib/dracut/modules.d/70corepath/module-setup.sh", 0o755, "dracut/70corepath/module-setup.sh"),
-    piece!(Dracut, "usr/lib/dracut/modules.d/70corepath/corepath.conf", 0o644, "dracut/70corepath/corepath.conf"),
-    piece!(Dracut, "usr/lib/dracut/modules.d/70corepath/corepath-start.sh", 0o755, "dracut/70corepath/corepath-start.sh"),
-    piece!(Dracut, "usr/lib/dracut/modules.d/70corepath/corepath-wait.sh", 0o755, "dracut/70corepath/corepath-wait.sh"),
-    piece!(Dracut, "usr/lib/dracut/modules.d/70corepath/corepath-shutdown.sh", 0o755, "dracut/70corepath/corepath-shutdown.sh"),
-    piece!(Dracut, "usr/lib/dracut/dracut.conf.d/70-corepath.conf", 0o644, "dracut/omit-multipath.conf"),
-    piece!(InitramfsTools, "usr/share/initramfs-tools/hooks/corepath", 0o755, "initramfs-tools/hooks/corepath"),
-    piece!(InitramfsTools, "usr/share/initramfs-tools/scripts/init-top/corepath", 0o755, "initramfs-tools/scripts/init-top/corepath"),
-    piece!(InitramfsTools, "usr/share/initramfs-tools/scripts/local-top/corepath", 0o755, "initramfs-tools/scripts/local-top/corepath"),
-    piece!(InitramfsTools, "usr/share/initramfs-tools/scripts/local-block/corepath", 0o755, "initramfs-tools/scripts/local-block/corepath"),
-    piece!(Mkinitcpio, "usr/lib/initcpio/install/corepath", 0o644, "mkinitcpio/install/corepath"),
-    piece!(Mkinitcpio, "usr/lib/initcpio/hooks/corepath", 0o644, "mkinitcpio/hooks/corepath"),
-    piece!(System, "usr/lib/systemd/system/corepath.service", 0o644, "systemd/corepath.service"),
-    piece!(System, "usr/lib/systemd/system/corepath-wait-root.service", 0o644, "systemd/corepath-wait-root.service"),
-    piece!(System, "usr/lib/systemd/system-shutdown/corepath", 0o755, "systemd/corepath-shutdown"),
-    piece!(System, "usr/lib/modules-load.d/corepath.conf", 0o644, "systemd/modules-load.conf"),
-    piece!(System, "usr/lib/tmpfiles.d/corepath.conf", 0o644, "systemd/tmpfiles.conf"),
-    piece!(System, "usr/lib/udev/rules.d/60-corepath.rules", 0o644, "udev/60-corepath.rules"),
-];
 
 /// `install-hooks --for dracut|initramfs-tools|mkinitcpio [--root DIR]`
 pub fn hooks(cx: &mut Cx<'_>) -> i32 {
@@ -56,9 +64,9 @@ pub fn hooks(cx: &mut Cx<'_>) -> i32 {
             },
             Arg::Long("for") => {
                 wanted = match cx.args.value() {
-                    Some("dracut") => Some(For::Dracut),
-                    Some("initramfs-tools") => Some(For::InitramfsTools),
-                    Some("mkinitcpio") => Some(For::Mkinitcpio),
+                    Some("dracut") => Some(b"ds"),
+                    Some("initramfs-tools") => Some(b"is"),
+                    Some("mkinitcpio") => Some(b"ms"),
                     _ => return cx.fail(format_args!("--for takes dracut, initramfs-tools or mkinitcpio")),
                 }
             }
@@ -66,7 +74,7 @@ pub fn hooks(cx: &mut Cx<'_>) -> i32 {
         }
     }
     let Some(wanted) = wanted else { return cx.fail(format_args!("--for dracut, initramfs-tools or mkinitcpio is needed")) };
-    put(cx, root, &|who| who == wanted || who == For::System)
+    put(cx, root, wanted)
 }
 
 /// `install [--root DIR]`: everything but the binary itself, for packagers.
@@ -81,15 +89,57 @@ pub fn everything(cx: &mut Cx<'_>) -> i32 {
             _ => return cx.fail(format_args!("install takes --root only")),
         }
     }
-    put(cx, root, &|_| true)
+    put(cx, root, b"dims")
 }
 
-fn put(cx: &mut Cx<'_>, root: &str, wanted: &dyn Fn(For) -> bool) -> i32 {
-    for Piece(_, to, mode, bytes) in PIECES.iter().filter(|p| wanted(p.0)) {
-        if let Err(errno) = files::install(root, to, bytes, *mode) {
-            return cx.fail(format_args!("{root}/{to}: {}; nothing after it was written", errno.word().unwrap_or("error")));
+/// What a generator of systemd's puts into an initrd; tells nothing.
+pub fn generated(cx: &mut Cx<'_>, dir: &str, waits: bool) -> i32 {
+    put(cx, dir, if waits { b"gw" } else { b"g" })
+}
+
+#[inline(never)]
+fn put(cx: &mut Cx<'_>, root: &str, wanted: &[u8]) -> i32 {
+    let mut room = [0; UNPACKED];
+    unpack(PACKED, &mut room);
+    let mut rest = &room[..];
+    while let Some(Piece { who, mode, path, text }) = piece(&mut rest) {
+        if !wanted.contains(&who) {
+            continue;
         }
-        let _ = writeln!(cx.out, "{}/{to}", root.trim_end_matches('/'));
+        let done = match core::str::from_utf8(text) {
+            Ok(target) if mode == LINK => files::link(root, path, target),
+            _ => files::install(root, path, text, mode),
+        };
+        if let Err(errno) = done {
+            return cx.fail(format_args!("{root}/{path}: {}; nothing after it was written", errno.word().unwrap_or("error")));
+        }
+        if !wanted.starts_with(b"g") {
+            let _ = writeln!(cx.out, "{}/{path}", root.trim_end_matches('/'));
+        }
     }
     DONE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unpacked_whole_and_never_out_of_bounds() {
+        let mut room = [0; UNPACKED];
+        unpack(PACKED, &mut room);
+        let (mut rest, mut count) = (&room[..], 0);
+        while let Some(piece) = piece(&mut rest) {
+            assert!(b"dimsgw".contains(&piece.who) && !piece.text.is_empty(), "{}", piece.path);
+            count += 1;
+        }
+        assert!(rest.is_empty() && count > 20, "{count}, {} left", rest.len());
+        // Cut or changed anywhere: an end, or other text.
+        for at in 0..PACKED.len() {
+            unpack(&PACKED[..at], &mut room);
+            let mut bad = PACKED.to_vec();
+            bad[at] ^= 0xff;
+            unpack(&bad, &mut room);
+        }
+    }
 }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod daemon;
 pub mod devmap_name;
 pub mod engine_view;
+pub mod generator;
 pub mod help;
 pub mod install;
 pub mod json;
@@ -111,6 +112,7 @@ fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -
         "multipathc" => return multipath::multipathc(&mut cx),
         "kpartx" => return kpartx::run(&mut cx),
         "devmap_name" => return devmap_name::run(&mut cx),
+        "corepath-generator" => return generator::run(&mut cx),
         _ => {}
     }
     let Cx { out, err, .. } = cx;

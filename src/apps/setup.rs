@@ -284,13 +284,22 @@ fn read<'m>(arena: &mut Arena<'m>, dir: BorrowedFd<'_>, name: &str) -> Result<&'
     Ok(room.get(..length).unwrap_or(&[]))
 }
 
+/// Room for the longest command line that a kernel takes, and one byte.
+pub const COMMAND_LINE: usize = 4097;
+
+/// The text of `cmdline` below /proc; none where it cannot be read.
+#[inline(never)]
+pub fn kernel_words<'r>(proc: &str, room: &'r mut [u8; COMMAND_LINE]) -> &'r str {
+    let proc = files::open_dir(proc).ok();
+    let text = proc.and_then(|proc| files::read(proc, "cmdline", room).ok()).unwrap_or(&[]);
+    core::str::from_utf8(text).unwrap_or("")
+}
+
 /// The words of /proc/cmdline; none where it cannot be read.
 #[inline(never)]
 fn command_line<'m>(arena: &mut Arena<'m>, common: &Common<'_>) -> Result<&'m [&'m str], Trouble<'static>> {
-    let mut room = [0u8; 4097];
-    let proc = files::open_dir(common.proc).ok();
-    let text = proc.and_then(|proc| files::read(proc, "cmdline", &mut room).ok()).unwrap_or(&[]);
-    let text = keep(arena, core::str::from_utf8(text).unwrap_or("")).ok_or(Trouble::Memory)?;
+    let mut room = [0u8; COMMAND_LINE];
+    let text = keep(arena, kernel_words(common.proc, &mut room)).ok_or(Trouble::Memory)?;
     let mut words = text.split_ascii_whitespace();
     let count = words.clone().count();
     Ok(arena.take(count, |_| words.next().unwrap_or("")).map_err(|_| Trouble::Memory)?)
@@ -308,16 +317,20 @@ pub fn in_initramfs() -> bool {
     ["/etc/initrd-release", "/init"].iter().any(|name| files::exists(files::current_dir(), name))
 }
 
-/// What the kernel's command line says to multipath as a whole; words that begin with `rd.` speak to an initramfs only.
+/// What the kernel's command line says to multipath as a whole.
 pub fn switched_off<'w>(words: &[&'w str]) -> Option<&'w str> {
     let initramfs = in_initramfs();
-    let off = |value: &str| matches!(value, "0" | "no" | "off");
-    words.iter().copied().find(|word| match word.split_once('=') {
-        None => *word == "nompath",
+    words.iter().copied().find(|word| switches_off(word, initramfs))
+}
+
+/// Does this word of the kernel's command line turn multipath off? Those that begin with `rd.` speak to an initramfs only.
+pub fn switches_off(word: &str, initramfs: bool) -> bool {
+    match word.split_once('=') {
+        None => word == "nompath",
         Some(("multipath", value)) => value == "off",
-        Some(("rd.multipath" | "rd.corepath", value)) => initramfs && off(value),
+        Some(("rd.multipath" | "rd.corepath", value)) => initramfs && matches!(value, "0" | "no" | "off"),
         Some(_) => false,
-    })
+    }
 }
 
 /// What a command wants of the machinery.

@@ -31,7 +31,7 @@ fn boots(kernel: &Kernel, builder: Builder) {
         assert!(after > asked, "nobody checks the paths");
         seen.still(&guest);
         if builder == Builder::Dracut {
-            // Whoever mounts root, or what it is on, comes after the wait for it.
+            // Whoever mounts root, or what it is on, comes after the wait for it, which nobody but our generator wants.
             let log = guest.ok("journalctl -b -q --no-pager -o short-monotonic _PID=1");
             let at = |text: &str| watched::stamp(&log, text).unwrap_or_else(|| panic!("no `{text}` in {log}"));
             let (waited, mounting) = (at("Finished corepath-wait-root.service"), at("Mounting sysroot.mount"));
@@ -67,6 +67,29 @@ scenario! {
         if every_day(kernel, "6.12") {
             boots(kernel, Builder::Dracut);
         }
+    }
+}
+
+scenario! {
+    /// Told not to, the generator has systemd load neither unit of ours in the initrd: root comes through its one path, which nothing holds.
+    fn dracut_boots_without(kernel) {
+        if rounds(0, 1) == 0 {
+            return;
+        }
+        let root = Root::get(kernel, Builder::Dracut);
+        let vm = root.vm();
+        let image = vm.scratch().join("root.img");
+        root.disk(&image);
+        let array = Array::start("clariion", &["a0"], &format!("--lun 0,file={}", image.display()));
+        let words = "root=LABEL=sanroot rw systemd.show_status=0 rd.corepath=0";
+        let guest = vm.array(&array).cmdline(words).limit(Duration::from_secs(400)).boot();
+        guest.console_line("@login", Duration::from_secs(300));
+        guest.agent_within(1, Duration::from_secs(60));
+        assert!(guest.ok("cat /proc/self/mountinfo").contains("/dev/sda2"));
+        let log = guest.ok("journalctl -b -q --no-pager -o short-monotonic");
+        assert!(log.contains("Mounting sysroot.mount"), "{log}");
+        let initrd = log.split("Switching root").next().unwrap_or_default();
+        assert!(!initrd.contains("corepath.service") && !initrd.contains("corepath-wait-root") && !initrd.contains("@corepath"), "{initrd}");
     }
 }
 

@@ -36,12 +36,12 @@ install() {
     ln_r "$(command -v corepath)" /usr/sbin/@corepath
     inst_multiple -o /etc/multipath.conf "/etc/multipath/conf.d/*.conf"
     inst_rules 60-corepath.rules
-    inst_simple "$moddir/corepath.conf" /etc/modules-load.d/corepath.conf
+    inst_simple /usr/lib/modules-load.d/corepath.conf
     if dracut_module_included systemd; then
         inst_simple "$systemdsystemunitdir/corepath.service"
         inst_simple "$systemdsystemunitdir/corepath-wait-root.service"
-        $SYSTEMCTL -q --root "$initdir" add-wants sysinit.target corepath.service
-        $SYSTEMCTL -q --root "$initdir" add-requires initrd-root-device.target corepath-wait-root.service
+        # Has the two started, unless the kernel's command line is against it.
+        ln_r "$(command -v corepath)" "$systemdutildir/system-generators/corepath-generator"
     else
         inst_hook pre-trigger 02 "$moddir/corepath-start.sh"
         inst_hook pre-mount 02 "$moddir/corepath-wait.sh"
