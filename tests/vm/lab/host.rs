@@ -37,6 +37,11 @@ pub fn cache() -> PathBuf {
     dir
 }
 
+/// Does this process run as root?
+pub fn is_root() -> bool {
+    must(Command::new("id").arg("-u")) == b"0\n"
+}
+
 /// Makes a folder and its parents, or ends the test.
 pub fn make_dir(dir: &Path) {
     fs::create_dir_all(dir).unwrap_or_else(|e| panic!("cannot make the folder {}: {e}", dir.display()));

@@ -147,6 +147,16 @@ impl Root {
         self.dir.join("initramfs")
     }
 
+    /// Is a file of this name in the initramfs? The image is one archive or several (cpio, newc), not compressed.
+    pub fn image_holds(&self, name: &str) -> bool {
+        let image = fs::read(self.initramfs()).unwrap_or_else(|e| panic!("no initramfs: {e}"));
+        let magic = b"070701";
+        let heads = (0..image.len()).filter(|at| image[*at..].starts_with(magic));
+        // The name follows the head of 110 bytes and ends in NUL.
+        let mut names = heads.filter_map(|at| image.get(at + 110..)?.split(|b| *b == 0).next());
+        names.any(|found| found.strip_prefix(b"./").unwrap_or(found) == name.as_bytes())
+    }
+
     /// A machine that boots from this root, once its disks are given: the builder's image with the corepath under test in it.
     pub fn vm(&self) -> Vm {
         let corepath = build::corepath();
@@ -340,10 +350,18 @@ fn lay_over(package: &Path, root: &Path) {
 
 /// Runs a script in a root of its own, in mount and process namespaces that end with it; who is not root becomes one in a user namespace.
 pub fn chroot(tree: &Path, script: &str) -> String {
-    let enter = "mount --rbind /dev \"$1/dev\" && mount -t proc proc \"$1/proc\" && mount --rbind /sys \"$1/sys\" && exec chroot \"$1\" /bin/sh -ec \"$2\"";
+    chroot_with(tree, &[], script)
+}
+
+/// The same, with folders of this machine in it: (here, there).
+pub fn chroot_with(tree: &Path, folders: &[(&Path, &str)], script: &str) -> String {
+    let enter = "t=$1 s=$2; shift 2; while [ $# != 0 ]; do mkdir -p \"$t$2\"; mount --bind \"$1\" \"$t$2\"; shift 2; done\n\
+                 mount --rbind /dev \"$t/dev\" && mount -t proc proc \"$t/proc\" && mount --rbind /sys \"$t/sys\" && exec chroot \"$t\" /bin/sh -ec \"$s\"";
     let mut command = Command::new(host::program("unshare"));
-    let root = host::must(Command::new("id").arg("-u")) == b"0\n";
-    command.args(if root { &["-mpf"][..] } else { &["-rmpf"] }).args(["sh", "-ec", enter, "sh"]).arg(tree).arg(script);
+    command.args(if host::is_root() { &["-mpf"][..] } else { &["-rmpf"] }).args(["sh", "-ec", enter, "sh"]).arg(tree).arg(script);
+    for (here, there) in folders {
+        command.arg(here).arg(there);
+    }
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     String::from_utf8_lossy(&host::must(&mut command)).into_owned()
 }
