@@ -190,6 +190,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long one such disk is tried before the next.
 const TRIAL: Duration = Duration::from_secs(10);
 
+/// Does a word of the kernel's command line have something opened on top of disks, which root may be on (dracut.cmdline(7),
+/// systemd-cryptsetup-generator(8), mkinitcpio's encrypt)? Its UUID or label can then be read on no disk of ours.
+fn opens(word: &str) -> bool {
+    ["rd.luks.", "luks.", "rd.lvm.", "rd.md.uuid=", "cryptdevice="].iter().any(|start| word.starts_with(start))
+}
+
 /// Could a map of ours be called so? What is on top of maps (LVM, dm-crypt) is made by others later: not waited for.
 fn ours(name: &str, settings: &dyn Lookup, prefix: &str) -> bool {
     let hex = |text: &str| text.len() >= 16 && text.bytes().take(16).all(|b| b.is_ascii_hexdigit());
@@ -343,6 +349,8 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
     {
         machine.hands.look_for(text);
     }
+    // Looked for all the same: the words may speak of another file system than root's.
+    let layered = order.from_kernel && by_content && configuration.words.iter().any(|word| opens(word));
     let spec = root.as_ref().and_then(|(_, spec)| *spec);
     let lens = Lens { inner: &configuration.settings, found: &found, spec, only_root: order.only_root };
     let mut watch =
@@ -350,6 +358,10 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
     let min = order.min_paths;
     let mut live_since = None;
     let named = configuration.settings.command_line;
+    let all = |engine: &Engine<'static>, hands: &super::runtime::Hands| {
+        let mut missing = named.iter().filter(|wwid| !engine.maps().any(|map| map.active() && map.wwid() == **wwid));
+        session::settled(engine, hands) && enough(engine, min) && missing.next().is_none()
+    };
     let mut done = |engine: &Engine<'static>, hands: &super::runtime::Hands| match &root {
         Some((_, spec)) if !elsewhere => {
             let found = found.borrow();
@@ -358,7 +370,7 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
                 return Ready::Yes;
             }
             match root_is_live(engine, hands, spec.as_ref(), &found, min) {
-                None => Ready::No,
+                None => (layered && found.wwid.is_empty() && !hands.peeking() && all(engine, hands)).into(),
                 Some(map) if map.tidy() => Ready::Yes,
                 // Nothing tells of the end of this patience but the clock.
                 Some(_) => match *live_since.get_or_insert(now) + TIDYING {
@@ -367,10 +379,7 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
                 },
             }
         }
-        _ => {
-            let mut missing = named.iter().filter(|wwid| !engine.maps().any(|map| map.active() && map.wwid() == **wwid));
-            (session::settled(engine, hands) && enough(engine, min) && missing.next().is_none()).into()
-        }
+        _ => all(engine, hands).into(),
     };
     let end = session::run(&mut machine.engine, &mut machine.hands, &lens, &mut watch, deadline, &mut done);
     let mut maps = 0;
@@ -383,6 +392,7 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
     match end {
         End::Done => {
             let local = found.borrow().local.clone();
+            elsewhere |= layered && local.is_empty() && found.borrow().wwid.is_empty();
             if let Some((map, _)) = root_map(&machine.engine, spec.as_ref(), &found.borrow()).filter(|(map, _)| !map.tidy()) {
                 let _ = writeln!(cx.err, "corepath boot: partitions of a path of {} are still there: mount none of them", map.name());
             }

@@ -83,15 +83,20 @@ scenario! {
 
 scenario! {
     /// Root's LUN comes late, and root is mounted all the same; how long after its first path is printed. The image's own configuration is
-    /// not said to have changed when the image is emptied, and from then on that of the real root is what `reconfigure` reads.
+    /// not said to have changed when the image is emptied, and from then on that of the real root is what `reconfigure` reads, with another alias for root.
     fn root_appears_late(kernel) {
         let place = Vm::new(kernel);
         let image = disk(kernel, &place);
         let late = rounds(5, 20);
         let array = clariion(&image, &["a0", "b0"], 0);
         array.say("lun 0 unmap quiet");
-        let conf = |interval: u32| format!("defaults {{\n\tpolling_interval {interval}\n}}\n");
-        let vm = machine(kernel).array(&array).cmdline("root=LABEL=sanroot").file("/etc/multipath.conf", 0o644, conf(3).as_bytes());
+        let wwid = site::wwid("CPA0001", 0);
+        let conf = |interval: u32, alias: &str| {
+            format!(
+                "defaults {{\n\tpolling_interval {interval}\n}}\nmultipaths {{\n\tmultipath {{\n\t\twwid {wwid}\n\t\talias {alias}\n\t}}\n}}\n"
+            )
+        };
+        let vm = machine(kernel).array(&array).cmdline("root=LABEL=sanroot").file("/etc/multipath.conf", 0o644, conf(3, "image").as_bytes());
         let guest = vm.boot();
         watched::found(&array, "b0");
         std::thread::sleep(Duration::from_secs(late.into()));
@@ -105,14 +110,20 @@ scenario! {
         println!("vm: {} root mounted {:.3} s after its first path appeared", kernel.release, mounted - seen);
         assert!(mounted > seen);
 
+        // Root's map has the image's name for it until the host's is read, then that; it stays the device that is mounted.
+        let names = "stat -c %d /; cat /sys/block/dm-*/dm/name | sort | xargs";
+        let before = guest.ok(names);
+        assert!(before.ends_with("image image1 image2"), "{before}");
         let interval = "corepath raw list config | grep -m 1 polling_interval";
         assert!(guest.ok(interval).contains('3'));
         guest.until("dmesg | grep -q 'the configuration is that of the initramfs'", Duration::from_secs(20));
         let said = guest.ok("corepath status; dmesg");
         assert!(!said.contains("has changed") && !said.contains("have changed"), "{said}");
-        guest.ok(&format!("mount -o remount,rw / && mkdir -p /etc && printf '{}' >/etc/multipath.conf", conf(4).replace('\n', "\\n")));
+        guest.ok(&format!("mount -o remount,rw / && mkdir -p /etc && printf '{}' >/etc/multipath.conf", conf(4, "host").replace('\n', "\\n")));
         guest.ok("corepath reconfigure");
         assert!(guest.ok(interval).contains('4'));
+        guest.until("[ -b /dev/mapper/host2 ] && [ ! -e /dev/mapper/image2 ]", Duration::from_secs(20));
+        assert_eq!(guest.ok(names), before.replace("image", "host"));
         watched.still(&guest);
         // What it looked into it does not hold.
         assert_eq!(Watched::of(&guest).pid, watched.pid);
@@ -174,6 +185,21 @@ scenario! {
             has_paths(&guest, ports.len());
             assert_eq!(array.number("trespasses 0"), 1, "{words}");
             println!("vm: {} {} passive paths, {words}: login after {} s", kernel.release, ports.len(), watched.login);
+        }
+    }
+}
+
+scenario! {
+    /// Root's file system is in what others open on a map: the wait ends when the maps are there, and what it is on is claimed. Without a word
+    /// that says so it waits for the file system.
+    fn root_is_on_top_of_a_map(kernel) {
+        let uuid = "root=UUID=5f0c9c43-2b4e-4ed0-8f3b-6d1d2e8d4a11";
+        for (words, code) in [("rd.luks.uuid=luks-1f", 0), ("rd.lvm.lv=vg/root", 0), ("rd.luks=0", 2)] {
+            let guest = Vm::new(kernel).corepath().lun("a", 16 << 20, 2).cmdline(&format!("{uuid} {words} rd.corepath.timeout=20")).boot();
+            guest.ok("modprobe -a dm_multipath dm_service_time");
+            let boot = guest.run("corepath boot --cmdline");
+            assert_eq!(boot.code, code, "{words}: {}", boot.text());
+            assert!(boot.text().contains(if code == 0 { "is no map of corepath's: not waited for; 1 maps with 2 usable paths" } else { "did not appear" }));
         }
     }
 }
