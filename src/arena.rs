@@ -28,7 +28,8 @@ const SLACK: usize = 64;
 
 /// `size` zeroed bytes that are never given back; for memory that is used again and again through [`Arena::over`].
 pub fn map(size: usize) -> Result<&'static mut [MaybeUninit<u8>], Errno> {
-    let size = size.checked_add(SLACK + 4095).ok_or(Errno::NOMEM)? & !4095;
+    // Never a single page: it could come to lie in the hole between two workers' stacks.
+    let size = (size.checked_add(SLACK + 4095).ok_or(Errno::NOMEM)? & !4095).max(2 * 4096);
     // SAFETY: a fresh anonymous mapping, kept for ever, referred to by nothing else.
     unsafe {
         let base = rustix::mm::mmap_anonymous(core::ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)

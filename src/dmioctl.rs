@@ -13,7 +13,9 @@ use crate::fault::{Errno, Malformed};
 use crate::model::DevNo;
 use crate::raw::{self, errno};
 use crate::wire::dm::{self, EmitError, Reply, Request, Target};
+use core::ffi::CStr;
 use core::fmt::Write;
+use heapless::CString;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
@@ -144,7 +146,8 @@ impl Control {
 /// that. What is there and right is left alone, anything else is replaced in one step: nobody finds the name missing.
 pub fn link(dev: BorrowedFd<'_>, name: &str, devno: DevNo) -> Result<(), Errno> {
     let number = rustix::fs::makedev(devno.major, devno.minor);
-    let leads_there = |path: &str| {
+    // Paths that end with NUL already: of any other rustix makes a copy on the stack, 4 KB each, and a worker's is small.
+    let leads_there = |path: &CStr| {
         rustix::fs::statat(dev, path, AtFlags::empty())
             .is_ok_and(|stat| stat.st_rdev == number && FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice)
     };
@@ -154,16 +157,18 @@ pub fn link(dev: BorrowedFd<'_>, name: &str, devno: DevNo) -> Result<(), Errno> 
     }
     let fresh = self::path(".", name, ".new")?;
     let _ = rustix::fs::mkdirat(dev, c"mapper", Mode::from_raw_mode(0o755));
-    let _ = rustix::fs::unlinkat(dev, fresh.as_str(), AtFlags::empty());
+    let _ = rustix::fs::unlinkat(dev, &*fresh, AtFlags::empty());
     let mut node = heapless::String::<24>::new();
-    write!(node, "../dm-{}", devno.minor).map_err(|_| Errno::NOSPC)?;
-    let made = if node.strip_prefix("../").is_some_and(leads_there) {
-        rustix::fs::symlinkat(node.as_str(), dev, fresh.as_str())
+    write!(node, "../dm-{}\0", devno.minor).map_err(|_| Errno::NOSPC)?;
+    let node = CStr::from_bytes_with_nul(node.as_bytes()).map_err(|_| Errno::INVAL)?;
+    let here = CStr::from_bytes_with_nul(node.to_bytes_with_nul().get(3..).unwrap_or(&[])).map_err(|_| Errno::INVAL)?;
+    let made = if leads_there(here) {
+        rustix::fs::symlinkat(node, dev, &*fresh)
     } else {
-        rustix::fs::mknodat(dev, fresh.as_str(), FileType::BlockDevice, Mode::from_raw_mode(0o600), number)
+        rustix::fs::mknodat(dev, &*fresh, FileType::BlockDevice, Mode::from_raw_mode(0o600), number)
     };
-    made.and_then(|()| rustix::fs::renameat(dev, fresh.as_str(), dev, path.as_str())).map_err(|error| {
-        let _ = rustix::fs::unlinkat(dev, fresh.as_str(), AtFlags::empty());
+    made.and_then(|()| rustix::fs::renameat(dev, &*fresh, dev, &*path)).map_err(|error| {
+        let _ = rustix::fs::unlinkat(dev, &*fresh, AtFlags::empty());
         errno(error)
     })
 }
@@ -171,7 +176,7 @@ pub fn link(dev: BorrowedFd<'_>, name: &str, devno: DevNo) -> Result<(), Errno> 
 /// Removes `mapper/NAME` below the held /dev; absent is fine. What is neither link nor block device is not ours: `EEXIST`.
 pub fn unlink(dev: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     let path = path("", name, "")?;
-    match rustix::fs::statat(dev, path.as_str(), AtFlags::SYMLINK_NOFOLLOW).map_err(errno) {
+    match rustix::fs::statat(dev, &*path, AtFlags::SYMLINK_NOFOLLOW).map_err(errno) {
         Err(Errno::NOENT) => return Ok(()),
         Err(error) => return Err(error),
         Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
@@ -179,17 +184,17 @@ pub fn unlink(dev: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
             _ => return Err(Errno::EXIST),
         },
     }
-    match rustix::fs::unlinkat(dev, path.as_str(), AtFlags::empty()).map_err(errno) {
+    match rustix::fs::unlinkat(dev, &*path, AtFlags::empty()).map_err(errno) {
         Err(Errno::NOENT) => Ok(()),
         other => other,
     }
 }
 
-fn path(before: &str, name: &str, after: &str) -> Result<heapless::String<160>, Errno> {
+fn path(before: &str, name: &str, after: &str) -> Result<CString<161>, Errno> {
     dm::check_name(name).map_err(|_| Errno::INVAL)?;
-    let mut path = heapless::String::new();
+    let mut path = CString::new();
     for part in ["mapper/", before, name, after] {
-        path.push_str(part).map_err(|_| Errno::NAMETOOLONG)?;
+        path.extend_from_bytes(part.as_bytes()).map_err(|_| Errno::NAMETOOLONG)?;
     }
     Ok(path)
 }

@@ -7,7 +7,7 @@
 //! its own, so that any number of hand-offs is one system call ([`Crew::wake`]); completions are one bit each in a shared word and one
 //! eventfd write when the word was empty. A check of a path then costs its two reads of the device, one wait, and its share of the rest.
 //!
-//! System calls: mmap, mprotect, clone (at start only); futex, write (eventfd).
+//! System calls: mmap, mprotect, munmap, clone (at start only); futex, write (eventfd).
 //!
 //! # Safety
 //! A slot's job is touched by the main thread in states IDLE and DONE only, by its worker in BUSY only; the state word changes hands
@@ -127,21 +127,28 @@ impl<J: Work + Send> Crew<J> {
         done.event.store(event.as_fd().as_raw_fd(), Ordering::Relaxed);
         let stack = (stack + 4095) & !4095;
         let mut crew = Crew { slots, done, out: 0, alive: 0, asleep: 0 };
-        for slot in slots {
-            // SAFETY: a fresh mapping becomes the thread's stack for ever; its lowest page is made unreachable before the thread exists.
-            unsafe {
-                let base = rustix::mm::mmap_anonymous(
-                    core::ptr::null_mut(),
-                    stack + 4096,
-                    ProtFlags::READ | ProtFlags::WRITE,
-                    MapFlags::PRIVATE | MapFlags::STACK,
-                )
-                .map_err(|e| Errno(e.raw_os_error() as u16))?;
-                rustix::mm::mprotect(base, 4096, MprotectFlags::empty()).map_err(|e| Errno(e.raw_os_error() as u16))?;
-                let top = base.cast::<u8>().add(stack + 4096);
-                raw::spawn(top, run::<J>, slot as *const Slot<J> as usize)?;
+        let each = stack + 4096;
+        // SAFETY: a fresh mapping becomes the threads' stacks for ever. Below each is a page that is made unreachable before its thread
+        // exists: below the lowest by protection, below the others as a hole, because a protected page is locked with the rest. Nothing
+        // can fill the holes: they lie between stacks, and what is mapped later (arena::map) has two pages at least.
+        unsafe {
+            let errno = |e: rustix::io::Errno| Errno(e.raw_os_error() as u16);
+            let base = rustix::mm::mmap_anonymous(
+                core::ptr::null_mut(),
+                each * slots.len(),
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::STACK,
+            )
+            .map_err(errno)?;
+            rustix::mm::mprotect(base, 4096, MprotectFlags::empty()).map_err(errno)?;
+            for (at, slot) in slots.iter().enumerate() {
+                let guard = base.cast::<u8>().add(at * each);
+                if at > 0 {
+                    rustix::mm::munmap(guard.cast(), 4096).map_err(errno)?;
+                }
+                raw::spawn(guard.add(each), run::<J>, slot as *const Slot<J> as usize)?;
+                crew.alive |= 1 << slot.index;
             }
-            crew.alive |= 1 << slot.index;
         }
         Ok(crew)
     }
@@ -240,10 +247,14 @@ mod tests {
         to: u64,
         total: u64,
         hang: i32,
+        /// Where its stack is.
+        place: usize,
     }
 
     impl Work for Sum {
         fn work(&mut self) {
+            let here = 0u8;
+            self.place = core::hint::black_box(&raw const here) as usize;
             if self.hang >= 0 {
                 let mut byte = [0u8];
                 // SAFETY: the test keeps the pipe open.
@@ -257,7 +268,7 @@ mod tests {
         let mut arena = Arena::map(n * 256 + 4096).unwrap();
         let done = arena.put(Completions::new()).unwrap();
         let done: &'static Completions = done;
-        let slots = arena.take(n, |i| slot(i, done, Sum { from: 0, to: 0, total: 0, hang: -1 })).unwrap();
+        let slots = arena.take(n, |i| slot(i, done, Sum { from: 0, to: 0, total: 0, hang: -1, place: 0 })).unwrap();
         let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
         (Crew::start(slots, done, event.as_fd(), 64 * 1024).unwrap(), event)
     }
@@ -339,5 +350,31 @@ mod tests {
         rustix::io::write(&writer, b"x").unwrap();
         wait(&event);
         assert_eq!(crew.collect().unwrap().0, 0);
+    }
+    /// Who overruns his stack meets a page that is not there, not his neighbour's stack.
+    #[test]
+    fn below_each_stack_is_nothing() {
+        let (mut crew, event) = crew(8);
+        for i in 0..8 {
+            crew.submit(i).unwrap();
+        }
+        let mut places = std::vec::Vec::new();
+        while places.len() < 8 {
+            wait(&event);
+            while let Some((_, job)) = crew.collect() {
+                places.push(job.place);
+            }
+        }
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let number = |text: &str| usize::from_str_radix(text, 16).unwrap();
+        let reachable = maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|flags| flags.starts_with("rw")));
+        let ranges: std::vec::Vec<_> =
+            reachable.map(|line| line.split([' ', '-'])).map(|mut w| (number(w.next().unwrap()), number(w.next().unwrap()))).collect();
+        for place in places {
+            let (from, to) = *ranges.iter().find(|(from, to)| (from..to).contains(&&place)).unwrap();
+            // The highest may adjoin what was mapped before it; none adjoins anything below.
+            assert!(place - from < 64 * 1024, "{place:x} in {from:x}-{to:x}");
+            assert!(ranges.iter().all(|range| range.1 != from), "{from:x}");
+        }
     }
 }

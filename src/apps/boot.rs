@@ -323,7 +323,8 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
     let deadline = began + Duration::from_secs(u64::from(order.timeout));
     let drop_partitions = !configuration.words.contains(&"dont_del_part_nodes");
     let options = Options { boot: true, policy: order.policy, force_reload: order.force_reload, ..options(drop_partitions) };
-    let mut machine = match setup::machine(&order.common, Wish { options, uevents: true, sink: (false, true), control: true }) {
+    let mut machine = match setup::machine(&order.common, Wish { options, uevents: true, sink: (false, true), control: true, peeks: true })
+    {
         Ok(machine) => machine,
         Err(trouble) => return cx.trouble("boot", trouble),
     };

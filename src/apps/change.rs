@@ -17,6 +17,7 @@ use core::fmt::Write;
 use core::time::Duration;
 
 /// `remove MAP... | --all`
+#[inline(never)]
 pub fn remove(cx: &mut Cx<'_>) -> i32 {
     let mut common = Common::default();
     let mut all = false;
@@ -80,7 +81,7 @@ pub fn ask(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, options: Options
         Err(trouble) => return cx.trouble(command, trouble),
     };
     let options = Options { errand: true, ..options };
-    let mut machine = match setup::machine(common, Wish { options, uevents: true, sink: (false, true), control: true }) {
+    let mut machine = match setup::machine(common, Wish { options, uevents: true, sink: (false, true), control: true, peeks: false }) {
         Ok(machine) => machine,
         Err(trouble) => return cx.trouble(command, trouble),
     };

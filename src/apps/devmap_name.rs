@@ -56,6 +56,7 @@ fn show(cx: &mut Cx<'_>, seen: Result<Option<Seen>, Trouble>, program: &str, ask
 }
 
 /// `corepath name WHAT`: a number, a device path or a kernel name (`dm-3`) gives the map's name; a map's name gives number and kernel name.
+#[inline(never)]
 pub fn name(cx: &mut Cx<'_>) -> i32 {
     let (Some(Arg::Word(asked)), None) = (cx.args.next(), cx.args.next()) else {
         return cx.fail(format_args!("name takes one device or map"));

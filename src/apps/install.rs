@@ -54,6 +54,7 @@ fn piece<'a>(rest: &mut &'a [u8]) -> Option<Piece<'a>> {
 }
 
 /// `install-hooks --for dracut|initramfs-tools|mkinitcpio [--root DIR]`
+#[inline(never)]
 pub fn hooks(cx: &mut Cx<'_>) -> i32 {
     let (mut root, mut wanted) = ("/", None);
     while let Some(arg) = cx.args.next() {
@@ -78,6 +79,7 @@ pub fn hooks(cx: &mut Cx<'_>) -> i32 {
 }
 
 /// `install [--root DIR]`: everything but the binary itself, for packagers.
+#[inline(never)]
 pub fn everything(cx: &mut Cx<'_>) -> i32 {
     let mut root = "/";
     while let Some(arg) = cx.args.next() {

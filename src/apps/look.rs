@@ -34,7 +34,7 @@ pub fn look(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, quiet: bool) ->
         session::complain(cx, &configuration);
     }
     let options = Options { dry_run: true, ..Options::default() };
-    let mut machine = match setup::machine(common, Wish { options, uevents: false, sink: (false, true), control: false }) {
+    let mut machine = match setup::machine(common, Wish { options, uevents: false, sink: (false, true), control: false, peeks: false }) {
         Ok(machine) => machine,
         Err(trouble) => return Err(cx.trouble(command, trouble)),
     };
@@ -98,6 +98,7 @@ pub fn words<'a>(cx: &mut Cx<'a>, command: &str) -> Result<Words<'a>, i32> {
 }
 
 /// `list [MAP] [--json]`
+#[inline(never)]
 pub fn list(cx: &mut Cx<'_>) -> i32 {
     let Words { common, word: wanted, json: as_json } = match words(cx, "list") {
         Ok(words) => words,

@@ -114,7 +114,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
         path_partitions: !configuration.words.contains(&"dont_del_part_nodes"),
         ..Options::default()
     };
-    let wish = Wish { options, uevents: true, sink: (false, true), control: true };
+    let wish = Wish { options, uevents: true, sink: (false, true), control: true, peeks: true };
     let mut missing = false;
     let machine = match setup::machine(&common, wish) {
         Err(trouble @ (Trouble::Control(_) | Trouble::NoTarget)) => {

@@ -27,8 +27,12 @@ use core::fmt::Write;
 const LARGEST_FILE: u64 = 8 << 20;
 /// Most files of one configuration.
 const FILES: usize = 64;
-/// Bytes of each worker's stack. The deepest way through a worker (a disk looked into for root) takes 22 KB of it.
-const STACK: usize = if cfg!(debug_assertions) { 256 * 1024 } else { 32 * 1024 };
+/// Bytes of each worker's stack where disks are looked into for root: that takes 22 KB of it.
+const DEEP_STACK: usize = 32 * 1024;
+/// Likewise where they are not, as in the daemon: reading a partition table takes 13 KB, the facts in sysfs 10 KB.
+const STACK: usize = 16 * 1024;
+/// Unoptimised code keeps a copy of every value it moves.
+const STACK_OF_DEBUG: usize = 256 * 1024;
 
 /// Options that every command takes.
 #[derive(Clone, Copy, Debug)]
@@ -214,6 +218,12 @@ pub fn configuration_size(common: &Common<'_>) -> usize {
     32 * 1024 + total + total / 4 + common.complaints.min(lines) * size_of::<Complaint<'_>>()
 }
 
+/// Bytes for each of the two readings of a daemon: room to grow before the next start. What does not fit then is a complaint, and the old
+/// one stays.
+pub fn half_size(common: &Common<'_>) -> usize {
+    configuration_size(common) * 2
+}
+
 /// Memory for one reading of the configuration, kept for ever: for commands that end.
 pub fn arena<'c>(common: &Common<'c>) -> Result<Arena<'static>, Trouble<'c>> {
     Arena::map(configuration_size(common)).map_err(|_| Trouble::Memory)
@@ -341,6 +351,68 @@ pub struct Wish {
     pub sink: (bool, bool),
     /// dm is needed: its absence is trouble.
     pub control: bool,
+    /// Disks are looked into for root.
+    pub peeks: bool,
+}
+
+/// How much of everything there is, for so many paths: what [`machine`] maps.
+#[derive(Clone, Copy, Debug)]
+pub struct Measure {
+    pub sizes: Sizes,
+    workers: usize,
+    /// Bytes for the list of all dm devices.
+    listed: usize,
+    /// Names of disks that wait to be read.
+    names: usize,
+    /// Names of those that wait to be looked into.
+    peeks: usize,
+    stack: usize,
+}
+
+impl Measure {
+    /// For `paths` paths at least; `peeks` as in [`Wish`].
+    pub fn of(paths: usize, peeks: bool) -> Measure {
+        let sizes = Sizes::for_paths(paths.max(64));
+        let names = sizes.paths * 2 + 256;
+        Measure {
+            sizes,
+            // A worker for each few paths: what they can do at once is what the ports can take.
+            workers: (FEWEST + sizes.paths / 12).min(24),
+            listed: (sizes.maps * 4 * 128 + 4096) & !4095,
+            names,
+            peeks: if peeks { names } else { 0 },
+            stack: if peeks { DEEP_STACK } else { STACK },
+        }
+    }
+
+    /// Bytes of all tables.
+    pub fn tables(&self) -> usize {
+        let Measure { sizes, workers, .. } = self;
+        size_of::<PathSlot>() * sizes.paths
+            + size_of::<MapSlot>() * sizes.maps
+            + size_of::<PartSlot>() * sizes.partitions
+            + size_of::<PortSlot>() * sizes.ports
+            + size_of::<ProfileSlot>() * sizes.profiles
+            + size_of::<ProbeSlot>() * sizes.probes
+            + 4 * sizes.words()
+            + size_of::<Instant>() * sizes.timers()
+            + size_of::<workers::Slot<Job>>() * workers
+            + size_of::<Page>() * 2 * workers
+            + size_of::<Desk>() * sizes.paths
+            + size_of::<DevName>() * (self.names + self.peeks)
+            + size_of::<PartitionRoom>() * readers(sizes.paths)
+            + size_of::<Tools>()
+            + size_of::<Completions>()
+            + self.listed
+            // What stands on page borders (the workers' pages, the list) leaves up to a page free before it; the rest some bytes.
+            + 2 * size_of::<Page>()
+            + 1024
+    }
+
+    /// Bytes of all workers' stacks in a release build.
+    pub fn stacks(&self) -> usize {
+        self.stack * self.workers
+    }
 }
 
 /// The machinery.
@@ -386,6 +458,18 @@ fn kernel(tools: &Tools) -> Kernel {
     kernel
 }
 
+/// Why there seems to be no multipath target: the node may be open to all; what it is asked is not.
+#[inline(never)]
+fn no_target(tools: &Tools) -> Trouble<'static> {
+    let refused = tools.control().and_then(|control| {
+        control.submit(Target::NONE, &Request::TargetVersion("multipath"), &mut Page::new()).map(|_| ()).map_err(|f| f.errno())
+    });
+    match refused {
+        Err(errno @ (Errno::ACCES | Errno::PERM)) => Trouble::Control(errno),
+        _ => Trouble::NoTarget,
+    }
+}
+
 // Two functions of their own for the small error: each `?` in `machine` itself writes a whole `Trouble` (2 KB in all).
 #[inline(never)]
 fn storage(arena: &mut Arena<'static>, sizes: &Sizes) -> Result<Storage<'static>, Full> {
@@ -402,17 +486,18 @@ fn storage(arena: &mut Arena<'static>, sizes: &Sizes) -> Result<Storage<'static>
 }
 
 #[inline(never)]
-fn desks(arena: &mut Arena<'static>, paths: usize, listed: usize, names: usize) -> Result<Memory, Full> {
+fn desks(arena: &mut Arena<'static>, measure: &Measure) -> Result<Memory, Full> {
+    let paths = measure.sizes.paths;
     let mut rooms = heapless::Vec::new();
     for room in arena.take(readers(paths), |_| PartitionRoom::default())? {
         let _ = rooms.push(room);
     }
     Ok(Memory {
         paths: arena.take(paths, |_| Desk::default())?,
-        big: arena.pages(listed & !4095)?,
+        big: arena.pages(measure.listed)?,
         rooms,
-        names: arena.take(names, |_| DevName::new())?,
-        peeks: arena.take(names, |_| DevName::new())?,
+        names: arena.take(measure.names, |_| DevName::new())?,
+        peeks: arena.take(measure.peeks, |_| DevName::new())?,
     })
 }
 
@@ -435,28 +520,9 @@ pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Troub
         )
     })?;
     let found = sysfs::count_disks(&roots).unwrap_or(0);
-    let sizes = Sizes::for_paths(common.paths.max(found * 2).max(64));
-    // A worker for each few paths: what they can do at once is what the ports can take.
-    let workers = (FEWEST + sizes.paths / 12).min(24);
-    let listed = sizes.maps * 4 * 128 + 4096;
-    let names = sizes.paths * 2 + 256;
-    let bytes = size_of::<PathSlot>() * sizes.paths
-        + size_of::<MapSlot>() * sizes.maps
-        + size_of::<PartSlot>() * sizes.partitions
-        + size_of::<PortSlot>() * sizes.ports
-        + size_of::<ProfileSlot>() * sizes.profiles
-        + size_of::<ProbeSlot>() * sizes.probes
-        + 4 * sizes.words()
-        + size_of::<Instant>() * sizes.timers()
-        + size_of::<workers::Slot<Job>>() * workers
-        + size_of::<Page>() * (2 * workers + 1)
-        + size_of::<Desk>() * sizes.paths
-        + size_of::<DevName>() * names * 2
-        + size_of::<PartitionRoom>() * readers(sizes.paths)
-        + size_of::<Tools>()
-        + listed
-        + 16 * 1024;
-    let mut arena = Arena::map(bytes).map_err(|_| Trouble::Memory)?;
+    let measure = Measure::of(common.paths.max(found * 2), wish.peeks);
+    let Measure { sizes, workers, .. } = measure;
+    let mut arena = Arena::map(measure.tables()).map_err(|_| Trouble::Memory)?;
     let no_memory = |_| Trouble::Memory;
 
     let control = Control::open(roots.dev.as_fd());
@@ -469,14 +535,7 @@ pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Troub
     let tools: &'static Tools = arena.put(Tools { roots, control, sink }).map_err(no_memory)?;
     wish.options.kernel = kernel(tools);
     if wish.control && !wish.options.kernel.multipath {
-        // The node may be open to all; what it is asked is not.
-        let refused = tools.control().and_then(|control| {
-            control.submit(Target::NONE, &Request::TargetVersion("multipath"), &mut Page::new()).map(|_| ()).map_err(|f| f.errno())
-        });
-        return Err(match refused {
-            Err(errno @ (Errno::ACCES | Errno::PERM)) => Trouble::Control(errno),
-            _ => Trouble::NoTarget,
-        });
+        return Err(no_target(tools));
     }
     if wish.control && !Selector::ALL.into_iter().any(|s| wish.options.kernel.selector(s)) {
         return Err(Trouble::NoSelector);
@@ -494,8 +553,9 @@ pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Troub
     let jobs = pages.iter_mut().enumerate().map(|(i, [page, more])| workers::slot(i, done, Job::new(tools, page, more)));
     let slots = arena.gather(jobs).map_err(no_memory)?;
     let woken = crate::wait::eventfd().map_err(Trouble::Loop)?;
-    let crew = Crew::start(slots, done, crate::sock::fd(&woken), STACK).map_err(Trouble::Workers)?;
-    let memory = desks(&mut arena, sizes.paths, listed, names).map_err(no_memory)?;
+    let stack = if cfg!(debug_assertions) { STACK_OF_DEBUG } else { measure.stack };
+    let crew = Crew::start(slots, done, crate::sock::fd(&woken), stack).map_err(Trouble::Workers)?;
+    let memory = desks(&mut arena, &measure).map_err(no_memory)?;
     let mut hands = Hands::new(tools, crew, woken, uevents, memory).map_err(Trouble::Loop)?;
     hands.make_nodes = !wish.options.udev;
     hands.dry = wish.options.dry_run;

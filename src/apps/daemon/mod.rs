@@ -219,13 +219,25 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
     }
 }
 
+/// Bytes of the log's ring.
+const LOG: usize = 16 * 1024;
+
+/// Bytes of the largest reply, with room for so many paths.
+const fn reply_size(paths: usize) -> usize {
+    32 * 1024 + paths * 1024
+}
+
+/// Bytes for clients, replies and log lines.
+const fn talk_size(paths: usize) -> usize {
+    CLIENTS * size_of::<Option<Client>>() + reply_size(paths) + LOG + 64
+}
+
 /// Memory for two readings of the configuration: the one in force and the next.
 type Halves = [&'static mut [MaybeUninit<u8>]; 2];
 
 #[inline(never)]
 fn start(cx: &mut Cx<'_>, plan: &Plan<'_>) -> Result<(Daemon, Halves), i32> {
-    // Room to grow before the next start; what does not fit then is a complaint and the old one stays.
-    let half = setup::configuration_size(&plan.common) * 2;
+    let half = setup::half_size(&plan.common);
     let (Ok(first), Ok(second)) = (arena::map(half), arena::map(half)) else {
         return Err(cx.trouble("daemon", setup::Trouble::Memory));
     };
@@ -283,16 +295,16 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
     let root_daemon = cx.invocation.args.first().is_some_and(|name| name.to_bytes().starts_with(b"@"));
     let stderr =
         crate::console::is_terminal(crate::console::Stream::Error) || (!root_daemon && cx.invocation.variable("INVOCATION_ID").is_none());
-    let wish = Wish { options, uevents: true, sink: (true, stderr), control: true };
+    let wish = Wish { options, uevents: true, sink: (true, stderr), control: true, peeks: false };
     let mut machine = match setup::machine(&plan.common, wish) {
         Ok(machine) => machine,
         Err(trouble) => return Err(cx.trouble("daemon", trouble)),
     };
-    let reply = 32 * 1024 + machine.sizes.paths * 1024;
-    let memory = Arena::map(reply + 32 * 1024 + CLIENTS * size_of::<Option<Client>>()).and_then(|mut arena| {
+    let reply = reply_size(machine.sizes.paths);
+    let memory = Arena::map(talk_size(machine.sizes.paths)).and_then(|mut arena| {
         let slots = arena.take(CLIENTS, |_| None).map_err(|_| Errno::NOMEM)?;
         let large = arena.take(reply, |_| 0u8).map_err(|_| Errno::NOMEM)?;
-        let ring = arena.take(16 * 1024, |_| 0u8).map_err(|_| Errno::NOMEM)?;
+        let ring = arena.take(LOG, |_| 0u8).map_err(|_| Errno::NOMEM)?;
         Ok((slots, large, ring))
     });
     let Ok((slots, large, ring)) = memory else { return Err(cx.fail(format_args!("daemon: no memory for replies"))) };
@@ -690,6 +702,19 @@ fn parent(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is mapped and locked beside the executable, with no configuration to speak of; tests/elf.rs and the scenario
+    /// a_steady_daemon_is_cheap hold the whole. Debug builds have larger stacks.
+    #[test]
+    fn tables_keep_their_budget() {
+        let common = Common { config: "/nonexistent", config_dir: "/nonexistent", state_dir: "/nonexistent", ..Common::default() };
+        for (paths, most) in [(64, 1 << 20), (4096, 16 << 20)] {
+            let measure = setup::Measure::of(paths, false);
+            let parts = [measure.tables(), measure.stacks(), talk_size(paths), 2 * setup::half_size(&common)];
+            std::println!("{paths} paths: tables, stacks, talk, configuration: {parts:?}, {} in all", parts.iter().sum::<usize>());
+            assert!(parts.iter().sum::<usize>() <= most, "{paths}: {parts:?}");
+        }
+    }
 
     /// It is moved a few times while it is put together; the main stack has 256 KB.
     #[test]

@@ -205,6 +205,7 @@ impl Job {
         self.tools.control()?.call_page(opcode, self.page).map(|()| 0).map_err(Failure::errno)
     }
 
+    #[inline(never)]
     fn rename(&mut self, cookie: Cookie) -> Result<u32, Errno> {
         let control = self.tools.control()?;
         let mut old = MapName::new();
@@ -231,6 +232,7 @@ impl Job {
         control.list(Target::NONE, big).map(|_| 0).map_err(Failure::errno)
     }
 
+    #[inline(never)]
     fn read_partitions(&mut self, through: Option<DevNo>) -> Result<u32, Errno> {
         let (Some(fds), Some(room)) = (&self.fds, self.room.as_mut()) else { return Err(Errno::NODEV) };
         let map = match through {
@@ -252,6 +254,8 @@ impl Job {
         Ok(0)
     }
 
+    // Not inlined, nor are `rename` and `read_partitions`: what a worker does most often would stand on their frames.
+    #[inline(never)]
     fn peek(&mut self) -> Result<u32, Errno> {
         sysfs::read_facts(&self.tools.roots, &self.name, &mut self.more.0, &mut self.facts)?;
         let Some(root) = Root::parse(&self.text) else { return Err(Errno::INVAL) };

@@ -545,6 +545,15 @@ impl Hands {
         self.dispatch(engine, &cx, audience);
     }
 
+    /// Armed first, then looked: nothing is lost in between. Header-only, so it allocates nothing and does not sleep. Not inlined: the loop
+    /// would stand on its page.
+    #[inline(never)]
+    fn arm(&self) {
+        if let Some(events) = &self.events {
+            let _ = events.submit(Target::NONE, &Request::ArmPoll, &mut crate::dmioctl::Page::new());
+        }
+    }
+
     /// Waits until something happens or `until`, and takes it to the engine: the second half. `other` is told of the caller's own tokens.
     #[inline(never)]
     pub fn listen(
@@ -569,10 +578,8 @@ impl Hands {
         if uevents {
             self.hear(engine, &cx);
         }
-        if dm && let Some(events) = &self.events {
-            // Armed first, then looked: nothing is lost in between. Header-only, so it allocates nothing and does not sleep.
-            let mut page = crate::dmioctl::Page::new();
-            let _ = events.submit(Target::NONE, &Request::ArmPoll, &mut page);
+        if dm {
+            self.arm();
             engine.process(&cx, Event::DmEvent);
         }
         engine.process(&cx, Event::Tick);
