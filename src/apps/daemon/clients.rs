@@ -1,13 +1,14 @@
 //! Clients of the control socket: frames in, replies out, nobody waits for anybody. Small replies live with the client; a large one borrows
-//! the one large buffer, whose reader is given a time limit.
+//! the one large buffer, where it is packed, and whose reader is given a time limit.
 
+use super::packed::Packed;
 use crate::fault::Errno;
 use crate::model::Instant;
 use crate::raw::{AsFd, OwnedFd};
 use crate::sock::{self, Peer};
 use crate::wait::Poll;
 use crate::wire::ipc::{self, Decoder};
-use core::fmt;
+use core::fmt::{self, Write};
 use core::time::Duration;
 
 /// Clients at a time; when a newcomer finds all taken, the one that was silent longest makes room.
@@ -45,7 +46,7 @@ pub struct Client {
 pub struct Clients {
     /// [`CLIENTS`] of them, in the arena: on the stack they would be copied with everything that holds them.
     slots: &'static mut [Option<Client>],
-    large: &'static mut [u8],
+    large: Packed,
     large_taken: bool,
     generation: u32,
     first_token: u64,
@@ -90,7 +91,7 @@ impl Caller {
 
 impl Clients {
     /// `slots`: [`CLIENTS`] empty ones.
-    pub fn new(slots: &'static mut [Option<Client>], large: &'static mut [u8], first_token: u64) -> Clients {
+    pub fn new(slots: &'static mut [Option<Client>], large: Packed, first_token: u64) -> Clients {
         Clients { slots, large, large_taken: false, generation: 0, first_token, dropped: 0 }
     }
 
@@ -170,26 +171,41 @@ impl Clients {
         let mut text = [0u8; ipc::REQUEST_LEN];
         let length = request.len().min(text.len());
         text[..length].copy_from_slice(&request[..length]);
+        client.decoder.clear();
         // Into the large buffer if it is free, as the length is not known before; a reply that fits is then moved to the client's own.
         let free = !self.large_taken;
-        let (room, own): (&mut [u8], bool) = if free { (self.large, false) } else { (&mut client.small, true) };
-        let mut page = Page { room: &mut room[ipc::HEADER_LEN..], used: 0 };
-        let complete = serve(caller, &text[..length], &mut page);
-        let used = page.used;
-        client.decoder.clear();
+        const ROOM: usize = SMALL - ipc::HEADER_LEN - 1;
+        let (complete, used) = if free {
+            self.large.begin();
+            let complete = serve(caller, &text[..length], &mut self.large);
+            // With its NUL: it is sent as a part of the text.
+            let _ = self.large.write_str("\0");
+            (complete, self.large.end().map(|used| used - 1))
+        } else {
+            let mut page = Page { room: &mut client.small[ipc::HEADER_LEN..SMALL - 1], used: 0 };
+            let complete = serve(caller, &text[..length], &mut page);
+            (complete, Some(page.used).filter(|used| *used <= ROOM))
+        };
         if !complete {
             client.stage = Stage::Waiting;
             return;
         }
-        let end = ipc::HEADER_LEN + used + 1;
-        if end > room.len() {
+        let Some(used) = used else {
             return self.reply(caller, "fail\nthe reply is too long for its buffer; ask for one map\n", poll, now);
-        }
-        room[..ipc::HEADER_LEN].copy_from_slice(&ipc::header(used));
-        room[end - 1] = 0;
-        let large = !own && end > SMALL;
-        if !own && !large {
-            client.small[..end].copy_from_slice(&self.large[..end]);
+        };
+        let end = ipc::HEADER_LEN + used + 1;
+        client.small[..ipc::HEADER_LEN].copy_from_slice(&ipc::header(used));
+        let large = free && used > ROOM;
+        if !large {
+            let mut at = ipc::HEADER_LEN;
+            while free && at < end {
+                let rest = self.large.rest();
+                let count = rest.len().min(end - at);
+                client.small[at..at + count].copy_from_slice(&rest[..count]);
+                self.large.take(count);
+                at += count;
+            }
+            client.small[end - 1] = 0;
         }
         client.stage = Stage::Writing { at: 0, end, large };
         self.large_taken |= large;
@@ -220,10 +236,16 @@ impl Clients {
         let Some(client) = self.slots[index].as_mut() else { return };
         let Stage::Writing { mut at, end, large } = client.stage else { return };
         while at < end {
-            let bytes = if large { self.large.get(at..end) } else { client.small.get(at..end) }.unwrap_or(&[]);
+            // The header of a large one stands in the client's own buffer.
+            let packed = large && at >= ipc::HEADER_LEN;
+            let own = if large { ipc::HEADER_LEN } else { end };
+            let bytes = if packed { self.large.rest() } else { client.small.get(at..own).unwrap_or(&[]) };
             match sock::send(&client.socket, bytes) {
                 Ok(n) => {
                     at += n;
+                    if packed {
+                        self.large.take(n);
+                    }
                     client.touched = now;
                 }
                 Err(Errno::AGAIN) => {

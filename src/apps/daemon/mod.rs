@@ -6,6 +6,7 @@
 pub mod clients;
 pub mod control;
 mod heir;
+pub mod packed;
 pub mod state;
 pub mod status;
 
@@ -30,6 +31,7 @@ use control::Verdict;
 use core::fmt::Write;
 use core::mem::MaybeUninit;
 use core::time::Duration;
+use packed::Packed;
 use state::State;
 
 const TOKEN_SIGNALS: u64 = TOKEN_OTHERS;
@@ -222,14 +224,14 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
 /// Bytes of the log's ring.
 const LOG: usize = 16 * 1024;
 
-/// Bytes of the largest reply, with room for so many paths.
+/// Bytes of the largest reply, packed, with room for so many paths: of 1,000 bytes that are said of a path 100 are left.
 const fn reply_size(paths: usize) -> usize {
-    32 * 1024 + paths * 1024
+    8 * 1024 + paths * 256
 }
 
 /// Bytes for clients, replies and log lines.
 const fn talk_size(paths: usize) -> usize {
-    CLIENTS * size_of::<Option<Client>>() + reply_size(paths) + LOG + 64
+    CLIENTS * size_of::<Option<Client>>() + reply_size(paths) + packed::WINDOW + 2 * packed::PLACES + LOG + 64
 }
 
 /// Memory for two readings of the configuration: the one in force and the next.
@@ -303,7 +305,10 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
     let reply = reply_size(machine.sizes.paths);
     let memory = Arena::map(talk_size(machine.sizes.paths)).and_then(|mut arena| {
         let slots = arena.take(CLIENTS, |_| None).map_err(|_| Errno::NOMEM)?;
-        let large = arena.take(reply, |_| 0u8).map_err(|_| Errno::NOMEM)?;
+        let packed = arena.take(reply, |_| 0u8).map_err(|_| Errno::NOMEM)?;
+        let window = arena.take(packed::WINDOW, |_| 0u8).map_err(|_| Errno::NOMEM)?;
+        let places = arena.take(packed::PLACES, |_| 0u16).map_err(|_| Errno::NOMEM)?;
+        let large = Packed::new(packed, window, places);
         let ring = arena.take(LOG, |_| 0u8).map_err(|_| Errno::NOMEM)?;
         Ok((slots, large, ring))
     });
