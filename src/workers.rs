@@ -5,7 +5,9 @@
 //! A hung job parks its worker: it cannot be cancelled (no system call takes a command back from the block layer). So the pool is
 //! divided into kinds, and who may use how much of it is the caller's policy. All workers sleep on one futex word, each under a bit of
 //! its own, so that any number of hand-offs is one system call ([`Crew::wake`]); completions are one bit each in a shared word and one
-//! eventfd write when the word was empty. A check of a path then costs its two reads of the device, one wait, and its share of the rest.
+//! eventfd write until the main thread looks. Of a batch that nobody waits for (the checks of one round) only the last one writes: that
+//! saves most of the main thread's turns. One that hangs must not keep the others' answers: [`Crew::hurry`] ends the batch. A check of a
+//! path then costs its two reads of the device, one wait, and its share of the rest.
 //!
 //! System calls: mmap, mprotect, munmap, clone (at start only); futex, write (eventfd).
 //!
@@ -17,7 +19,7 @@ use crate::fault::{Errno, Full};
 use crate::raw;
 use core::cell::UnsafeCell;
 use core::num::NonZeroU32;
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use rustix::thread::futex;
@@ -50,6 +52,10 @@ unsafe impl<J: Send> Sync for Slot<J> {}
 /// workers sleep on (a futex has 32 bits to tell sleepers apart, hence two).
 pub struct Completions {
     bits: AtomicU64,
+    /// Slots whose end is told of by the last of them.
+    batch: AtomicU64,
+    /// The eventfd was written, and the main thread has not looked since.
+    told: AtomicBool,
     event: AtomicI32,
     bells: [AtomicU32; 2],
 }
@@ -62,11 +68,24 @@ fn bell(index: u32) -> (usize, NonZeroU32) {
 
 impl Completions {
     pub const fn new() -> Completions {
-        Completions { bits: AtomicU64::new(0), event: AtomicI32::new(-1), bells: [AtomicU32::new(0), AtomicU32::new(0)] }
+        Completions {
+            bits: AtomicU64::new(0),
+            batch: AtomicU64::new(0),
+            told: AtomicBool::new(false),
+            event: AtomicI32::new(-1),
+            bells: [AtomicU32::new(0), AtomicU32::new(0)],
+        }
     }
 
     fn tell(&self, index: u32) {
-        if self.bits.fetch_or(1 << index, Ordering::Release) == 0 {
+        let bit = 1 << index;
+        // Done first, then out of the batch: whoever finds himself the last of it tells of all that were done before.
+        self.bits.fetch_or(bit, Ordering::Release);
+        let batch = self.batch.fetch_and(!bit, Ordering::AcqRel);
+        if batch & bit != 0 && batch != bit {
+            return;
+        }
+        if !self.told.swap(true, Ordering::AcqRel) {
             let event = self.event.load(Ordering::Relaxed);
             if event >= 0 {
                 // SAFETY: the eventfd is open for the life of the process; a failed write only delays collection to the next turn.
@@ -191,9 +210,21 @@ impl<J: Work + Send> Crew<J> {
 
     /// Hands the filled job over without a system call: [`Crew::wake`] must follow before the caller waits for anything.
     pub fn hand_over(&mut self, index: usize) -> Result<(), Full> {
+        self.give(index, 0)
+    }
+
+    /// The same with a job that may be told of when all that were handed over so are done. Nobody tells before that: the caller must not
+    /// wait for long, and then call [`Crew::hurry`].
+    pub fn hand_over_in_batch(&mut self, index: usize) -> Result<(), Full> {
+        self.give(index, 1 << index)
+    }
+
+    fn give(&mut self, index: usize, batch: u64) -> Result<(), Full> {
         if !self.idle(index) {
             return Err(Full);
         }
+        // Before the worker can see the job, which it may do unwoken.
+        self.done.batch.fetch_or(batch, Ordering::AcqRel);
         self.out |= 1 << index;
         self.asleep |= 1 << index;
         self.slots[index].state.store(BUSY, Ordering::Release);
@@ -212,8 +243,20 @@ impl<J: Work + Send> Crew<J> {
         }
     }
 
+    /// Is there a batch that is not done?
+    pub fn batch(&self) -> bool {
+        self.done.batch.load(Ordering::Acquire) != 0
+    }
+
+    /// From now on each job tells of its own end; what has ended already is to be collected, for nobody may have told of it.
+    pub fn hurry(&mut self) {
+        self.done.batch.swap(0, Ordering::AcqRel);
+    }
+
     /// The next finished job, with its worker's index. The job stays the caller's until it is submitted again.
     pub fn collect(&mut self) -> Option<(usize, &mut J)> {
+        // Before the look: who is done after it tells again.
+        self.done.told.swap(false, Ordering::AcqRel);
         let done = self.done.bits.load(Ordering::Acquire) & self.out;
         if done == 0 {
             return None;
@@ -326,6 +369,79 @@ mod tests {
             }
         }
         assert_eq!((crew.busy(), got > 8000), (0, true));
+    }
+
+    /// A batch is told of once, by its last; one that hangs keeps the others until the caller loses patience, and him only.
+    #[test]
+    fn a_batch_is_told_of_once() {
+        let (mut crew, event) = crew(8);
+        let told = |millis: i64| {
+            let mut fds = [rustix::event::PollFd::new(&event, rustix::event::PollFlags::IN)];
+            let time = rustix::time::Timespec { tv_sec: 0, tv_nsec: millis * 1_000_000 };
+            rustix::event::poll(&mut fds, Some(&time)).unwrap() == 1
+        };
+        // However early some are done (a worker may find its job before it is woken): none is left untold.
+        for _ in 0..2000 {
+            for i in 0..8 {
+                crew.hand_over_in_batch(i).unwrap();
+            }
+            crew.wake();
+            let mut got = 0;
+            while got < 8 {
+                wait(&event);
+                while crew.collect().is_some() {
+                    got += 1;
+                }
+            }
+            assert!(!crew.batch());
+        }
+
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let start = |crew: &mut Crew<Sum>| {
+            // The one that hangs first: the batch is not done before it.
+            for i in [3, 0, 1, 2, 4, 5, 6, 7] {
+                crew.job(i).unwrap().hang = if i == 3 { reader.as_raw_fd() } else { -1 };
+                crew.hand_over_in_batch(i).unwrap();
+            }
+            crew.wake();
+        };
+        while told(0) {
+            wait(&event);
+        }
+        start(&mut crew);
+        assert!(!told(50) && crew.batch());
+        rustix::io::write(&writer, b"x").unwrap();
+        let mut got = 0;
+        while got < 8 {
+            wait(&event);
+            while crew.collect().is_some() {
+                got += 1;
+            }
+        }
+        while told(0) {
+            wait(&event);
+        }
+        start(&mut crew);
+        assert!(!told(50) && crew.batch());
+        crew.hurry();
+        let begin = Instant::now();
+        let mut got = 0;
+        // They have had 50 ms; on a busy machine one may still be on its way, and tells for itself now.
+        while got < 7 && begin.elapsed() < Duration::from_secs(20) {
+            while let Some((i, _)) = crew.collect() {
+                assert_ne!(i, 3);
+                got += 1;
+            }
+        }
+        assert_eq!((got, crew.busy()), (7, 1 << 3));
+        // Another job meanwhile is not kept by the one that hangs, in a batch or not.
+        crew.hand_over_in_batch(5).unwrap();
+        crew.wake();
+        wait(&event);
+        assert_eq!(crew.collect().unwrap().0, 5);
+        rustix::io::write(&writer, b"x").unwrap();
+        wait(&event);
+        assert_eq!(crew.collect().unwrap().0, 3);
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub mod live;
 pub mod tools;
 
 use crate::dmioctl::Control;
-use crate::engine::{Action, Attribute, Context, Engine, Event, Note, Refusal, Refused, Subject, Ticket};
+use crate::engine::{Action, Attribute, Context, Engine, Event, Note, Refusal, Refused, Subject, Ticket, Unsettled};
 use crate::fault::Errno;
 use crate::model::{DevName, DevNo, Instant, MapId, PathFacts, PathId, Sectors, SysState, Text};
 use crate::netlink::{self, Received, Uevents};
@@ -20,6 +20,7 @@ use crate::wire::scsi::{Command, Reply};
 use crate::wire::uevent::Uevent;
 use crate::workers::{Crew, MOST};
 use crate::{conf::settings::Lookup, wire::dm::Message};
+use core::time::Duration;
 use job::{Answer, Job, PathFds, Task};
 use tools::{PartitionRoom, READERS, Tools};
 
@@ -35,6 +36,8 @@ const NO_DEVICE: DevNo = DevNo { major: 0, minor: 0 };
 /// The request that loads a table.
 const LOAD: u32 =
     Request::Load { size: Sectors(0), read_only: false, content: dm::Content::Linear { device: NO_DEVICE, start: Sectors(0) } }.opcode();
+/// How long the answers of one round of checks may wait for each other.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// Workers a pool has at least.
 pub const FEWEST: usize = 6;
 
@@ -164,6 +167,10 @@ pub struct Hands {
     looked_for: Text<128>,
     /// /dev/mapper names are made by us (no udev).
     pub make_nodes: bool,
+    /// Nobody waits for an answer: checks and status reads of one turn are told of together.
+    calm: bool,
+    /// Until when they are.
+    patience: Option<Instant>,
     /// Writes nothing at all: actions that would change something are refused.
     pub dry: bool,
     /// A table was taken: what its handler needs is in the kernel.
@@ -179,6 +186,14 @@ pub struct Memory {
     pub rooms: heapless::Vec<&'static mut PartitionRoom, READERS>,
     pub names: &'static mut [DevName],
     pub peeks: &'static mut [DevName],
+}
+
+/// Arms the device mapper's events: first armed, then looked, so that nothing is lost in between. Header-only, so it allocates nothing and
+/// does not sleep. Not inlined: the loop would stand on its page. No way around the page: where there is one, the LLVM of Rust 1.95 moves
+/// the making of the frame to where it is needed, and forgets half of it for a frame that is aligned to pages and probed.
+#[inline(never)]
+fn arm(events: &Control) {
+    let _ = events.submit(Target::NONE, &Request::ArmPoll, &mut crate::dmioctl::Page::new());
 }
 
 impl Hands {
@@ -215,6 +230,8 @@ impl Hands {
             peek_again: None,
             looked_for: Text::new(),
             make_nodes: false,
+            calm: false,
+            patience: None,
             dry: false,
             loaded: false,
             changes: 0,
@@ -276,7 +293,7 @@ impl Hands {
     /// A job that takes the path's descriptors along; `prepare` fills in the rest.
     #[inline(never)]
     fn path_job(&mut self, path: PathId, task: Task, prepare: impl FnOnce(&mut Job)) -> Result<(), Refused> {
-        let Hands { crew, paths, .. } = self;
+        let Hands { crew, paths, calm, .. } = self;
         let desk = paths.get_mut(path.index as usize).ok_or(Refused::Full)?;
         if desk.away {
             return Err(Refused::Busy);
@@ -288,7 +305,8 @@ impl Hands {
         job.fds = desk.fds.take();
         desk.away = true;
         prepare(job);
-        crew.hand_over(worker).map_err(|_| Refused::Full)
+        let check = matches!(task, Task::State { .. } | Task::Scsi { .. } | Task::Admin { .. } | Task::Read { .. });
+        if *calm && check { crew.hand_over_in_batch(worker) } else { crew.hand_over(worker) }.map_err(|_| Refused::Full)
     }
 
     fn map_job(&mut self, map: MapId, ticket: Ticket, device: Target<'_>, request: &Request<'_>) -> Result<(), Refused> {
@@ -317,6 +335,9 @@ impl Hands {
         };
         let job = self.fill(worker, Task::Dm { map, ticket, opcode: request.opcode(), answer })?;
         dm::emit(device, request, &mut job.page.0).map_err(|_| Refused::Full)?;
+        if self.calm && matches!(request, Request::Status) {
+            return self.crew.hand_over_in_batch(worker).map_err(|_| Refused::Full);
+        }
         self.send(worker)
     }
 
@@ -535,6 +556,8 @@ impl Hands {
     /// Lets the engine name steps until it has none or no worker is free.
     fn dispatch(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>, audience: &mut dyn Audience) {
         let now = cx.now;
+        // Only where nothing is being put together or waited for, and no I/O waits for a path.
+        self.calm = engine.starved() == 0 && Unsettled { turns: 0, ..engine.unsettled() } == Unsettled::default();
         engine.dispatch(cx, &mut |action| self.act(now, &action, audience));
         self.walk_on(engine, cx);
     }
@@ -543,15 +566,6 @@ impl Hands {
     pub fn advance(&mut self, engine: &mut Engine<'_>, settings: &dyn Lookup, audience: &mut dyn Audience) {
         let cx = Context { now: wait::now(), settings };
         self.dispatch(engine, &cx, audience);
-    }
-
-    /// Armed first, then looked: nothing is lost in between. Header-only, so it allocates nothing and does not sleep. Not inlined: the loop
-    /// would stand on its page.
-    #[inline(never)]
-    fn arm(&self) {
-        if let Some(events) = &self.events {
-            let _ = events.submit(Target::NONE, &Request::ArmPoll, &mut crate::dmioctl::Page::new());
-        }
     }
 
     /// Waits until something happens or `until`, and takes it to the engine: the second half. `other` is told of the caller's own tokens.
@@ -564,9 +578,10 @@ impl Hands {
         until: Option<Instant>,
         other: &mut dyn FnMut(u64),
     ) -> Result<(), Errno> {
-        let deadline = [engine.poll_at(), until, self.peek_again].into_iter().flatten().min();
-        let (mut uevents, mut dm) = (false, false);
         self.crew.wake();
+        self.patience = if self.crew.batch() { self.patience.or(Some(wait::now() + PATIENCE)) } else { None };
+        let deadline = [engine.poll_at(), until, self.peek_again, self.patience].into_iter().flatten().min();
+        let (mut uevents, mut dm) = (false, false);
         self.poll.wait(deadline, |token| match token {
             TOKEN_WORKERS => {}
             TOKEN_UEVENTS => uevents = true,
@@ -574,12 +589,17 @@ impl Hands {
             token => other(token),
         })?;
         let cx = Context { now: wait::now(), settings };
+        if self.patience.is_some_and(|until| until <= cx.now) {
+            // One of them hangs, or is slow: the others do not wait for it.
+            self.patience = None;
+            self.crew.hurry();
+        }
         while self.bring(engine, &cx, audience) {}
         if uevents {
             self.hear(engine, &cx);
         }
-        if dm {
-            self.arm();
+        if dm && let Some(events) = &self.events {
+            arm(events);
             engine.process(&cx, Event::DmEvent);
         }
         engine.process(&cx, Event::Tick);
