@@ -346,7 +346,6 @@ impl Engine<'_> {
                 devno: path.devno,
                 path: slot,
                 fail_count: before.map_or(0, |x| x.fail_count),
-                repeat: path.repeat,
                 group: path.group,
                 dm: before.map_or(DmPathState::Undefined, |x| x.dm),
             };

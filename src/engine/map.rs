@@ -22,14 +22,13 @@ pub(super) enum Known {
     Live,
 }
 
-/// One path of the live table.
+/// One path of the live table. There is room for 64 in each map: a byte more is 68 KB at 4,096 paths.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Member {
     pub(super) devno: DevNo,
     /// Our slot for it, or NONE for a device we do not know.
     pub(super) path: u32,
     pub(super) fail_count: u32,
-    pub(super) repeat: Option<u32>,
     pub(super) group: u8,
     pub(super) dm: DmPathState,
 }
@@ -92,7 +91,7 @@ impl Have {
         *self = Have { known: Known::Absent, ..Have::default() };
     }
 
-    /// The live table as a value, to be compared with a wanted one.
+    /// The live table as a value, to be compared with a wanted one; without repeat counts, which the kernel makes 1 whatever is said.
     pub(super) fn table(&self) -> Table {
         let mut t =
             Table { features: self.features.clone(), handler: self.handler.clone(), first_group: self.first_group, ..Table::default() };
@@ -101,7 +100,7 @@ impl Have {
             let _ = t.groups.push(crate::wire::table::TableGroup { selector: self.selector.clone() });
         }
         for m in &self.members {
-            let path = crate::wire::table::TablePath { devno: m.devno, group: m.group, repeat: m.repeat, ..Default::default() };
+            let path = crate::wire::table::TablePath { devno: m.devno, group: m.group, ..Default::default() };
             let _ = t.paths.push(path);
         }
         t
