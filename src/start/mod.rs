@@ -16,10 +16,12 @@ use corepath::raw;
 
 /// Bytes of the main stack, guard page included. Fixed and part of the image, so that mlockall holds all of it.
 /// Unoptimised code keeps a copy of every value it moves.
-const MAIN_STACK_SIZE: usize = if cfg!(debug_assertions) { 2 << 20 } else { 256 * 1024 };
+const MAIN_STACK_SIZE: usize = if cfg!(debug_assertions) { 2 << 20 } else { 192 * 1024 };
 
-/// What the kernel maps below the arguments of a new process at most (stack_expand in fs/exec.c), in steps of the largest page size.
+/// What the kernel maps below the arguments of a new process at most (stack_expand in fs/exec.c).
 const KERNEL_STACK: usize = 128 * 1024;
+/// The largest page this architecture's kernels may have.
+const LARGEST_PAGE: usize = if cfg!(target_arch = "x86_64") { 4096 } else { 64 * 1024 };
 
 /// Memory that only the stack pointer refers to.
 #[repr(C, align(4096))]
@@ -95,7 +97,7 @@ unsafe extern "C" fn entry(sp: *const usize, ehdr: *const u8) -> ! {
     let complete = unsafe {
         seal_relro(ehdr);
         // The kernel's stack below its arguments is never used again, and would be locked with the rest. Nothing else is near it.
-        let used = sp as usize & !0xffff;
+        let used = sp as usize & !(LARGEST_PAGE - 1);
         let _ = rustix::mm::munmap((used - KERNEL_STACK) as *mut _, KERNEL_STACK);
         let _ = rustix::mm::mprotect(MAIN_STACK.0.get().cast(), 4096, rustix::mm::MprotectFlags::empty());
         let argv = sp.add(1).cast();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lab::{Vm, agent};
+use crate::lab::{Guest, Vm, agent};
 use crate::scenario;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -10,6 +10,30 @@ const LONG: Duration = Duration::from_secs(30);
 const CONF: &[u8] = b"defaults {\n\tpath_checker tur\n\tprio const\n\tdetect_prio no\n\tfind_multipaths greedy\n\tpolling_interval 1\n\tmax_polling_interval 4\n}\n";
 
 const DISKS: &str = "modprobe scsi_debug add_host=4 max_luns=16 vpd_use_hostno=0 dev_size_mb=8 ptype=0";
+
+/// Bytes of a release build's main stack (src/start).
+const MAIN_STACK: usize = 192 << 10;
+
+/// Bytes of the main thread's stack, and of the worker's that went deepest, that were ever written to; `None` for a build with larger
+/// stacks. They were mapped empty, so what was never reached is zero.
+fn stacks(guest: &Guest, pid: &str) -> Option<(usize, usize)> {
+    let maps = guest.ok(&format!("cat /proc/{pid}/maps"));
+    let number = |text: &str| usize::from_str_radix(text, 16).unwrap();
+    let rows: Vec<_> = maps.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+    let range = |row: &[&str]| row[0].split_once('-').map(|(from, to)| (number(from), number(to))).unwrap();
+    let deep = |(from, to): (usize, usize)| {
+        guest.ok(&format!("dd if=/proc/{pid}/mem bs=4096 skip={} count={} of=/tmp/stack 2>/dev/null", from >> 12, (to - from) >> 12));
+        let bytes = guest.get("/tmp/stack");
+        assert_eq!(bytes.len(), to - from);
+        bytes.len() - bytes.iter().position(|&b| b != 0).unwrap_or(bytes.len())
+    };
+    let ours = |row: &[&str]| row[1] == "rw-p" && row[4] == "0" && row.len() == 5;
+    // Part of the image, behind a guard, with some bytes of data after it.
+    let main = rows.windows(2).filter(|two| two[0][1] == "---p" && ours(&two[1])).map(|two| range(&two[1]));
+    let main = main.into_iter().find(|(from, to)| ((MAIN_STACK - 4096)..=MAIN_STACK).contains(&(to - from)))?;
+    let workers: Vec<_> = rows.iter().filter(|row| ours(row)).map(|row| range(row)).filter(|(from, to)| to - from == 16 << 10).collect();
+    (workers.len() > 6).then(|| (deep(main), workers.into_iter().map(deep).max().unwrap()))
+}
 
 scenario! {
     /// 64 paths in 16 maps, counted by strace: system calls for a check, status reads and all, none of which opens, maps, makes a
@@ -27,7 +51,6 @@ scenario! {
         guest.until("[ $(corepath status | grep -c '4 usable') = 16 ]", LONG);
         // Intervals double; all are at the longest after a few rounds.
         guest.until("[ $(corepath status | grep -c 'of 4 s') = 64 ]", LONG);
-        let small = locked(&pid(&guest));
         let script = format!("timeout -s INT 12 strace -f -o /tmp/calls -p {}; true", pid(&guest));
         guest.spawn(&script).wait(Duration::from_secs(60)).ok();
         let text = String::from_utf8(guest.get("/tmp/calls")).unwrap();
@@ -49,23 +72,36 @@ scenario! {
         }
         assert!(checks > 100, "{checks} checks in 12 s: {names:?}");
         println!("vm: {} steady: {checks} checks, {calls} system calls, {:.2} for each: {names:?}", kernel.release, f64::from(calls) / f64::from(checks));
-        // The budget of four is held by the shell alone (a_check_costs_four_calls). The whole daemon is at 4.3 here, with its status reads
-        // and the waits that a tracer's stops make a worker repeat: more than that would be something new.
-        assert!(calls * 2 <= checks * 9, "{calls} calls for {checks} checks: {names:?}");
+        // Measured 3.8, status reads, wake-ups, and the waits included that a tracer's stops make a worker repeat.
+        assert!(calls <= checks * 4, "{calls} calls for {checks} checks: {names:?}");
         for name in names.keys() {
             assert!(["epoll_wait", "epoll_pwait", "epoll_pwait2", "futex", "SG_IO", "DM_TABLE_STATUS", "pread64", "write", "restart_syscall"].contains(&name.as_str()), "{name}: {names:?}");
         }
         let status = guest.ok("corepath status");
         assert!(status.contains("page faults since the seal: 0 minor, 0 major"), "{status}");
+        let middle = locked(&pid(&guest));
+        if let Some((main, workers)) = stacks(&guest, &pid(&guest)) {
+            println!("vm: {} stacks: {main} bytes of the main thread's and at most {workers} of a worker's were used", kernel.release);
+            assert!(main <= 152 << 10 && workers <= 14 << 10, "{main} of 192 KB, {workers} of 16 KB");
+        }
         guest.ok("corepath stop");
         daemon.wait(Duration::from_secs(5));
-        let _daemon = guest.spawn("exec corepath daemon --strict --paths 4096");
-        guest.until("[ $(corepath status | grep -c '4 usable') = 16 ]", LONG);
-        let large = locked(&pid(&guest));
-        println!("vm: {} locked memory: {small} KiB with room for {} paths, {large} KiB with room for 4096", kernel.release, 128);
-        // Promised are 1.5 and 12 MB. A release build has 2.5 and 16.1; this one, whose stacks are larger, 8.4 and 23.7. What is asserted is
-        // that it does not grow; lower it with every gain.
-        assert!(small <= 9 << 10 && large <= 24 << 10, "{small} and {large} KiB");
+        // Half the paths go: room is for twice what is found, and for 64.
+        guest.ok("echo -2 > /sys/bus/pseudo/drivers/scsi_debug/add_host");
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 32 ]", LONG);
+        let of = |options: &str| {
+            let daemon = guest.spawn(&format!("exec corepath daemon --strict {options}"));
+            guest.until("[ $(corepath status | grep -c '2 usable') = 16 ]", LONG);
+            let locked = locked(&pid(&guest));
+            guest.ok("corepath stop");
+            daemon.wait(Duration::from_secs(5));
+            locked
+        };
+        let (small, large) = (of(""), of("--paths 4096"));
+        println!("vm: {} locked memory: {small} KiB with room for 64 paths, {middle} with room for 128, {large} with room for 4096", kernel.release);
+        // The promise is for a release build; the one that tests build has larger stacks and code, and is held to what it has.
+        let most = if std::env::var_os("COREPATH_BIN").is_some() { (1700, 12_000) } else { (9 << 10, 20 << 10) };
+        assert!(small <= most.0 && large <= most.1, "{small} and {large} KiB, more than {most:?}");
     }
 }
 
