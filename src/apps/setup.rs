@@ -203,6 +203,9 @@ fn size_of_file(dir: BorrowedFd<'_>, name: &str, lines: &mut usize) -> usize {
     size as usize * 2 + (*lines - before) * LINE
 }
 
+/// What an administrator adds to a small configuration.
+const SMALL_CONFIGURATION: usize = 32 * 1024;
+
 /// Bytes of memory that the configuration needs, should its files not grow much.
 pub fn configuration_size(common: &Common<'_>) -> usize {
     let listing = listing(common);
@@ -214,14 +217,14 @@ pub fn configuration_size(common: &Common<'_>) -> usize {
     if let Some(state) = &listing.state {
         total += ["bindings", "wwids"].iter().map(|name| size_of_file(state.as_fd(), name, &mut lines)).sum::<usize>();
     }
-    // A quarter more, and what an administrator adds to a small one.
-    32 * 1024 + total + total / 4 + common.complaints.min(lines) * size_of::<Complaint<'_>>()
+    // A quarter more.
+    SMALL_CONFIGURATION + total + total / 4 + common.complaints.min(lines) * size_of::<Complaint<'_>>()
 }
 
-/// Bytes for each of the two readings of a daemon: room to grow before the next start. What does not fit then is a complaint, and the old
-/// one stays.
+/// Bytes for each of the two readings of a daemon: room for the files to become twice as large before the next start. What does not fit
+/// then is a complaint, and the old one stays.
 pub fn half_size(common: &Common<'_>) -> usize {
-    configuration_size(common) * 2
+    configuration_size(common) * 2 - SMALL_CONFIGURATION
 }
 
 /// Memory for one reading of the configuration, kept for ever: for commands that end.
@@ -373,7 +376,7 @@ impl Measure {
     /// For `paths` paths at least; `peeks` as in [`Wish`].
     pub fn of(paths: usize, peeks: bool) -> Measure {
         let sizes = Sizes::for_paths(paths.max(64));
-        let names = sizes.paths * 2 + 256;
+        let names = sizes.paths * 2 + 128;
         Measure {
             sizes,
             // A worker for each few paths: what they can do at once is what the ports can take.
@@ -404,8 +407,8 @@ impl Measure {
             + size_of::<Tools>()
             + size_of::<Completions>()
             + self.listed
-            // What stands on page borders (the workers' pages, the list) leaves up to a page free before it; the rest some bytes.
-            + 2 * size_of::<Page>()
+            // What stands on page borders (the workers' pages, then the list) leaves up to a page free before it; the rest some bytes.
+            + size_of::<Page>()
             + 1024
     }
 
@@ -486,7 +489,7 @@ fn storage(arena: &mut Arena<'static>, sizes: &Sizes) -> Result<Storage<'static>
 }
 
 #[inline(never)]
-fn desks(arena: &mut Arena<'static>, measure: &Measure) -> Result<Memory, Full> {
+fn desks(arena: &mut Arena<'static>, measure: &Measure, big: &'static mut [u8]) -> Result<Memory, Full> {
     let paths = measure.sizes.paths;
     let mut rooms = heapless::Vec::new();
     for room in arena.take(readers(paths), |_| PartitionRoom::default())? {
@@ -494,7 +497,7 @@ fn desks(arena: &mut Arena<'static>, measure: &Measure) -> Result<Memory, Full> 
     }
     Ok(Memory {
         paths: arena.take(paths, |_| Desk::default())?,
-        big: arena.pages(measure.listed)?,
+        big,
         rooms,
         names: arena.take(measure.names, |_| DevName::new())?,
         peeks: arena.take(measure.peeks, |_| DevName::new())?,
@@ -550,12 +553,14 @@ pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Troub
 
     let done: &'static Completions = arena.put(Completions::new()).map_err(no_memory)?;
     let pages = arena.take(workers, |_| [Page::new(), Page::new()]).map_err(no_memory)?;
+    // After the workers' pages: what stands on a page's border once needs no second step to one.
+    let big = arena.pages(measure.listed).map_err(no_memory)?;
     let jobs = pages.iter_mut().enumerate().map(|(i, [page, more])| workers::slot(i, done, Job::new(tools, page, more)));
     let slots = arena.gather(jobs).map_err(no_memory)?;
     let woken = crate::wait::eventfd().map_err(Trouble::Loop)?;
     let stack = if cfg!(debug_assertions) { STACK_OF_DEBUG } else { measure.stack };
     let crew = Crew::start(slots, done, crate::sock::fd(&woken), stack).map_err(Trouble::Workers)?;
-    let memory = desks(&mut arena, &measure).map_err(no_memory)?;
+    let memory = desks(&mut arena, &measure, big).map_err(no_memory)?;
     let mut hands = Hands::new(tools, crew, woken, uevents, memory).map_err(Trouble::Loop)?;
     hands.make_nodes = !wish.options.udev;
     hands.dry = wish.options.dry_run;

@@ -92,10 +92,13 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// For `paths` paths: a map for every four and some, a port for each (a target may have one LUN only).
+    /// For `paths` paths: a map for every four and some, a port likewise (a target may have one LUN only). A machine is given room for
+    /// twice the disks it has: of the smallest, each may be a map, a port and a model of its own.
     pub const fn for_paths(paths: usize) -> Sizes {
-        let maps = paths / 4 + 32;
-        Sizes { paths, maps, partitions: maps * 2, ports: paths / 4 + 32, profiles: 64, probes: 64 }
+        let small = paths < 128;
+        let maps = paths / 4 + if small { paths * 3 / 8 } else { 32 };
+        let few = if small { paths / 2 } else { 64 };
+        Sizes { paths, maps, partitions: maps * 2, ports: maps, profiles: few, probes: few }
     }
 
     /// Words that [`Storage::words`] must have.

@@ -12,7 +12,7 @@ const CONF: &[u8] = b"defaults {\n\tpath_checker tur\n\tprio const\n\tdetect_pri
 const DISKS: &str = "modprobe scsi_debug add_host=4 max_luns=16 vpd_use_hostno=0 dev_size_mb=8 ptype=0";
 
 /// Bytes of a release build's main stack (src/start).
-const MAIN_STACK: usize = 192 << 10;
+const MAIN_STACK: usize = 160 << 10;
 
 /// Bytes of the main thread's stack, and of the worker's that went deepest, that were ever written to; `None` for a build with larger
 /// stacks. They were mapped empty, so what was never reached is zero.
@@ -51,7 +51,7 @@ scenario! {
         guest.until("[ $(corepath status | grep -c '4 usable') = 16 ]", LONG);
         // Intervals double; all are at the longest after a few rounds.
         guest.until("[ $(corepath status | grep -c 'of 4 s') = 64 ]", LONG);
-        let script = format!("timeout -s INT 12 strace -f -o /tmp/calls -p {}; true", pid(&guest));
+        let script = format!("timeout -s INT 32 strace -f -o /tmp/calls -p {}; true", pid(&guest));
         guest.spawn(&script).wait(Duration::from_secs(60)).ok();
         let text = String::from_utf8(guest.get("/tmp/calls")).unwrap();
         let mut names = std::collections::BTreeMap::<String, u32>::new();
@@ -70,9 +70,10 @@ scenario! {
             calls += 1;
             checks += u32::from(line.contains("SG_IO"));
         }
-        assert!(checks > 100, "{checks} checks in 12 s: {names:?}");
+        assert!(checks > 300, "{checks} checks in 32 s: {names:?}");
         println!("vm: {} steady: {checks} checks, {calls} system calls, {:.2} for each: {names:?}", kernel.release, f64::from(calls) / f64::from(checks));
-        // Measured 3.8, status reads, wake-ups, and the waits included that a tracer's stops make a worker repeat.
+        // Status reads, wake-ups, and the waits included that a tracer's stops make a worker repeat. Maps are read every eight seconds or
+        // so: of a shorter time some runs count one reading more than others, a third of a call for each check.
         assert!(calls <= checks * 4, "{calls} calls for {checks} checks: {names:?}");
         for name in names.keys() {
             assert!(["epoll_wait", "epoll_pwait", "epoll_pwait2", "futex", "SG_IO", "DM_TABLE_STATUS", "pread64", "write", "restart_syscall"].contains(&name.as_str()), "{name}: {names:?}");
@@ -82,7 +83,7 @@ scenario! {
         let middle = locked(&pid(&guest));
         if let Some((main, workers)) = stacks(&guest, &pid(&guest)) {
             println!("vm: {} stacks: {main} bytes of the main thread's and at most {workers} of a worker's were used", kernel.release);
-            assert!(main <= 152 << 10 && workers <= 14 << 10, "{main} of 192 KB, {workers} of 16 KB");
+            assert!(main <= 136 << 10 && workers <= 14 << 10, "{main} of 160 KB, {workers} of 16 KB");
         }
         guest.ok("corepath stop");
         daemon.wait(Duration::from_secs(5));
@@ -99,8 +100,8 @@ scenario! {
         };
         let (small, large) = (of(""), of("--paths 4096"));
         println!("vm: {} locked memory: {small} KiB with room for 64 paths, {middle} with room for 128, {large} with room for 4096", kernel.release);
-        // The promise is for a release build; the one that tests build has larger stacks and code, and is held to what it has.
-        let most = if std::env::var_os("COREPATH_BIN").is_some() { (1700, 12_000) } else { (9 << 10, 20 << 10) };
+        // The promise, 1.5 and 12 MB, is for a release build; the one that tests build has larger stacks and code, and is held to what it has.
+        let most = if std::env::var_os("COREPATH_BIN").is_some() { (1536, 12_000) } else { (9 << 10, 20 << 10) };
         assert!(small <= most.0 && large <= most.1, "{small} and {large} KiB, more than {most:?}");
     }
 }

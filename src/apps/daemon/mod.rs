@@ -708,12 +708,12 @@ fn parent(path: &str) -> &str {
 mod tests {
     use super::*;
 
-    /// What is mapped and locked beside the executable, with no configuration to speak of; tests/elf.rs and the scenario
+    /// What is mapped and locked beside the executable, with no configuration to speak of; the scenario
     /// a_steady_daemon_is_cheap hold the whole. Debug builds have larger stacks.
     #[test]
     fn tables_keep_their_budget() {
         let common = Common { config: "/nonexistent", config_dir: "/nonexistent", state_dir: "/nonexistent", ..Common::default() };
-        for (paths, most) in [(64, 1 << 20), (4096, 16 << 20)] {
+        for (paths, most) in [(64, 820_000), (4096, 11_200_000)] {
             let measure = setup::Measure::of(paths, false);
             let parts = [measure.tables(), measure.stacks(), talk_size(paths), 2 * setup::half_size(&common)];
             std::println!("{paths} paths: tables, stacks, talk, configuration: {parts:?}, {} in all", parts.iter().sum::<usize>());
