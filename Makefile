@@ -29,7 +29,12 @@ lint:
 NAMES ?= /usr/lib/corepath/bin
 BIN ?= target/release/corepath
 
-install: build install-files
+# Builds only what is not there: root need not have the compiler that its user has.
+install: $(BIN)
+	$(MAKE) install-files
+
+target/release/corepath:
+	cargo build --release
 
 install-files:
 	install -D -m 755 "$(BIN)" "$(DESTDIR)/usr/sbin/corepath"

@@ -25,6 +25,7 @@ mod scenarios_partitions;
 mod scenarios_partmaps;
 mod scenarios_pressure;
 mod scenarios_probe;
+mod scenarios_readme;
 mod scenarios_refusals;
 mod scenarios_rescue;
 mod scenarios_shell;

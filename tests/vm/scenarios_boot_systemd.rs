@@ -33,6 +33,8 @@ fn boots(kernel: &Kernel, builder: Builder) {
         let after = array.number("count op=READ_10") + array.number("count op=TEST_UNIT_READY") + array.number("count op=INQUIRY");
         assert!(after > asked, "nobody checks the paths");
         seen.still(&guest);
+        // udev had nothing to say against our rules, in the image and on the host.
+        assert_eq!(guest.ok("journalctl -b -q --no-pager | grep 60-corepath.rules || true"), "");
         if builder == Builder::Dracut {
             // Whoever mounts root, or what it is on, comes after the wait for it, which nobody but our generator wants.
             let log = guest.ok("journalctl -b -q --no-pager -o short-monotonic _PID=1");

@@ -14,6 +14,7 @@ want zstd zstd
 want mke2fs e2fsprogs
 want sfdisk fdisk
 want cc gcc
+[ "${COREPATH_VM_ROUNDS:-}" != full ] || want mmdebstrap mmdebstrap
 # libc.a, for the statically linked helper that runs in the guest; qemu's firmware comes by "recommends" only
 find /usr/lib -name libc.a 2>/dev/null | grep -q . || need="$need libc6-dev"
 [ -e /usr/share/seabios/bios-256k.bin ] || need="$need seabios"

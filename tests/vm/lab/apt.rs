@@ -112,6 +112,24 @@ impl Suite {
         let _ = fs::remove_file(deb); // Kernels are large, and unpacked once.
     }
 
+    /// A fresh machine of this suite: what is essential, apt, and these packages, installed by dpkg with all their scripts, as an archive.
+    pub fn machine(&self, packages: &[&str]) -> PathBuf {
+        let archive = self.dir.join(format!("machine-{}.tar", host::digest(packages.iter().map(|p| p.as_bytes()))));
+        let _lock = self.lock();
+        if !archive.exists() {
+            assert!(host::is_root(), "a machine of Debian {} can only be made by root", self.name);
+            let part = host::part(&archive).with_extension("tar");
+            let mut make = Command::new(host::program("mmdebstrap"));
+            make.args(["--quiet", "--variant=apt", "--format=tar", "--include", &packages.join(",")]).arg(&self.name).arg(&part);
+            for entry in fs::read_dir(self.dir.join("sources")).unwrap() {
+                make.arg(entry.unwrap().path());
+            }
+            host::must(&mut make);
+            fs::rename(&part, &archive).unwrap_or_else(|e| panic!("cannot make {}: {e}", archive.display()));
+        }
+        archive
+    }
+
     /// One file of a package's source, as upstream or Debian ship it: `kpartx/test-kpartx` of `multipath-tools`.
     pub fn source_file(&self, package: &str, file: &str) -> Vec<u8> {
         let _lock = self.lock();

@@ -77,6 +77,8 @@ pub fn join(parts: &[&Path], last: Cpio, out: &Path) {
     for part in parts {
         let data = fs::read(part).unwrap_or_else(|e| panic!("cannot read {}: {e}", part.display()));
         whole.extend_from_slice(&data);
+        // A compressed one ends anywhere; the next is looked for at a multiple of four (init/initramfs.c).
+        whole.resize(whole.len().next_multiple_of(4), 0);
     }
     whole.extend_from_slice(&last.finish());
     fs::write(out, whole).unwrap_or_else(|e| panic!("cannot write {}: {e}", out.display()));

@@ -230,17 +230,9 @@ impl Root {
         put("etc/machine-id", b"c0ae1a70000000000000000000000001\n");
         put("etc/hostname", b"san\n");
         put("etc/fstab", b"");
-        for (name, text) in UNITS {
-            put(&format!("etc/systemd/system/{name}"), text.as_bytes());
-            let wanted = if text.contains("sysinit.target\n") { "sysinit" } else { "multi-user" };
-            let dir = tree.join(format!("etc/systemd/system/{wanted}.target.wants"));
-            host::make_dir(&dir);
-            let _ = symlink(format!("../{name}"), dir.join(name));
-        }
-        let _ = symlink("/usr/lib/systemd/system/multi-user.target", tree.join("etc/systemd/system/default.target"));
+        observe(&tree);
         // Consoles that the machine does not have.
         let _ = symlink("/dev/null", tree.join("etc/systemd/system/getty-static.service"));
-        put("usr/bin/lab", b"");
         let release = &self.kernel.release;
         let modules: Vec<&str> = MODULES.iter().copied().chain(["autofs4", "ata_piix"]).filter(|module| self.kernel.has(module)).collect();
         image::modules_below(&tree, &self.kernel, &self.kernel.closure(&modules));
@@ -268,7 +260,9 @@ impl Root {
     fn make_image(&self, builder: Builder) {
         let release = &self.kernel.release;
         match builder {
-            Builder::Dracut => self.chroot(&format!("dracut --force --no-compress --kver {release} /boot/initramfs")),
+            // Debian 12's systemd has all that dracut's crypt module asks for, which then brings dmsetup into every image. Root is not
+            // encrypted here, and comes without.
+            Builder::Dracut => self.chroot(&format!("dracut --force --no-compress --omit crypt --kver {release} /boot/initramfs")),
             Builder::InitramfsTools => self.chroot(&format!("COMPRESS=zstd mkinitramfs -o /boot/initramfs {release}")),
             Builder::Scales => return,
         };
@@ -282,6 +276,23 @@ impl Root {
         }
         let _ = fs::remove_file(made);
     }
+}
+
+/// Gives a system the units that the lab looks at it by, and their program; it is to boot to a login prompt.
+pub fn observe(tree: &Path) {
+    let units = tree.join("etc/systemd/system");
+    for (name, text) in UNITS {
+        let wanted = if text.contains("sysinit.target\n") { "sysinit" } else { "multi-user" };
+        let dir = units.join(format!("{wanted}.target.wants"));
+        host::make_dir(&dir);
+        fs::write(units.join(name), text).unwrap_or_else(|e| panic!("cannot write {name}: {e}"));
+        let _ = symlink(format!("../{name}"), dir.join(name));
+    }
+    let _ = symlink("/usr/lib/systemd/system/multi-user.target", units.join("default.target"));
+    let lab = tree.join("usr/bin/lab");
+    fs::write(&lab, build::guest_helper())
+        .and_then(|()| fs::set_permissions(&lab, PermissionsExt::from_mode(0o755)))
+        .unwrap_or_else(|e| panic!("cannot write {}: {e}", lab.display()));
 }
 
 /// Writes a disk like [`Root::disk`]'s whose root is busybox: its init prints the login marker and starts the agent.
