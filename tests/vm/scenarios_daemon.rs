@@ -53,6 +53,8 @@ scenario! {
             guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 4 ]", Duration::from_secs(20));
             let _daemon = peer::start_multipathd(&guest);
             guest.until("[ $(multipathd show paths raw format %t | grep -c active) = 4 ]", Duration::from_secs(60));
+            // Their names are udev's work.
+            guest.until("[ $(ls /dev/mapper | grep -vc control) = 2 ]", Duration::from_secs(60));
             let maps = guest.ok("ls /dev/mapper | grep -v control | sort");
             let (data, swap) = maps.split_once('\n').unwrap();
             let outcome = exhaust(&mut guest, &array, &format!("/dev/mapper/{data}"), &format!("/dev/mapper/{swap}"), Plan::default());
