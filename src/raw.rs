@@ -10,6 +10,9 @@ use crate::fault::Errno;
 /// Descriptors, for the rooms that may hold but not make them.
 pub use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+/// The largest page this architecture's kernels may have.
+pub const LARGEST_PAGE: usize = if cfg!(target_arch = "x86_64") { 4096 } else { 64 * 1024 };
+
 #[cfg(target_arch = "x86_64")]
 pub mod nr {
     pub const WRITE: usize = 1;

@@ -16,7 +16,7 @@
 //! with release and acquire. Stacks and slots live as long as the process and are never moved.
 
 use crate::fault::{Errno, Full};
-use crate::raw;
+use crate::raw::{self, LARGEST_PAGE};
 use core::cell::UnsafeCell;
 use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
@@ -144,9 +144,9 @@ impl<J: Work + Send> Crew<J> {
             return Err(Errno::NOSPC);
         }
         done.event.store(event.as_fd().as_raw_fd(), Ordering::Relaxed);
-        let stack = (stack + 4095) & !4095;
+        let stack = stack.next_multiple_of(LARGEST_PAGE);
         let mut crew = Crew { slots, done, out: 0, alive: 0, asleep: 0 };
-        let each = stack + 4096;
+        let each = stack + LARGEST_PAGE;
         // SAFETY: a fresh mapping becomes the threads' stacks for ever. Below each is a page that is made unreachable before its thread
         // exists: below the lowest by protection, below the others as a hole, because a protected page is locked with the rest. Nothing
         // can fill the holes: they lie between stacks, and what is mapped later (arena::map) has two pages at least.
@@ -159,11 +159,11 @@ impl<J: Work + Send> Crew<J> {
                 MapFlags::PRIVATE | MapFlags::STACK,
             )
             .map_err(errno)?;
-            rustix::mm::mprotect(base, 4096, MprotectFlags::empty()).map_err(errno)?;
+            rustix::mm::mprotect(base, LARGEST_PAGE, MprotectFlags::empty()).map_err(errno)?;
             for (at, slot) in slots.iter().enumerate() {
                 let guard = base.cast::<u8>().add(at * each);
                 if at > 0 {
-                    rustix::mm::munmap(guard.cast(), 4096).map_err(errno)?;
+                    rustix::mm::munmap(guard.cast(), LARGEST_PAGE).map_err(errno)?;
                 }
                 raw::spawn(guard.add(each), run::<J>, slot as *const Slot<J> as usize)?;
                 crew.alive |= 1 << slot.index;

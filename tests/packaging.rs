@@ -300,12 +300,14 @@ fn the_generator_writes_what_is_wanted() {
         "",
         "root=8:1",
         "root=nfs root=block:LABEL=a:b",
+        "root=live:LABEL=x",
+        "root=iscsi:srv::::iqn.x",
         "rd.corepath=1 root=/dev/disk/by-path/pci-0000:01:0",
         "x=nompath",
     ] {
         assert_eq!(generated("1", words), all, "{words}");
     }
-    for words in ["root=nfs:srv:/x", "root=/dev/nfs", "root=LABEL=x root=live:/dev/sr0", "root=tmpfs"] {
+    for words in ["root=nfs:srv:/x", "root=/dev/nfs", "root=LABEL=x root=http://srv/x", "root=tmpfs"] {
         assert_eq!(generated("1", words), [daemon], "{words}");
     }
     for words in ["nompath", "root=LABEL=x multipath=off", "rd.multipath=0 root=8:1", "rd.corepath=no", "rd.corepath=0\n"] {

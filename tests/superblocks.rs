@@ -29,6 +29,35 @@ fn read(path: &PathBuf) -> Option<Ids> {
     superblock::read(&mut FileDisk::open(path, 512), Sectors(0), Sectors(size / 512)).unwrap()
 }
 
+/// What is opened before there is a file system, in a partition of 1,000 sectors and on a disk of its own; and none of it past the end.
+#[test]
+fn what_others_open() {
+    const MD: &[u8] = &[0xfc, 0x4e, 0x2b, 0xa9];
+    let lvm = [&b"LABELONE"[..], &[0; 16], b"LVM2 001"].concat();
+    for (what, at, bytes) in [
+        ("LUKS", 0, &b"LUKS\xba\xbe"[..]),
+        ("LVM", 1, &lvm),
+        ("LVM in sector 3", 3, &lvm),
+        ("MD 1.1", 0, MD),
+        ("MD 1.2", 8, MD),
+        ("MD 1.0", 984, MD),
+        ("MD 0.90", 768, MD),
+    ] {
+        for start in [0, 2048] {
+            let mut disk = MemDisk::new((start + 1000) * 512);
+            disk.write((start + at) * 512, bytes);
+            let opened = |length| superblock::opened_by_others(&mut disk.clone(), Sectors(start), Sectors(length));
+            assert_eq!((opened(1000), opened(8)), (Ok(true), Ok(false)), "{what} from sector {start}");
+            assert_eq!(superblock::read(&mut disk.clone(), Sectors(start), Sectors(1000)), Ok(None));
+        }
+    }
+    let mut disk = MemDisk::new(1000 * 512);
+    disk.write(5 * 512, &lvm);
+    assert_eq!(superblock::opened_by_others(&mut disk, Sectors(0), Sectors(1000)), Ok(false));
+    disk.bad = Some(8);
+    assert_eq!(superblock::opened_by_others(&mut disk, Sectors(0), Sectors(1000)), Err(Errno::IO));
+}
+
 #[test]
 fn what_mkfs_writes() {
     let ext4 = made("ids.ext4", 8 << 20, "mkfs.ext4", &["-q", "-F", "-U", UUID, "-L", "sixteen_letters_"]);

@@ -5,7 +5,7 @@
 //! a machine without a SAN must not lose time here.
 
 use super::args::Arg;
-use super::runtime::Audience;
+use super::runtime::{Audience, Held};
 use super::session::{self, End, Ready, Teller};
 use super::setup::{self, Common, Wish};
 use super::{Cx, DONE, FAILED, TIMED_OUT};
@@ -51,6 +51,12 @@ pub struct Found {
     trial: Wwid,
     /// When that was decided; before the first, when the first disk could not be read.
     since: Option<Instant>,
+    /// Something holds LUKS, LVM or MD, which root may be inside of.
+    openable: bool,
+    /// The last disk of that kind which can have several paths.
+    openable_wwid: Wwid,
+    /// When a disk was last looked into.
+    last: Option<Instant>,
 }
 
 /// The configuration with root's disk named.
@@ -142,7 +148,7 @@ impl Audience for Watch<'_> {
         if let Some(rest) = self.kernel_name.strip_prefix(facts.name.as_str())
             && let Some(number) = if rest.is_empty() { Some(0) } else { rest.trim_start_matches('p').parse().ok() }
         {
-            self.looked_into(facts, false, Ok(Some(number)));
+            self.looked_into(facts, false, Ok(Held::Root(number)));
         }
         let found = self.found.borrow();
         // Another way to the disk on which root was found makes that one with paths.
@@ -150,14 +156,23 @@ impl Audience for Watch<'_> {
         self.by_content && facts.size.0 > 0 && found.wwid.is_empty() && news
     }
 
-    fn looked_into(&mut self, facts: &PathFacts, several: bool, number: Result<Option<u32>, Errno>) -> bool {
+    fn looked_into(&mut self, facts: &PathFacts, several: bool, held: Result<Held, Errno>) -> bool {
         let mut found = self.found.borrow_mut();
         let reachable = || several || self.inner.named(&facts.wwid) || reachable_by_paths(facts, &self.inner.path(facts));
-        let number = match number {
-            Ok(Some(number)) => number,
-            Ok(None) => {
+        if held.is_ok() {
+            found.last = Some(crate::wait::now());
+        }
+        let number = match held {
+            Ok(Held::Root(number)) => number,
+            Ok(held) => {
                 if found.trial == facts.wwid {
                     found.trial.clear();
+                }
+                if held == Held::Openable {
+                    found.openable = true;
+                    if reachable() {
+                        found.openable_wwid = facts.wwid.clone();
+                    }
                 }
                 return false;
             }
@@ -189,12 +204,8 @@ impl Audience for Watch<'_> {
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long one such disk is tried before the next.
 const TRIAL: Duration = Duration::from_secs(10);
-
-/// Does a word of the kernel's command line have something opened on top of disks, which root may be on (dracut.cmdline(7),
-/// systemd-cryptsetup-generator(8), mkinitcpio's encrypt)? Its UUID or label can then be read on no disk of ours.
-fn opens(word: &str) -> bool {
-    ["rd.luks.", "luks.", "rd.lvm.", "rd.md.uuid=", "cryptdevice="].iter().any(|start| word.starts_with(start))
-}
+/// How long after the last disk one more is waited for, where root is on none as it is, and may be inside what others open on a local one.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// Could a map of ours be called so? What is on top of maps (LVM, dm-crypt) is made by others later: not waited for.
 fn ours(name: &str, settings: &dyn Lookup, prefix: &str) -> bool {
@@ -350,8 +361,8 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
     {
         machine.hands.look_for(text);
     }
-    // Looked for all the same: the words may speak of another file system than root's.
-    let layered = order.from_kernel && by_content && configuration.words.iter().any(|word| opens(word));
+    // Where nothing that is there could hold it, root itself is waited for: it is not there yet.
+    let inside = |found: &Found| order.from_kernel && by_content && found.openable && found.wwid.is_empty() && found.local.is_empty();
     let spec = root.as_ref().and_then(|(_, spec)| *spec);
     let lens = Lens { inner: &configuration.settings, found: &found, spec, only_root: order.only_root };
     let mut watch =
@@ -371,7 +382,14 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
                 return Ready::Yes;
             }
             match root_is_live(engine, hands, spec.as_ref(), &found, min) {
-                None => (layered && found.wwid.is_empty() && !hands.peeking() && all(engine, hands)).into(),
+                None if inside(&found) && !hands.peeking() && all(engine, hands) => {
+                    let claimed = engine.maps().any(|map| map.active() && map.wwid() == found.openable_wwid.as_str());
+                    match found.last.unwrap_or(began) + QUIET {
+                        end if claimed || now >= end => Ready::Yes,
+                        end => Ready::At(end),
+                    }
+                }
+                None => Ready::No,
                 Some(map) if map.tidy() => Ready::Yes,
                 // Nothing tells of the end of this patience but the clock.
                 Some(_) => match *live_since.get_or_insert(now) + TIDYING {
@@ -393,7 +411,7 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
     match end {
         End::Done => {
             let local = found.borrow().local.clone();
-            elsewhere |= layered && local.is_empty() && found.borrow().wwid.is_empty();
+            let inside = inside(&found.borrow());
             if let Some((map, _)) = root_map(&machine.engine, spec.as_ref(), &found.borrow()).filter(|(map, _)| !map.tidy()) {
                 let _ = writeln!(cx.err, "corepath boot: partitions of a path of {} are still there: mount none of them", map.name());
             }
@@ -404,6 +422,12 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
                 return DONE;
             }
             let _ = match order.root {
+                Some(root) if inside => {
+                    writeln!(
+                        cx.out,
+                        "boot: {root} is on no disk as it is, and may be inside LUKS, LVM or MD: not waited for; {maps} maps with {paths} usable paths ({took} ms)"
+                    )
+                }
                 Some(root) if elsewhere => {
                     writeln!(
                         cx.out,

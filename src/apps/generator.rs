@@ -8,10 +8,14 @@
 use super::setup::{self, COMMAND_LINE};
 use super::{Cx, DONE, install};
 
-/// Is root on no disk at all? `root=nfs`, and `scheme:...` as dracut writes what comes from elsewhere.
+/// Is root on no disk at all? `root=nfs`, and `scheme:...` as dracut writes what comes from elsewhere. Named one by one: `iscsi:` is a disk,
+/// and `zfs:` or `live:` may be on one.
 fn no_disk(root: &str) -> bool {
-    let scheme = root.split_once(':').map_or("block", |(scheme, _)| scheme);
-    matches!(root, "nfs" | "/dev/nfs" | "tmpfs") || (scheme != "block" && scheme.bytes().all(|b| b.is_ascii_lowercase()))
+    let scheme = root.split_once(':').map_or(root, |(scheme, _)| scheme);
+    matches!(
+        scheme,
+        "nfs" | "nfs4" | "/dev/nfs" | "cifs" | "/dev/cifs" | "nbd" | "virtiofs" | "9p" | "tmpfs" | "http" | "https" | "ftp" | "tftp"
+    )
 }
 
 /// `corepath-generator NORMAL [EARLY LATE]`

@@ -98,7 +98,8 @@ impl Sizes {
         let small = paths < 128;
         let maps = paths / 4 + if small { paths * 3 / 8 } else { 32 };
         let few = if small { paths / 2 } else { 64 };
-        Sizes { paths, maps, partitions: maps * 2, ports: maps, profiles: few, probes: few }
+        // A target port is one with each port of the host: where every disk has a target of its own, as many as paths.
+        Sizes { paths, maps, partitions: maps * 2, ports: if small { paths } else { maps }, profiles: few, probes: few }
     }
 
     /// Words that [`Storage::words`] must have.

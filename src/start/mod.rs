@@ -12,7 +12,7 @@ mod x86_64;
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use corepath::apps;
-use corepath::raw;
+use corepath::raw::{self, LARGEST_PAGE};
 
 /// Bytes of the main stack, guard page included. Fixed and part of the image, so that mlockall holds all of it.
 /// A daemon's start takes 121 KB of it, the one-shot commands that read the live maps some more. Unoptimised code keeps a copy of every
@@ -21,8 +21,6 @@ const MAIN_STACK_SIZE: usize = if cfg!(debug_assertions) { 2 << 20 } else { 160 
 
 /// What the kernel maps below the arguments of a new process at most (stack_expand in fs/exec.c).
 const KERNEL_STACK: usize = 128 * 1024;
-/// The largest page this architecture's kernels may have.
-const LARGEST_PAGE: usize = if cfg!(target_arch = "x86_64") { 4096 } else { 64 * 1024 };
 
 /// Memory that only the stack pointer refers to.
 #[repr(C, align(4096))]

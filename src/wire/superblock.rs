@@ -1,8 +1,10 @@
-//! File system ids for `root=UUID=` and `root=LABEL=`: ext2/3/4, XFS and btrfs superblocks, nothing else (no swap, no RAID, no LUKS).
+//! File system ids for `root=UUID=` and `root=LABEL=`: ext2/3/4, XFS and btrfs superblocks; and whether something lies there that others
+//! open first (LUKS, LVM, MD), so that root may be inside.
 //!
 //! Only ids are read, and only where magic and the fields around it fit each other; whether the file system is sound is mount's to say. An ext
 //! journal device has a UUID of its own and is no root.
-//! Layouts: fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h, include/uapi/linux/btrfs_tree.h.
+//! Layouts: fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h, include/uapi/linux/btrfs_tree.h; LUKS on-disk format 1.2.3 and 2, LVM2's label,
+//! include/uapi/linux/raid/md_p.h.
 
 use crate::fault::Errno;
 use crate::model::Sectors;
@@ -145,4 +147,30 @@ pub fn read(disk: &mut dyn ReadAt, start: Sectors, length: Sectors) -> Result<Op
         }
     }
     Ok(None)
+}
+
+/// Do `length` sectors from `start` hold what others open before there is a file system: LUKS, a physical volume of LVM, a member of MD?
+pub fn opened_by_others(disk: &mut dyn ReadAt, start: Sectors, length: Sectors) -> Result<bool, Errno> {
+    const MD: u32 = 0xa92b_4efc;
+    let end = disk.size() / SECTOR as u64;
+    let length = length.0.min(end.saturating_sub(start.0));
+    let mut buffer = [0; 4 * SECTOR];
+    if length < 9 {
+        return Ok(false);
+    }
+    disk.read_at(start.0.saturating_mul(SECTOR as u64), &mut buffer)?;
+    // The label of LVM may stand in any of the first four sectors.
+    let label = |sector: &[u8]| sector.starts_with(b"LABELONE") && sector.get(24..32) == Some(b"LVM2 001");
+    if buffer.starts_with(b"LUKS\xba\xbe") || buffer.chunks(SECTOR).any(label) || le32(&buffer, 0) == MD {
+        return Ok(true);
+    }
+    // MD 1.2: after 4 KB. 1.0: in the last 8 to 12 KB, by 4 KB. 0.90: in the last 64 to 128 KB, by 64 KB.
+    for at in [Some(8), length.checked_sub(16).map(|at| at & !7), (length & !127).checked_sub(128)].into_iter().flatten() {
+        let bytes = &mut buffer[..SECTOR];
+        disk.read_at((start.0 + at).saturating_mul(SECTOR as u64), bytes)?;
+        if le32(bytes, 0) == MD {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -190,16 +190,24 @@ scenario! {
 }
 
 scenario! {
-    /// Root's file system is in what others open on a map: the wait ends when the maps are there, and what it is on is claimed. Without a word
-    /// that says so it waits for the file system.
+    /// Root's file system is inside what others open. On a map: the wait ends when the map is there. On a disk with one way to it: a while after
+    /// the last disk. With nothing that could be opened it is root that is waited for, whatever the words say: its disk may be late.
     fn root_is_on_top_of_a_map(kernel) {
         let uuid = "root=UUID=5f0c9c43-2b4e-4ed0-8f3b-6d1d2e8d4a11";
-        for (words, code) in [("rd.luks.uuid=luks-1f", 0), ("rd.lvm.lv=vg/root", 0), ("rd.luks=0", 2)] {
-            let guest = Vm::new(kernel).corepath().lun("a", 16 << 20, 2).cmdline(&format!("{uuid} {words} rd.corepath.timeout=20")).boot();
+        let luks = "printf 'LUKS\\272\\276' | dd of=/dev/sda conv=notrunc 2>/dev/null; sync";
+        let lvm = "printf LABELONE | dd of=/dev/sda bs=512 seek=1 conv=notrunc 2>/dev/null; printf 'LVM2 001' | dd of=/dev/sda bs=1 seek=536 conv=notrunc 2>/dev/null; sync";
+        for (paths, put, words, says) in [
+            (2, luks, "rd.corepath.timeout=8", Ok("not waited for; 1 maps with 2 usable paths")),
+            (1, lvm, "rd.corepath.timeout=40", Ok("not waited for; 0 maps with 0 usable paths")),
+            (2, "true", "rd.luks.uuid=luks-1f rd.corepath.timeout=8", Err("did not appear within 8 s")),
+        ] {
+            let guest = Vm::new(kernel).corepath().lun("a", 16 << 20, paths).cmdline(&format!("{uuid} {words}")).boot();
             guest.ok("modprobe -a dm_multipath dm_service_time");
+            guest.until(&format!("[ $(ls -d /sys/block/sd* | wc -l) = {paths} ]"), Duration::from_secs(20));
+            guest.ok(put);
             let boot = guest.run("corepath boot --cmdline");
-            assert_eq!(boot.code, code, "{words}: {}", boot.text());
-            assert!(boot.text().contains(if code == 0 { "is no map of corepath's: not waited for; 1 maps with 2 usable paths" } else { "did not appear" }));
+            let (code, text) = says.map_or_else(|text| (2, text), |text| (0, text));
+            assert!(boot.code == code && boot.text().contains(text), "{words}: {} {}", boot.code, boot.text());
         }
     }
 }

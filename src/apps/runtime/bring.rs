@@ -1,7 +1,7 @@
 //! What workers have done, as events: each finished job's answer is given to the engine, and what the job was lent is taken back.
 
-use super::job::{Answer, NO_MATCH, Task};
-use super::{Audience, Hands, LOAD, live};
+use super::job::{Answer, INSIDE, NO_MATCH, Task};
+use super::{Audience, Hands, Held, LOAD, live};
 use crate::engine::{Context, DmAnswer, Engine, Event, PartitionSlot};
 use crate::fault::Errno;
 use crate::wire::scsi::Reply;
@@ -86,8 +86,10 @@ impl Hands {
                 let claimed = engine.find_path(&job.facts.name).is_some_and(|path| path.map().is_some());
                 let several = claimed || (!wwid.is_empty() && engine.paths().filter(|p| p.wwid() == wwid.as_str()).nth(1).is_some());
                 let found = match result {
-                    Ok(number) => Ok((number != NO_MATCH).then_some(number)),
-                    Err(Errno::NOENT | Errno::NODEV | Errno::NXIO | Errno::INVAL) => Ok(None),
+                    Ok(NO_MATCH) => Ok(Held::Nothing),
+                    Ok(INSIDE) => Ok(Held::Openable),
+                    Ok(number) => Ok(Held::Root(number)),
+                    Err(Errno::NOENT | Errno::NODEV | Errno::NXIO | Errno::INVAL) => Ok(Held::Nothing),
                     Err(errno) => {
                         // No event tells when a passive controller, or one that starts, begins to answer reads.
                         peeks.put_off(&job.name);

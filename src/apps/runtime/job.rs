@@ -22,6 +22,8 @@ use core::fmt::Write;
 
 /// Result of [`Task::Peek`]: nothing on the disk is what was looked for.
 pub const NO_MATCH: u32 = u32::MAX;
+/// Root is not on the disk as it is, but may be inside what others open there.
+pub const INSIDE: u32 = u32::MAX - 1;
 /// Partitions of one disk that are looked at for root: more do not fit the worker's stack, and no root disk has them.
 const PEEKED: usize = 64;
 
@@ -266,21 +268,31 @@ impl Job {
         let mut found = Found::new(&mut partitions, &mut complaints);
         partition::read(&mut reader, &partition::Options::default(), &mut found)?;
         let by_ids = matches!(root, Root::Uuid(_) | Root::Label(_));
+        let mut inside = false;
         let facts = &self.facts;
         let matches = |partition, ids: Option<&superblock::Ids>| {
             root.is(&Candidate { devno: facts.devno, name: &facts.name, uuid: "", wwid: &facts.wwid, partition, ids })
         };
         if partitions.is_empty() && by_ids {
             let ids = superblock::read(&mut reader, Sectors(0), facts.size)?;
-            return Ok(if matches(None, ids.as_ref()) { 0 } else { NO_MATCH });
+            inside = ids.is_none() && superblock::opened_by_others(&mut reader, Sectors(0), facts.size).unwrap_or(false);
+            return Ok(if matches(None, ids.as_ref()) {
+                0
+            } else if inside {
+                INSIDE
+            } else {
+                NO_MATCH
+            });
         }
         for partition in &partitions {
             let ids = if by_ids { superblock::read(&mut reader, partition.start, partition.length).ok().flatten() } else { None };
             if matches(Some((partition, &partitions)), ids.as_ref()) {
                 return Ok(partition.number);
             }
+            inside |=
+                by_ids && ids.is_none() && superblock::opened_by_others(&mut reader, partition.start, partition.length).unwrap_or(false);
         }
-        Ok(NO_MATCH)
+        Ok(if inside { INSIDE } else { NO_MATCH })
     }
 
     fn path_partitions(&mut self, keep: bool) -> Result<u32, Errno> {

@@ -47,6 +47,16 @@ const TOKEN_DM: u64 = 3;
 /// Tokens from here on are the caller's.
 pub const TOKEN_OTHERS: u64 = 16;
 
+/// What a disk holds of what was looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Held {
+    Nothing,
+    /// LUKS, LVM or MD, which others open: it may be inside.
+    Openable,
+    /// In this partition; 0 for the whole disk.
+    Root(u32),
+}
+
 /// What the engine says to people; the caller decides what becomes of it.
 pub trait Audience {
     fn note(&mut self, now: Instant, note: &Note, subject: &Subject<'_>);
@@ -56,9 +66,8 @@ pub trait Audience {
     fn disk(&mut self, _facts: &PathFacts) -> bool {
         false
     }
-    /// It was looked into; `found` is the partition that matched (0: the whole disk), or why it cannot be read now: it will be looked into
-    /// again. `several`: it has been seen through more than one port. True: what the engine thinks of it may have changed.
-    fn looked_into(&mut self, _facts: &PathFacts, _several: bool, _found: Result<Option<u32>, Errno>) -> bool {
+    /// It was looked into; `found` is what it holds, or why it cannot be read now: it will be looked into again. `several`: it has been seen through more than one port. True: what the engine thinks of it may have changed.
+    fn looked_into(&mut self, _facts: &PathFacts, _several: bool, _found: Result<Held, Errno>) -> bool {
         false
     }
     /// The answer to [`Hands::ask`]; `Err` with the state of a device that nothing may be sent to.
@@ -305,7 +314,8 @@ impl Hands {
         job.fds = desk.fds.take();
         desk.away = true;
         prepare(job);
-        let check = matches!(task, Task::State { .. } | Task::Scsi { .. } | Task::Admin { .. } | Task::Read { .. });
+        // Not reads: how long they take may be what is asked (path_latency).
+        let check = matches!(task, Task::State { .. } | Task::Scsi { .. } | Task::Admin { .. });
         if *calm && check { crew.hand_over_in_batch(worker) } else { crew.hand_over(worker) }.map_err(|_| Refused::Full)
     }
 
