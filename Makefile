@@ -12,8 +12,8 @@ setup:
 	sh tests/setup.sh
 
 test: setup
-	cargo test
 	cargo test --manifest-path tests/array/Cargo.toml
+	cargo test
 
 demo: setup
 	sh tests/demo.sh
