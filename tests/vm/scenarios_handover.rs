@@ -95,7 +95,7 @@ scenario! {
         daemon.wait(LONG);
         assert!(guest.ok(&format!("lab dm table {}", site::wwid("CX1", 0))).contains("queue_if_no_path"));
         // Its files may be on that very disk: they are not read now.
-        guest.until("corepath reconfigure 2>&1 | grep -q 'no usable path'", LONG);
+        guest.until("corepath reconfigure >/run/said 2>&1; cat /run/said; grep -q 'no usable path' /run/said || { corepath status; ls -l /proc/[0-9]*/fd 2>/dev/null | grep dm-; false; }", LONG);
         array.say("up *");
         assert_eq!(reader.wait(LONG).code, 0);
         guest.until("corepath status | grep -q '4 usable'", LONG);

@@ -438,8 +438,7 @@ impl Guest {
                 return output.text();
             }
             assert!(Instant::now() < end, "`{script}` did not succeed within {} s:\n{}", limit.as_secs_f32(), output.text());
-            // A wait leaves most of the guest, and of the host, to what is waited for.
-            std::thread::sleep((output.took() * 3).clamp(Duration::from_millis(50), Duration::from_millis(300)));
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
