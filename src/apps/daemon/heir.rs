@@ -46,17 +46,18 @@ pub(super) fn listen(socket: &str, failed: &mut dyn FnMut(Errno)) -> Result<List
     Ok(listeners)
 }
 
-/// Asks for the place: a daemon of ours leaves queueing as it is, another knows `shutdown` only. What it answers decides nothing, for it may
-/// be gone before it has: its sockets tell.
+/// Asks for the place: a daemon of ours leaves queueing as it is. Another knows `shutdown` only, and would have the kernel fail I/O without a
+/// path from then on (queue_without_daemon), after its sockets are gone and unseen by us: it is told before to leave that. What it answers
+/// decides nothing, for it may be gone before it has: its sockets tell.
 fn ask(socket: &str) {
-    for words in ["handover", "shutdown"] {
+    for words in ["handover", "forcequeueing daemon", "shutdown"] {
         let mut agreed = false;
         for place in places(socket) {
             if !agreed && let Ok(other) = sock::connect(place) {
                 let _ = client::request(&other, words, &mut |bytes| agreed |= bytes.starts_with(b"ok"));
             }
         }
-        if agreed {
+        if agreed && words == "handover" {
             break;
         }
     }

@@ -709,7 +709,7 @@ mod tests {
     use super::*;
 
     /// What is mapped and locked beside the executable, with no configuration to speak of; the scenario
-    /// a_steady_daemon_is_cheap hold the whole. Debug builds have larger stacks.
+    /// a_steady_daemon_is_cheap holds the whole. Debug builds have larger stacks.
     #[test]
     fn tables_keep_their_budget() {
         let common = Common { config: "/nonexistent", config_dir: "/nonexistent", state_dir: "/nonexistent", ..Common::default() };
@@ -721,7 +721,7 @@ mod tests {
         }
     }
 
-    /// It is moved a few times while it is put together; the main stack has 256 KB.
+    /// It is moved a few times while it is put together; the main stack has 160 KB.
     #[test]
     fn a_daemon_is_small_enough_to_be_moved() {
         assert!(size_of::<Daemon>() < 24 * 1024, "{} bytes; machine {}", size_of::<Daemon>(), size_of::<Machine>());
