@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, PipeReader, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::{kill, now_ms};
+use crate::{ioctl, kill, now_ms};
 
 fn port() -> Result<File, String> {
     for _ in 0..500 {
@@ -97,10 +98,13 @@ fn run(id: u64, script: &str, out: &Arc<Mutex<File>>, pids: &Mutex<HashMap<u64, 
         frame(out, &format!("out {id} {}", text.len()), text.as_bytes());
         frame(out, &format!("exit {id} 127 {start} {}", now_ms()), &[]);
     };
-    let (mut reader, writer) = match std::io::pipe() {
+    let (reader, writer) = match std::io::pipe() {
         Ok(ends) => ends,
         Err(e) => return failed("pipe", e),
     };
+    let fd = reader.as_raw_fd();
+    // SAFETY: FIONBIO reads one int.
+    unsafe { ioctl(fd, 0x5421, &1_i32) };
     let errors = match writer.try_clone() {
         Ok(errors) => errors,
         Err(e) => return failed("pipe", e),
@@ -115,29 +119,59 @@ fn run(id: u64, script: &str, out: &Arc<Mutex<File>>, pids: &Mutex<HashMap<u64, 
     };
     drop(command); // It holds the writing ends of the pipe.
     pids.lock().unwrap().insert(id, child.id() as i32);
-    let drained = Arc::new((Mutex::new(false), Condvar::new()));
-    let (theirs, sink) = (Arc::clone(&drained), Arc::clone(out));
-    let drain = move || {
-        let mut buffer = vec![0; 16 << 10];
-        while let Ok(n) = reader.read(&mut buffer) {
-            if n == 0 {
-                break;
-            }
-            frame(&sink, &format!("out {id} {n}"), &buffer[..n]);
-        }
-        *theirs.0.lock().unwrap() = true;
-        theirs.1.notify_all();
-    };
+    // Whoever reads from the pipe also sends it on before the next one reads: between two readings nothing is on its way.
+    let source = Arc::new(Mutex::new(reader));
+    let (theirs, sink) = (Arc::clone(&source), Arc::clone(out));
+    let drain = move || while readable(fd) && pass_on(id, &theirs, &sink) {};
     let spawned = thread::Builder::new().stack_size(128 << 10).spawn(drain);
     if let Err(e) = spawned {
         return failed("thread", e);
     }
     let status = child.wait();
     pids.lock().unwrap().remove(&id);
-    // All that the command itself wrote comes before its exit. A daemon that it left behind may keep the pipe open:
-    // it is not waited for.
-    let guard = drained.0.lock().unwrap();
-    drop(drained.1.wait_timeout_while(guard, Duration::from_millis(200), |done| !*done));
+    // All that the command itself wrote is in the pipe by now, and comes before its exit. A daemon that it left behind may
+    // keep the pipe open: it is not waited for.
+    pass_on(id, &source, out);
     let code = status.map_or(127, |s| s.code().unwrap_or_else(|| 128 + s.signal().unwrap_or(0)));
     frame(out, &format!("exit {id} {code} {start} {}", now_ms()), &[]);
+}
+
+/// Waits until there is something to read from a pipe, or its last writer has gone.
+fn readable(fd: i32) -> bool {
+    let mut wanted = PollFd { fd, events: 1, revents: 0 };
+    // SAFETY: one entry, which poll fills in.
+    unsafe { poll(&mut wanted, 1, -1) >= 0 }
+}
+
+/// What a pipe holds at most.
+const PIPE: usize = 64 << 10;
+
+/// Sends on what can be read now. False at the end.
+fn pass_on(id: u64, source: &Mutex<PipeReader>, out: &Mutex<File>) -> bool {
+    let mut source = source.lock().unwrap();
+    let mut buffer = vec![0; 16 << 10];
+    let mut passed = 0;
+    while passed < PIPE {
+        match source.read(&mut buffer) {
+            Ok(0) => return false,
+            Ok(n) => {
+                frame(out, &format!("out {id} {n}"), &buffer[..n]);
+                passed += n;
+            }
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return e.kind() == ErrorKind::WouldBlock,
+        }
+    }
+    true
+}
+
+#[repr(C)]
+struct PollFd {
+    fd: i32,
+    events: i16,
+    revents: i16,
+}
+
+unsafe extern "C" {
+    fn poll(wanted: *mut PollFd, count: u64, timeout: i32) -> i32;
 }
