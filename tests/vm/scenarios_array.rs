@@ -131,7 +131,7 @@ scenario! {
         guest.ok(&format!("dmsetup create m --noudevsync --noudevrules --table '{table}'"));
         let message = |text: &str| guest.ok(&format!("dmsetup message m 0 {text}"));
 
-        let writer = guest.spawn("lab write /dev/dm-0 --size 16m --secs 20 --direct --state /tmp/state");
+        let writer = guest.spawn("lab write /dev/dm-0 --size 16m --secs 20 --direct --rate 400 --state /tmp/state");
         std::thread::sleep(Duration::from_secs(2));
         assert_eq!(array.number("trespasses 0"), 0);
         array.say("down sp=a");

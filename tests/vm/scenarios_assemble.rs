@@ -82,7 +82,7 @@ scenario! {
             assert!(status.contains(step), "{step} is missing in:\n{status}");
         }
         let map = guest.ok("ls /dev/mapper | grep -v control");
-        let writer = guest.spawn(&format!("lab write /dev/mapper/{map} --size 16m --secs 25 --direct"));
+        let writer = guest.spawn(&format!("exec lab write /dev/mapper/{map} --size 16m --direct --rate 400"));
         let path = guest.disk("a.0").unwrap();
         for _ in 0..3 {
             guest.ok(&format!("echo offline > /sys/block/{path}/device/state"));
@@ -90,6 +90,7 @@ scenario! {
             guest.ok(&format!("echo running > /sys/block/{path}/device/state"));
             guest.until("corepath status | grep -q '2 usable'", Duration::from_secs(10));
         }
+        writer.signal(15);
         let output = writer.wait(Duration::from_secs(60));
         assert_eq!(output.code, 0, "{}", output.text());
         println!("vm: {} {}", kernel.release, output.text().trim());

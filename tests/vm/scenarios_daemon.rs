@@ -146,7 +146,7 @@ scenario! {
         guest.ok(MODULES);
         let daemon = guest.spawn("exec corepath daemon --strict");
         let map = maps(&guest, 1).remove(0);
-        let writer = guest.spawn(&format!("lab write /dev/mapper/{map} --size 16m --secs 20 --direct"));
+        let writer = guest.spawn(&format!("exec lab write /dev/mapper/{map} --size 16m --direct --rate 400"));
         for device in ["a.0", "a.1", "a.0", "a.1"] {
             let path = guest.disk(device).unwrap();
             guest.unplug(device);
@@ -155,6 +155,7 @@ scenario! {
             guest.plug(device);
             guest.until("corepath status | grep -q '2 usable' && [ $(ls /sys/block/dm-0/slaves | wc -l) = 2 ]", Duration::from_secs(10));
         }
+        writer.signal(15);
         let output = writer.wait(Duration::from_secs(60));
         let last = output.text().lines().last().unwrap_or("").to_string();
         println!("vm: {} unplugged four times: {last}", kernel.release);
@@ -178,7 +179,7 @@ scenario! {
         guest.ok(MODULES);
         let mut daemon = guest.spawn("exec corepath daemon --strict");
         let map = maps(&guest, 2).remove(0);
-        let writer = guest.spawn(&format!("lab write /dev/mapper/{map} --size 16m --direct"));
+        let writer = guest.spawn(&format!("lab write /dev/mapper/{map} --size 16m --direct --rate 400"));
         let path = guest.disk("a.0").unwrap();
         for round in 0..rounds(6, 20) as usize {
             let (state, usable) = if round % 2 == 0 { ("offline", "1 usable") } else { ("running", "2 usable") };
