@@ -215,15 +215,16 @@ scenario! {
 /// What the initramfs of the README costs a machine without a SAN: everything that is there without corepath too is done first.
 fn costs(root: &str) -> String {
     let (head, tail) = INIT.split_once("# The handlers first").unwrap_or_else(|| panic!("another init: {INIT}"));
-    let (_, tail) = tail.split_once("done\n").unwrap_or_default();
+    let (modules, tail) = tail.split_once("virtio_scsi\n").unwrap_or_default();
+    let (modules, _) = modules.split_once(" ext4").unwrap_or_default();
+    let (_, modules) = modules.split_once("modprobe").unwrap_or_default();
     let (wait, rest) = tail.split_once("mount -o ro").unwrap_or_default();
     assert!(wait.contains("@corepath daemon") && wait.contains("corepath boot"), "{wait}");
-    let load = |modules: &str| format!("for module in {modules}; do modprobe -q $module; done\n");
+    assert!(modules.ends_with("scsi_dh_hp_sw"), "{modules}");
     format!(
-        "{head}{}until [ -e /sys/class/block/{root} ]; do :; done\nz=$(lab clock); a=$(lab clock)\n{}b=$(lab clock)\n{wait}c=$(lab clock)\n\
-         echo \"@cost modules=$((b-a)) boot=$((c-b)) clock=$((a-z))\" >/dev/console\nmount -o ro{rest}",
-        load("ext4 sd_mod virtio_pci virtio_scsi virtio_blk"),
-        load("dm_multipath dm_service_time scsi_dh_alua scsi_dh_emc scsi_dh_rdac scsi_dh_hp_sw"),
+        "{head}modprobe -qa ext4 sd_mod virtio_pci virtio_scsi virtio_blk\nuntil [ -e /sys/class/block/{root} ]; do :; done\n\
+         z=$(lab clock); a=$(lab clock)\nmodprobe{modules}\nb=$(lab clock)\n{wait}c=$(lab clock)\n\
+         echo \"@cost modules=$((b-a)) boot=$((c-b)) clock=$((a-z))\" >/dev/console\nmount -o ro{rest}"
     )
 }
 
