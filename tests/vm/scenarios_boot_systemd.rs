@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::lab::root::{Builder, Root, Weight};
+use crate::lab::root::{Builder, Inside, LUKS, Root, SECRET, Weight};
 use crate::lab::watched::{self, Random, Watched};
 use crate::lab::{Array, Kernel, rounds};
 use crate::scenario;
@@ -71,6 +71,55 @@ scenario! {
     fn dracut_boots(kernel) {
         if every_day(kernel, "6.12") {
             boots(kernel, Builder::Dracut);
+        }
+    }
+}
+
+/// Root's file system is in a LUKS volume, or a logical volume, on a map's partition: the disk is claimed before those open it, and nobody
+/// opens it through a path. A port is pulled at a random moment, too.
+fn boots_inside(kernel: &Kernel, inside: Inside) {
+    let root = Root::get(kernel, Builder::Opener);
+    let vm = root.vm();
+    let image = vm.scratch().join("root.img");
+    root.disk_inside(inside, &image);
+    let array = Array::start("clariion", &["a0", "b0"], &format!("--lun 0,file={}", image.display()));
+    let (words, holder) = match inside {
+        Inside::Luks => (format!("rd.luks.name={LUKS}=opened rd.luks.key={LUKS}=/secret"), "CRYPT-LUKS2-"),
+        Inside::Lvm => ("rd.lvm.vg=san".to_string(), "LVM-"),
+    };
+    let words = format!("root=LABEL=sanroot rw systemd.show_status=0 {words}");
+    let guest = vm.array(&array).file("/secret", 0o400, SECRET).cmdline(&words).limit(Duration::from_secs(400)).boot();
+    let (port, moment) = watched::pull(&array, &mut Random::new(), Duration::from_secs(20));
+    guest.console_line("@login", Duration::from_secs(300));
+    guest.agent_within(1, Duration::from_secs(60));
+    let seen = Watched::of(&guest);
+    assert_eq!(seen.partition, 2);
+    let top = guest.ok("cat /sys/dev/block/$(mountpoint -d /)/dm/uuid");
+    assert!(top.starts_with(holder), "root is not inside what was to be opened: {top}");
+    guest.until("corepath status | grep -q ', 1 usable'", Duration::from_secs(60));
+    array.say(&format!("up {port}"));
+    guest.until("corepath status | grep -q ', 2 usable'", Duration::from_secs(60));
+    seen.still(&guest);
+    println!(
+        "vm: {} root inside {inside:?}: mounted at {:.1} s, login at {:.1} s, {port} pulled {moment:.1?} after its first command",
+        kernel.release, seen.mounted, seen.login
+    );
+}
+
+scenario! {
+    /// LUKS by systemd-cryptsetup.
+    fn root_inside_luks(kernel) {
+        if every_day(kernel, "6.12") {
+            boots_inside(kernel, Inside::Luks);
+        }
+    }
+}
+
+scenario! {
+    /// LVM by its own rules for udev.
+    fn root_inside_lvm(kernel) {
+        if every_day(kernel, "6.1") {
+            boots_inside(kernel, Inside::Lvm);
         }
     }
 }

@@ -22,9 +22,22 @@ use super::machine::Vm;
 pub enum Builder {
     Dracut,
     InitramfsTools,
+    /// dracut with what opens LUKS and LVM.
+    Opener,
     /// dracut with multipath-tools beside corepath: to be weighed, not booted.
     Scales,
 }
+
+/// What root's file system is inside of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inside {
+    Luks,
+    Lvm,
+}
+
+/// The container's own identity, for the words of the command line; and what opens it.
+pub const LUKS: &str = "5f0c9c43-2b4e-4ed0-8f3b-6d1d2e8d4a11";
+pub const SECRET: &[u8] = b"of the test, and of nobody else";
 
 /// What an image of dracut's holds, or holds more than another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,10 +118,16 @@ impl Root {
         let word = match builder {
             Builder::Dracut => "dracut-core",
             Builder::InitramfsTools => "initramfs-tools",
+            Builder::Opener => "lvm2",
             Builder::Scales => "multipath-tools",
         };
         let mut packages = PACKAGES.to_vec();
         packages.push(word);
+        if builder == Builder::Opener {
+            packages.extend(["dracut-core", "cryptsetup-bin"]);
+            // A package of its own since Debian 13.
+            packages.extend((kernel.label != "6.1").then_some("systemd-cryptsetup"));
+        }
         if builder == Builder::Scales {
             packages.extend(["dracut-core", "kpartx"]);
         }
@@ -189,6 +208,44 @@ impl Root {
         host::must(Command::new(host::program("debugfs")).args(["-w", "-f"]).arg(scratch.path("script")).arg(image));
     }
 
+    /// Writes a disk like [`Root::disk`]'s, but root's file system is in a LUKS volume or a logical volume in the second partition. A machine
+    /// makes it with the programs of its suite.
+    pub fn disk_inside(&self, inside: Inside, path: &Path) {
+        let place = Vm::new(&self.kernel);
+        let plain = place.scratch().join("plain.img");
+        self.disk(&plain);
+        disk::partitioned(path, 350, "gpt", &[Part { mib: 8, ext4: None }, Part { mib: 340, ext4: None }]);
+        let drive = |path: &Path| format!("file={},format=raw,if=virtio,file.locking=off,cache=unsafe", path.display());
+        let guest = Vm::new(&self.kernel)
+            .debs(&["cryptsetup-bin", "lvm2"])
+            .modules(&["virtio_blk", "dm_crypt", "xts", "aesni_intel", "algif_skcipher"])
+            .file("/secret", 0o400, SECRET)
+            .qemu(&["-drive", &drive(&plain), "-drive", &drive(path)])
+            .limit(std::time::Duration::from_secs(300))
+            .boot();
+        guest.ok("export DM_DISABLE_UDEV=1; modprobe -a virtio_blk dm_mod dm_crypt; until [ -b /dev/vda2 ] && [ -b /dev/vdb2 ]; do usleep 10000; done");
+        let (open, node, close) = match inside {
+            Inside::Luks => (
+                format!(
+                    "cryptsetup luksFormat -q --type luks2 --uuid {LUKS} --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file /secret /dev/vdb2\n\
+                     cryptsetup open --key-file /secret /dev/vdb2 opened"
+                ),
+                "/dev/mapper/opened",
+                "cryptsetup close opened",
+            ),
+            Inside::Lvm => (
+                "pvcreate -q /dev/vdb2 && vgcreate -q san /dev/vdb2 && lvcreate -q -y -Wn -Zn -L 304m -n root san".to_string(),
+                "/dev/mapper/san-root",
+                "vgchange -an san",
+            ),
+        };
+        guest
+            .spawn(&format!("set -e; export DM_DISABLE_UDEV=1; {open}; dd if=/dev/vda2 of={node} bs=1M conv=fsync; {close}"))
+            .wait(std::time::Duration::from_secs(240))
+            .ok();
+        guest.ok("sync");
+    }
+
     /// Runs a script in the root, as root, with /dev, /proc and /sys.
     pub fn chroot(&self, script: &str) -> String {
         chroot(&self.tree(), script)
@@ -234,7 +291,12 @@ impl Root {
         // Consoles that the machine does not have.
         let _ = symlink("/dev/null", tree.join("etc/systemd/system/getty-static.service"));
         let release = &self.kernel.release;
-        let modules: Vec<&str> = MODULES.iter().copied().chain(["autofs4", "ata_piix"]).filter(|module| self.kernel.has(module)).collect();
+        let modules: Vec<&str> = MODULES
+            .iter()
+            .copied()
+            .chain(["autofs4", "ata_piix", "dm_crypt", "xts", "aesni_intel"])
+            .filter(|module| self.kernel.has(module))
+            .collect();
         image::modules_below(&tree, &self.kernel, &self.kernel.closure(&modules));
         let config =
             self.kernel.modules_dir().ancestors().nth(3).map(|root| root.join(format!("boot/config-{release}"))).unwrap_or_default();
@@ -263,13 +325,16 @@ impl Root {
             // Debian 12's systemd has all that dracut's crypt module asks for, which then brings dmsetup into every image. Root is not
             // encrypted here, and comes without.
             Builder::Dracut => self.chroot(&format!("dracut --force --no-compress --omit crypt --kver {release} /boot/initramfs")),
+            Builder::Opener => self.chroot(&format!("dracut --force --no-compress --add 'crypt lvm' --kver {release} /boot/initramfs")),
             Builder::InitramfsTools => self.chroot(&format!("COMPRESS=zstd mkinitramfs -o /boot/initramfs {release}")),
             Builder::Scales => return,
         };
         let made = self.tree().join("boot/initramfs");
         // Unpacked here: an emulated machine takes its time over it.
         match builder {
-            Builder::Dracut => fs::copy(&made, self.initramfs()).map(|_| ()).unwrap_or_else(|e| panic!("no initramfs was made: {e}")),
+            Builder::Dracut | Builder::Opener => {
+                fs::copy(&made, self.initramfs()).map(|_| ()).unwrap_or_else(|e| panic!("no initramfs was made: {e}"))
+            }
             _ => {
                 host::must(Command::new(host::program("zstd")).args(["-dfq"]).arg(&made).arg("-o").arg(self.initramfs()));
             }

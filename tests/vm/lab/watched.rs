@@ -21,14 +21,17 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Looks at a machine whose agent runs in the real root. Its root must be a partition of a map, no path may be mounted, the daemon must
+    /// Looks at a machine whose agent runs in the real root. Its root must be a partition of a map or in what lies on one, no path may be mounted, the daemon must
     /// have been there before root was, and hold nothing that is on root.
     #[track_caller]
     pub fn of(guest: &Guest) -> Watched {
         let mounts = guest.ok("cat /proc/self/mountinfo");
         let root = mounts.lines().rfind(|line| line.split(' ').nth(4) == Some("/")).unwrap_or_else(|| panic!("no root in {mounts}"));
         let number = root.split(' ').nth(2).unwrap_or("");
-        let uuid = guest.ok(&format!("cat /sys/dev/block/{number}/dm/uuid"));
+        // Down through what was opened (LUKS, LVM), each on one device.
+        let uuid = guest.ok(&format!(
+            "d=/sys/dev/block/{number}; for n in 1 2 3; do grep -qE '^(CRYPT|LVM)-' $d/dm/uuid || break; d=$(echo $d/slaves/*); done; cat $d/dm/uuid"
+        ));
         let partition = uuid.strip_prefix("part").and_then(|rest| rest.split_once("-mpath-")).map(|(number, _)| number.parse());
         let Some(Ok(partition)) = partition else { panic!("root is no partition of a map but {uuid}: {root}") };
         assert!(!mounts.contains(" /dev/sd"), "a path is mounted: {mounts}");
