@@ -31,8 +31,9 @@ impl Engine<'_> {
         self.map_seen(m);
         let map = &self.maps[m];
         if map.job != Job::None || (map.touched == self.survey.serial && map.have.known != Known::Absent && self.surveyed) {
-            // Read before or while something of ours was done: which, nobody knows.
+            // Read before or while something of ours was done: which, nobody knows. Its table, too: others may have switched queueing off.
             self.maps[m].have.status_known = false;
+            self.maps[m].have.table_known = false;
             self.map_touch(m);
             return;
         }
