@@ -651,7 +651,9 @@ impl Vm {
         let shared = !self.ports.is_empty();
         let machine = if shared { "pc,memory-backend=mem" } else { "pc" };
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-nic", "none", "-no-reboot"]);
-        command.args(["-machine", machine, "-accel", "tcg,thread=multi", "-cpu", "max"]);
+        // One thread for all its processors: with several, the emulator may keep translated code that the kernel has patched meanwhile
+        // ("Oops: int3" at a static key, one boot in ten of 6.12), and they wait for each other more than they work.
+        command.args(["-machine", machine, "-accel", "tcg,thread=single", "-cpu", "max"]);
         command.args(["-smp", &self.cpus.to_string(), "-m", &format!("{}M", self.memory), "-boot", "strict=on"]);
         if shared {
             // vhost-user: the array reads and writes the guest's memory.
