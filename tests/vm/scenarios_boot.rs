@@ -235,10 +235,19 @@ scenario! {
         let place = Vm::new(kernel);
         let image = disk(kernel, &place);
         let drive = format!("file={},format=raw,if=virtio,file.locking=off", image.display());
-        for (name, words) in [("sda2", "root=LABEL=sanroot"), ("vda2", "root=/dev/vda2"), ("vda2", "root=LABEL=sanroot")] {
+        // Once more by a clock that counts instructions, two nanoseconds each: what the emulator takes to translate them is none of the
+        // machine's time. 6.1 does not come up with it.
+        let counted = ("sda2", "root=LABEL=sanroot", &["-icount", "shift=1"][..]);
+        for (name, words, clocked) in
+            [("sda2", "root=LABEL=sanroot", &[][..]), ("vda2", "root=/dev/vda2", &[]), ("vda2", "root=LABEL=sanroot", &[]), counted]
+        {
+            let by = if clocked.is_empty() { "the emulator's clock" } else { "500 million instructions a second" };
+            if !clocked.is_empty() && (kernel.label != "6.12" || rounds(0, 1) == 0) {
+                continue;
+            }
             let mut times = Vec::new();
-            for _ in 0..rounds(u32::from(times.is_empty() && words != "root=/dev/vda2"), 5) {
-                let vm = machine(kernel).modules(&["virtio_blk"]).init(&costs(name)).cmdline(words);
+            for _ in 0..rounds(u32::from(words != "root=/dev/vda2"), 5) {
+                let vm = machine(kernel).modules(&["virtio_blk"]).init(&costs(name)).cmdline(words).qemu(clocked);
                 let guest = if name == "sda2" { vm.lun_image("local", &image, 1) } else { vm.qemu(&["-drive", &drive]) }.boot();
                 let line = guest.console_line("@cost", Duration::from_secs(90));
                 guest.console_line("@login", Duration::from_secs(60));
@@ -252,8 +261,9 @@ scenario! {
             times.sort_unstable();
             if let Some((boot, modules, clock)) = times.get(times.len() / 2) {
                 println!(
-                    "vm: {} {name} {words}: daemon and boot took {boot} ms, modules {modules} ms, a program's start {clock} ms (median of {})",
-                    kernel.release, times.len()
+                    "vm: {} {name} {words}: daemon and boot took {boot} ms, modules {modules} ms, a program's start {clock} ms (median of {}, by {by})",
+                    kernel.release,
+                    times.len()
                 );
             }
         }
