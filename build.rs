@@ -32,10 +32,17 @@ fn main() {
     let text = std::fs::read("src/conf/arrays.conf").expect("src/conf/arrays.conf");
     std::fs::write(out, compile_arrays(&text)).expect("arrays.rs");
     println!("cargo::rerun-if-changed=initramfs");
-    let pieces = pieces();
-    let packed = pack(&pieces);
-    let out = std::path::Path::new(&var("OUT_DIR")).join("pieces.rs");
-    std::fs::write(out, format!("const UNPACKED: usize = {};\nconst PACKED: &[u8] = &{packed:?};\n", pieces.len())).expect("pieces.rs");
+    put_packed("pieces.rs", &pieces());
+    println!("cargo::rerun-if-changed=src/apps/help.txt");
+    let help = std::fs::read_to_string("src/apps/help.txt").expect("src/apps/help.txt");
+    put_packed("help.rs", help.trim_end().as_bytes());
+}
+
+/// A file with a text for `apps::texts`.
+fn put_packed(name: &str, text: &[u8]) {
+    let packed = pack(text);
+    let out = std::path::Path::new(&var("OUT_DIR")).join(name);
+    std::fs::write(out, format!("const UNPACKED: usize = {};\nconst PACKED: &[u8] = &{packed:?};\n", text.len())).expect(name);
 }
 
 /// The files of initramfs/pieces, one after the other: who wants it, its mode (0 file, 1 program, 2 link), length of its path and of its text

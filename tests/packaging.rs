@@ -20,6 +20,8 @@ const INITRAMFS_TOOLS: &[&str] = &[
 const MKINITCPIO: &[&str] = &["usr/lib/initcpio/install/corepath", "usr/lib/initcpio/hooks/corepath"];
 const SYSTEM: &[&str] = &[
     "usr/lib/systemd/system/corepath.service",
+    "usr/lib/systemd/system/corepath-release.service",
+    "usr/lib/systemd/system/sysinit.target.wants/corepath-release.service",
     "usr/lib/systemd/system/corepath-wait-root.service",
     "usr/lib/systemd/system-generators/corepath-generator",
     "usr/lib/systemd/system-shutdown/corepath",

@@ -3,6 +3,7 @@
 //!
 //! build.rs packs them: as they are they would take 9 KB more of an executable that is in every image.
 
+use super::texts::unpack;
 use super::{Cx, DONE, args::Arg};
 use crate::files;
 use core::fmt::Write;
@@ -18,25 +19,6 @@ struct Piece<'a> {
     mode: u32,
     path: &'a str,
     text: &'a [u8],
-}
-
-/// What `build.rs` packed; stops where the room ends.
-#[inline(never)]
-fn unpack(mut packed: &[u8], room: &mut [u8; UNPACKED]) {
-    let mut at = 0usize;
-    while let Some((&code, rest)) = packed.split_first() {
-        packed = rest;
-        let repeats = code >= 0x80;
-        let back = if repeats { packed.get(..2).map_or(0, |b| usize::from(b[0]) | usize::from(b[1]) << 8) } else { 0 };
-        let count = usize::from(code & 0x7f) + if repeats { 4 } else { 1 };
-        for n in 0..count {
-            let byte = if repeats { at.checked_sub(back).and_then(|from| room.get(from)) } else { packed.get(n) };
-            let (Some(&byte), true) = (byte, at < UNPACKED) else { return };
-            room[at] = byte;
-            at += 1;
-        }
-        packed = packed.get(if repeats { 2 } else { count }..).unwrap_or(&[]);
-    }
 }
 
 /// Takes the first piece off.

@@ -25,6 +25,7 @@ pub mod say;
 pub mod session;
 pub mod setup;
 pub mod sheet;
+pub mod texts;
 pub mod topology;
 pub mod view;
 
@@ -129,10 +130,7 @@ fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -
             return FAILED;
         }
     };
-    if let Some(row) = help::COMMANDS.iter().find(|row| row.name == command)
-        && args.clone().any(|arg| arg == Arg::Long("help"))
-    {
-        help::page(row, out);
+    if args.clone().any(|arg| arg == Arg::Long("help")) && help::page(command, out) {
         return DONE;
     }
     let mut cx = Cx { invocation, args, out, err };

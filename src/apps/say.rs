@@ -301,7 +301,7 @@ pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt:
         What::NoUsablePath { queueing: true } => out.write_str("NO USABLE PATH: I/O waits"),
         What::NoUsablePath { queueing: false } => out.write_str("NO USABLE PATH: I/O fails"),
         What::UsableAgain => out.write_str("has a usable path again"),
-        What::QueueExpired => out.write_str("no path came back within no_path_retry: I/O fails from now on"),
+        What::QueueExpired => out.write_str("no path came back in time: I/O fails from now on"),
         What::QueueingOff => out.write_str("queueing is off"),
         What::QueueingOn => out.write_str("queueing is on"),
         What::LunGone => {

@@ -208,6 +208,16 @@ impl Engine<'_> {
                 self.ask_map(m);
                 Ok(Goal::Resized(self.map_id(m)))
             }
+            Ask::HurryQueueing => {
+                for m in 0..self.maps.capacity() as u32 {
+                    if self.maps.get(m).is_some() {
+                        self.maps[m].queue.hurry(cx.now);
+                        self.refresh_usable(cx, m);
+                        self.map_touch(m);
+                    }
+                }
+                Ok(done)
+            }
             Ask::DisableQueueing(name) | Ask::RestoreQueueing(name) => {
                 let off = matches!(ask, Ask::DisableQueueing(_));
                 match name {
@@ -325,7 +335,7 @@ impl Engine<'_> {
         if off && !map.admin_no_queueing && map.have.table_known {
             map.queue_before = Some(map.have.features.queue_if_no_path);
         }
-        if map.admin_no_queueing && !off {
+        if (map.admin_no_queueing || map.queue.hurried()) && !off {
             // A full time, should no path be usable.
             map.queue.restore(cx.now);
         }

@@ -12,6 +12,9 @@ use core::time::Duration;
 /// How long a LUN that is gone is queued for where `no_path_retry` would queue longer: arrays say 05/25/00 for a while when they boot.
 pub const GONE_GRACE: Duration = Duration::from_secs(60);
 
+/// How long a path is waited for where `no_path_retry` would wait longer, once the machine goes down: it is to be off in half a minute.
+pub const LAST_GRACE: Duration = Duration::from_secs(10);
+
 /// The paths of one map at one time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct View {
@@ -60,6 +63,8 @@ pub struct State {
     lost: Option<Instant>,
     /// Since when the LUN is gone on every path.
     gone: Option<Instant>,
+    /// Since when the machine goes down.
+    hurried: Option<Instant>,
     disabled: bool,
     expired: bool,
 }
@@ -78,7 +83,7 @@ pub struct Answer {
 
 impl State {
     pub const fn new() -> State {
-        State { lost: None, gone: None, disabled: false, expired: false }
+        State { lost: None, gone: None, hurried: None, disabled: false, expired: false }
     }
 
     /// Looks at the map. Call it when a path's state changed and at [`State::poll_at`]. A map without any path is not looked at: see
@@ -139,10 +144,11 @@ impl State {
             NoPathRetry::Fail => None,
             _ => self.gone.map(|g| g + GONE_GRACE),
         };
-        match (counted, gone) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let hurried = match setting {
+            NoPathRetry::Fail => None,
+            _ => self.hurried.map(|h| h.max(lost) + LAST_GRACE),
+        };
+        [counted, gone, hurried].into_iter().flatten().min()
     }
 
     /// When to look again though nothing happens.
@@ -173,6 +179,13 @@ impl State {
         self.lost.map(|_| if self.gone.is_some() { Outage::LunGone } else { Outage::NoAnswer })
     }
 
+    /// From now on no path is waited for longer than [`LAST_GRACE`], until [`State::restore`].
+    pub fn hurry(&mut self, now: Instant) {
+        self.hurried = self.hurried.or(Some(now));
+    }
+    pub fn hurried(&self) -> bool {
+        self.hurried.is_some()
+    }
     /// Off until [`State::restore`], whatever the settings say.
     pub fn disable(&mut self) {
         self.disabled = true;
@@ -184,6 +197,7 @@ impl State {
             self.gone = self.gone.map(|_| now);
             self.expired = false;
         }
+        self.hurried = None;
         core::mem::replace(&mut self.disabled, false)
     }
     pub fn disabled(&self) -> bool {

@@ -51,6 +51,37 @@ fn retries_run_out_and_begin_anew() {
 }
 
 #[test]
+fn nobody_waits_long_once_the_machine_goes_down() {
+    story(with(NoPathRetry::Queue), daemon(), |w| {
+        let (a, b) = two(w);
+        w.ask(7, Ask::HurryQueueing);
+        w.run_for(SECS(60)).unwrap();
+        assert!(queues(w), "it has its paths");
+        w.set_health(a, Health::Failing);
+        w.set_health(b, Health::Failing);
+        let seen = (0..40).find(|_| {
+            w.run_for(SECS(1)).unwrap();
+            w.engine.find_map(W).unwrap().usable() == 0
+        });
+        assert!(seen.is_some() && queues(w), "a moment is left");
+        w.run_for(SECS(8)).unwrap();
+        assert!(queues(w));
+        w.run_for(SECS(3)).unwrap();
+        assert!(!queues(w) && w.saw(|n| *n == What::QueueExpired));
+        // Not going down after all.
+        w.ask(7, Ask::RestoreQueueing(None));
+        w.run_for(SECS(600)).unwrap();
+        assert!(queues(w));
+        // It begins while a path has been missing for long.
+        w.ask(7, Ask::HurryQueueing);
+        w.run_for(SECS(8)).unwrap();
+        assert!(queues(w), "a moment from now");
+        w.run_for(SECS(8)).unwrap();
+        assert!(!queues(w));
+    });
+}
+
+#[test]
 fn silence_is_waited_for_a_lun_that_is_gone_is_not() {
     story(with(NoPathRetry::Queue), daemon(), |w| {
         let (a, b) = two(w);

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::lab::disk::{self, Part};
 use crate::lab::root::{Builder, Inside, LUKS, Root, SECRET, Weight};
 use crate::lab::watched::{self, Random, Watched};
 use crate::lab::{Array, Kernel, rounds};
@@ -153,6 +154,45 @@ scenario! {
         if every_day(kernel, "6.1") {
             boots(kernel, Builder::InitramfsTools);
         }
+    }
+}
+
+scenario! {
+    /// systemd switches off a machine of which a data disk's SAN is gone: a file system with unwritten data on a map that queues for ever.
+    fn systemd_powers_off_without_the_san(kernel) {
+        if !every_day(kernel, "6.12") {
+            return;
+        }
+        let root = Root::get(kernel, Builder::Dracut);
+        let vm = root.vm();
+        let (image, data, empty) = (vm.scratch().join("root.img"), vm.scratch().join("data.img"), vm.scratch().join("empty"));
+        root.disk(&image);
+        std::fs::create_dir(&empty).unwrap();
+        disk::partitioned(&data, 40, "gpt", &[Part { mib: 36, ext4: Some(("data", &empty)) }]);
+        let array = Array::start("clariion", &["a0", "b0"], &format!("--lun 0,file={}", data.display()));
+        let guest = vm
+            .lun_image("local", &image, 1)
+            .array(&array)
+            .file("/etc/multipath.conf", 0o644, b"defaults {\n no_path_retry queue\n}\n")
+            .cmdline("root=LABEL=sanroot rw systemd.show_status=0")
+            .limit(Duration::from_secs(400))
+            .boot();
+        guest.console_line("@login", Duration::from_secs(300));
+        guest.agent_within(1, Duration::from_secs(60));
+        guest.until("corepath status | grep -q ', 2 usable'", Duration::from_secs(60));
+        let name = guest.ok("cat /sys/block/dm-0/dm/name");
+        guest.ok(&format!("mount /dev/mapper/{name}p1 /srv && dd if=/dev/zero of=/srv/lost bs=64k count=64 2>/dev/null"));
+        array.say("down *");
+        let _lost = guest.spawn("sync");
+        guest.until("corepath status | grep -q ', 0 usable' && grep -qE '^(Dirty|Writeback): *[1-9]' /proc/meminfo", Duration::from_secs(30));
+        let began = guest.clock();
+        let _ = guest.spawn("systemctl poweroff");
+        let line = guest.console_line("reboot: Power down", Duration::from_secs(300));
+        let off = watched::stamp(&line, "Power down").unwrap_or_else(|| panic!("no time in {line}"));
+        let took = off - began.as_secs_f64();
+        println!("vm: {} off {took:.1} s after `systemctl poweroff`, with the SAN of a mounted disk gone", kernel.release);
+        guest.wait_off(Duration::from_secs(60));
+        assert!(took < 30.0, "{took} s");
     }
 }
 

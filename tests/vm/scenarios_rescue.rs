@@ -131,6 +131,29 @@ scenario! {
 }
 
 scenario! {
+    /// Of two maps that queue for ever one has no path: `release --starved` gives it a moment and ends its waiting, and leaves the other as it is.
+    fn a_starving_map_is_released(kernel) {
+        let guest = Vm::new(kernel).corepath().debs(&["dmsetup"]).lun("a", 16 * MIB, 2).lun("b", 16 * MIB, 2).boot();
+        guest.ok("modprobe -a dm_multipath dm_service_time");
+        guest.ok("corepath boot --timeout 10");
+        let [a, b] = ["a", "b"].map(|lun| format!("3{}", guest.wwid(lun).trim_start_matches("naa.")));
+        guest.ok(&format!("for map in {a} {b}; do lab dm message $map --say queue_if_no_path; done"));
+        assert!(guest.ok("corepath release --starved").contains("release: 0 maps"));
+        for path in ["a.0", "a.1"] {
+            let disk = guest.disk(path).unwrap();
+            guest.ok(&format!("echo offline > /sys/block/{disk}/device/state"));
+        }
+        let reader = guest.spawn(&format!("dd if=/dev/mapper/{a} of=/dev/null bs=4k count=1 iflag=direct 2>&1"));
+        guest.until(&format!("[ $(dmsetup status {a} | grep -o ' F ' | wc -l) = 2 ]"), WAIT);
+        let said = guest.run("corepath release --starved");
+        assert!(said.ok().contains("release: 1 maps") && said.took() >= Duration::from_secs(10), "{said:?}");
+        assert_ne!(reader.wait(WAIT).code, 0, "it waited for a path that never came");
+        assert!(!guest.ok(&format!("dmsetup table {a}")).contains("queue_if_no_path"));
+        assert!(guest.ok(&format!("dmsetup table {b}")).contains("queue_if_no_path"));
+    }
+}
+
+scenario! {
     /// The SAN is gone, no daemon runs, a file system with unwritten data is mounted on a map that queues for ever, and another map is
     /// suspended: the hook of the shutdown ends the waiting, and the machine is off within 30 s of its own clock.
     fn a_machine_without_its_san_powers_off(kernel) {

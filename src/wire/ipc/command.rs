@@ -57,6 +57,7 @@ enum Word {
     SetPrHold,
     UnsetPrHold,
     PathList,
+    Starved,
 }
 
 /// Every word with its meaning; aliases are rows of their own, so that a prefix common to two of them is not unique either.
@@ -115,6 +116,7 @@ const WORDS: &[(&str, Word)] = &[
     ("setprhold", Word::SetPrHold),
     ("unsetprhold", Word::UnsetPrHold),
     ("pathlist", Word::PathList),
+    ("starved", Word::Starved),
 ];
 
 impl Word {
@@ -204,6 +206,8 @@ pub enum Command<'a> {
     },
     /// `None`: all maps.
     DisableQueueing(Option<&'a str>),
+    /// Of maps without a path, after a moment, from now on: ours alone.
+    DisableQueueingOfStarved,
     RestoreQueueing(Option<&'a str>),
     /// `queue_without_daemon` as configured (`false`) or on.
     QueueWithoutDaemon {
@@ -456,6 +460,7 @@ fn command<'s>(keys: [Option<Word>; KEYWORDS], one: &'s str, two: &'s str) -> Op
         [Some(Reconfigure), Some(All), None, None] => Some(Command::Reconfigure { all: true }),
         [Some(DisableQueueing), Some(Map), None, None] => Some(Command::DisableQueueing(Some(one))),
         [Some(DisableQueueing), Some(Maps), None, None] => Some(Command::DisableQueueing(None)),
+        [Some(DisableQueueing), Some(Starved), None, None] => Some(Command::DisableQueueingOfStarved),
         [Some(RestoreQueueing), Some(Map), None, None] => Some(Command::RestoreQueueing(Some(one))),
         [Some(RestoreQueueing), Some(Maps), None, None] => Some(Command::RestoreQueueing(None)),
         [Some(ForceQueueing), Some(Daemon), None, None] => Some(Command::QueueWithoutDaemon { force: true }),
