@@ -7,13 +7,12 @@ use super::setup::{self, Common, Wish};
 use super::{Cx, DONE, FAILED, TIMED_OUT, client, say};
 use crate::arena::Arena;
 use crate::dmioctl::{Control, Failure, Page};
-use crate::engine::{Ask, Context, Event, LAST_GRACE, Options};
+use crate::engine::{Ask, Context, Event, Options};
 use crate::fault::Errno;
 use crate::files;
-use crate::model::{DmPathState, Text};
+use crate::model::Text;
 use crate::raw::AsFd;
 use crate::wire::dm::{Cookie, Flags, Message, Request, Target};
-use crate::wire::table::Status;
 use core::fmt::Write;
 use core::time::Duration;
 
@@ -126,20 +125,27 @@ pub fn ask(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, options: Options
     }
 }
 
-/// `release`: no map queues or is suspended any longer. Needs no daemon and no configuration; shutdown runs it, so it is told nothing and waits for nothing.
+/// `release`: no map queues or is suspended any longer. Needs no daemon and no configuration, for shutdown runs it. `--starved`, which runs first:
+/// a daemon sees to those that have no path, until the machine is off; without one nobody brings a path back, and none is waited for.
 #[inline(never)]
 pub fn release(cx: &mut Cx<'_>) -> i32 {
     let mut dev = "/dev";
     let mut starved = false;
     while let Some(arg) = cx.args.next() {
         match (arg, cx.args.clone().value()) {
-            (Arg::Long("starved"), _) => starved = true,
+            (Arg::Long("starved"), _) if !cx.args.stray_value() => starved = true,
             (Arg::Long("dev"), Some(_)) => dev = cx.args.value().unwrap_or(dev),
             _ => return cx.fail(format_args!("release: unknown option; 'corepath help release' lists them")),
         }
     }
-    // A daemon sees to it as long as it lives: maps may lose their paths after this.
-    if starved && client::connect(cx).is_ok() && client::converse(cx, "disablequeueing starved") == DONE {
+    if starved
+        && dev == "/dev"
+        && let Ok(socket) = client::connect(cx)
+    {
+        let mut done = false;
+        let _ = client::request(&socket, "disablequeueing starved", &mut |bytes| done = bytes == b"ok\n");
+        // Another's ends queueing itself when it is stopped, or was told not to.
+        let _ = writeln!(cx.out, "release: {}", if done { "the daemon lets no map wait long" } else { "left to another daemon" });
         return DONE;
     }
     let Ok(root) = files::open_dir(dev) else { return cx.fail(format_args!("release: {dev} cannot be opened")) };
@@ -156,14 +162,13 @@ pub fn release(cx: &mut Cx<'_>) -> i32 {
     }
     let mut failed = false;
     let mut released = 0;
-    let mut waits = starved;
     let mut at = 0;
     while let Some((devno, ours)) = live::entry(memory, at) {
         at += 1;
         if !ours {
             continue;
         }
-        match let_go(&control, devno, starved, &mut waits) {
+        match let_go(&control, devno, !starved) {
             Ok(done) => released += u32::from(done),
             Err(failure) => {
                 failed = true;
@@ -175,31 +180,20 @@ pub fn release(cx: &mut Cx<'_>) -> i32 {
     if failed { FAILED } else { DONE }
 }
 
-/// One map queues no longer, and is not suspended; false where that was not to be, or it is none of ours. `waits`: the first that starves is
-/// given a moment, for somebody else's daemon may bring a path back.
+/// One map queues no longer, and is not suspended, unless who did that may still be at work; false where it is none of ours.
 #[inline(never)]
-fn let_go(control: &Control, devno: crate::model::DevNo, starved: bool, waits: &mut bool) -> Result<bool, Failure> {
+fn let_go(control: &Control, devno: crate::model::DevNo, resume: bool) -> Result<bool, Failure> {
     let mut page = Page::new();
     let Some(flags) = multipath(control, devno, &mut page) else { return Ok(false) };
-    if starved && starves(control, devno, &mut page) && core::mem::take(waits) {
-        crate::wait::sleep(LAST_GRACE.as_secs() as u32 * 1000);
-    }
-    if starved && !starves(control, devno, &mut page) {
-        return Ok(false);
-    }
     if flags.suspended() {
+        if !resume {
+            return Ok(false);
+        }
         // It holds I/O back whether paths answer or not, and takes no message. A table that was left half way must not come with it.
         let _ = control.submit(Target::Device(devno), &Request::Clear, &mut page);
         control.submit(Target::Device(devno), &Request::Resume { cookie: Cookie(0) }, &mut page)?;
     }
     control.submit(Target::Device(devno), &Request::Message(Message::FailIfNoPath), &mut page).map(|_| true)
-}
-
-/// Has the kernel no usable path for this map?
-fn starves(control: &Control, devno: crate::model::DevNo, page: &mut Page) -> bool {
-    let Ok(reply) = control.submit(Target::Device(devno), &Request::Status, page) else { return false };
-    let line = reply.only_line(Some("multipath")).ok().and_then(|line| line.text().ok());
-    line.and_then(|text| Status::parse(text).ok()).is_some_and(|s| s.paths.iter().all(|path| path.state != DmPathState::Active))
 }
 
 /// The flags of one of our multipath maps; `None` for a partition of one, or something foreign.

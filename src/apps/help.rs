@@ -23,6 +23,7 @@ fn paragraph<'t>(text: &mut &'t str) -> Option<(&'t str, &'t str)> {
 }
 
 /// Is there help on it, and is it written?
+#[inline(never)]
 pub fn page(command: &str, out: &mut dyn Write) -> bool {
     let mut room = [0; UNPACKED];
     let mut text = unpacked(&mut room);
@@ -40,6 +41,7 @@ pub fn page(command: &str, out: &mut dyn Write) -> bool {
 }
 
 /// The list of commands.
+#[inline(never)]
 pub fn overview(out: &mut dyn Write) {
     let _ = out
         .write_str("corepath: multipath I/O from bare disks to live maps, in one static binary\n\nusage: corepath COMMAND [OPTIONS]\n\n");

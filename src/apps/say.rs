@@ -302,6 +302,8 @@ pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt:
         What::NoUsablePath { queueing: false } => out.write_str("NO USABLE PATH: I/O fails"),
         What::UsableAgain => out.write_str("has a usable path again"),
         What::QueueExpired => out.write_str("no path came back in time: I/O fails from now on"),
+        What::GoingDown { on: true } => out.write_str("the machine goes down: no map waits longer than 10 s for a path from now on"),
+        What::GoingDown { on: false } => out.write_str("maps without a path wait as no_path_retry says again"),
         What::QueueingOff => out.write_str("queueing is off"),
         What::QueueingOn => out.write_str("queueing is on"),
         What::LunGone => {

@@ -208,10 +208,14 @@ impl Engine<'_> {
                 self.ask_map(m);
                 Ok(Goal::Resized(self.map_id(m)))
             }
-            Ask::HurryQueueing => {
+            Ask::HurryQueueing(on) => {
+                if on != self.hurried.is_some() {
+                    self.hurried = on.then_some(cx.now);
+                    self.note(None, None, super::What::GoingDown { on });
+                }
                 for m in 0..self.maps.capacity() as u32 {
                     if self.maps.get(m).is_some() {
-                        self.maps[m].queue.hurry(cx.now);
+                        self.maps[m].queue.hurry(self.hurried, cx.now);
                         self.refresh_usable(cx, m);
                         self.map_touch(m);
                     }
@@ -335,7 +339,7 @@ impl Engine<'_> {
         if off && !map.admin_no_queueing && map.have.table_known {
             map.queue_before = Some(map.have.features.queue_if_no_path);
         }
-        if (map.admin_no_queueing || map.queue.hurried()) && !off {
+        if map.admin_no_queueing && !off {
             // A full time, should no path be usable.
             map.queue.restore(cx.now);
         }

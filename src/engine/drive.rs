@@ -255,6 +255,8 @@ pub struct Engine<'s> {
     pub(super) open_paths: u32,
     pub(super) stale_answers: u32,
     pub(super) stopping: bool,
+    /// Since when the machine goes down.
+    pub(super) hurried: Option<Instant>,
     /// Stopping for one that takes over: who queues goes on queueing.
     pub(super) keep_queueing: bool,
     pub(super) asks: super::ask::Asks,
@@ -342,6 +344,7 @@ impl<'s> Engine<'s> {
             open_paths: 0,
             stale_answers: 0,
             stopping: false,
+            hurried: None,
             keep_queueing: false,
             asks: Default::default(),
             stalled: [None; 3],

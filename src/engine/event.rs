@@ -172,8 +172,9 @@ pub enum Ask<'a> {
     /// Sticky until `RestoreQueueing`.
     DisableQueueing(Option<&'a str>),
     RestoreQueueing(Option<&'a str>),
-    /// The machine goes down: no map waits for a path longer than [`super::queueing::LAST_GRACE`], whatever `no_path_retry` says.
-    HurryQueueing,
+    /// The machine goes down (or does not after all): no map waits for a path longer than [`super::queueing::LAST_GRACE`], whatever
+    /// `no_path_retry` says.
+    HurryQueueing(bool),
     SetMarginal(&'a str),
     UnsetMarginal(&'a str),
     /// Ends the engine's work in order: queueing goes off unless `queue_without_daemon` says otherwise, maps an administrator

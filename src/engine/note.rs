@@ -174,6 +174,10 @@ pub enum What {
     UsableAgain,
     /// `no_path_retry` ran out: I/O fails from now on.
     QueueExpired,
+    /// From now on no map waits long for a path, or as configured again.
+    GoingDown {
+        on: bool,
+    },
     QueueingOff,
     QueueingOn,
     /// The array says on every path that the LUN is gone (05/25/00), unbound, or a snapshot that is not active.

@@ -3,7 +3,8 @@
 //! Pure: counts of paths and a time in, what the kernel shall do out; the message itself is the caller's. Two states are told apart:
 //! nobody answers (cables, fabric, an array that reboots: it may come back) and the array says that the LUN is gone (05/25/00 on every
 //! path: it was unmapped, or is a snapshot that is not active). The first is queued as configured. The second is never queued for
-//! ever, for no waiting brings the LUN back and every process that touches it would hang. dm-mpath.c `queue_if_no_path`.
+//! ever, for no waiting brings the LUN back and every process that touches it would hang. Once the machine goes down neither is waited for
+//! long. dm-mpath.c `queue_if_no_path`.
 
 use crate::conf::settings::{FlushOnLastDel, NoPathRetry};
 use crate::model::Instant;
@@ -179,12 +180,12 @@ impl State {
         self.lost.map(|_| if self.gone.is_some() { Outage::LunGone } else { Outage::NoAnswer })
     }
 
-    /// From now on no path is waited for longer than [`LAST_GRACE`], until [`State::restore`].
-    pub fn hurry(&mut self, now: Instant) {
-        self.hurried = self.hurried.or(Some(now));
-    }
-    pub fn hurried(&self) -> bool {
-        self.hurried.is_some()
+    /// From then on no path is waited for longer than [`LAST_GRACE`]; `None`: as configured again, with a full time.
+    pub fn hurry(&mut self, since: Option<Instant>, now: Instant) {
+        if self.hurried.is_some() && since.is_none() {
+            self.anew(now);
+        }
+        self.hurried = since;
     }
     /// Off until [`State::restore`], whatever the settings say.
     pub fn disable(&mut self) {
@@ -192,13 +193,15 @@ impl State {
     }
     /// Back to what is configured, with a full time if no path is usable. True when it had been disabled.
     pub fn restore(&mut self, now: Instant) -> bool {
+        self.anew(now);
+        core::mem::replace(&mut self.disabled, false)
+    }
+    fn anew(&mut self, now: Instant) {
         if self.lost.is_some() {
             self.lost = Some(now);
             self.gone = self.gone.map(|_| now);
             self.expired = false;
         }
-        self.hurried = None;
-        core::mem::replace(&mut self.disabled, false)
     }
     pub fn disabled(&self) -> bool {
         self.disabled
@@ -362,5 +365,37 @@ mod tests {
             assert_eq!(on_last_path(setting, queueing, open), want, "{setting:?} {queueing} {open}");
         }
         assert_eq!((at_exit(false), at_exit(true)), (Want::Off, Want::Leave));
+    }
+
+    #[test]
+    fn nobody_waits_long_once_the_machine_goes_down() {
+        for (setting, ends) in [
+            (NoPathRetry::Queue, 30),
+            (NoPathRetry::Unset, 30),
+            (NoPathRetry::Retries(60), 30),
+            (NoPathRetry::Retries(3), 20), // no later than configured
+        ] {
+            let mut s = State::new();
+            s.process(at(5), setting, FIVE, DOWN);
+            s.hurry(Some(at(20)), at(20));
+            assert!(!s.process(at(ends - 1), setting, FIVE, DOWN).expired || ends < 30, "{setting:?}");
+            let answer = s.process(at(ends), setting, FIVE, DOWN);
+            assert!(answer.expired && answer.want == Want::Off, "{setting:?}: {answer:?}");
+            assert_eq!(s.poll_at(setting, FIVE), None);
+        }
+        let mut s = State::new();
+        s.hurry(Some(at(0)), at(0));
+        assert_eq!(s.process(at(1), NoPathRetry::Queue, FIVE, UP).want, Want::On);
+        // Lost later: a moment from then.
+        s.process(at(100), NoPathRetry::Queue, FIVE, GONE);
+        assert_eq!(s.poll_at(NoPathRetry::Queue, FIVE), Some(at(110)));
+        assert!(s.process(at(110), NoPathRetry::Queue, FIVE, GONE).expired);
+        s.hurry(None, at(200));
+        assert_eq!(s.want(NoPathRetry::Queue), Want::On);
+        assert_eq!(s.poll_at(NoPathRetry::Queue, FIVE), Some(at(260)), "gone: its own clock, anew");
+        let mut s = State::new();
+        s.hurry(Some(at(0)), at(0));
+        assert_eq!(s.process(at(1), NoPathRetry::Fail, FIVE, DOWN).want, Want::Off);
+        assert_eq!(s.poll_at(NoPathRetry::Fail, FIVE), None);
     }
 }

@@ -49,6 +49,7 @@ impl Engine<'_> {
         // A WWID's capacity.
         let _ = map.wwid.push_str(wwid);
         map.have.known = if self.surveyed { Known::Absent } else { Known::Unknown };
+        map.queue.hurry(self.hurried, self.now);
         map.part_table = if self.options.partitions { PartTable::Unread } else { PartTable::Never };
         self.map_wwids.insert(hash(wwid.as_bytes()), m);
         self.maps[m].seen = self.survey.serial;
@@ -269,7 +270,9 @@ impl Engine<'_> {
         let queueing = map.have.features.queue_if_no_path;
         // Only I/O that waits can hold memory: a map that fails it at once, or that nobody has open, makes nobody wait.
         let waits = queueing || map.have.suspended;
-        let starved = live && now == 0 && map.have.table_known && waits && map.have.open_count > 0;
+        // What it was before it is read again counts until then.
+        let table = map.have.table_known || !map.have.members.is_empty();
+        let starved = live && now == 0 && table && waits && map.have.open_count > 0;
         if map.starved != starved {
             map.starved = starved;
             if starved {

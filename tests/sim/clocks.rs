@@ -54,7 +54,7 @@ fn retries_run_out_and_begin_anew() {
 fn nobody_waits_long_once_the_machine_goes_down() {
     story(with(NoPathRetry::Queue), daemon(), |w| {
         let (a, b) = two(w);
-        w.ask(7, Ask::HurryQueueing);
+        w.ask(7, Ask::HurryQueueing(true));
         w.run_for(SECS(60)).unwrap();
         assert!(queues(w), "it has its paths");
         w.set_health(a, Health::Failing);
@@ -69,11 +69,11 @@ fn nobody_waits_long_once_the_machine_goes_down() {
         w.run_for(SECS(3)).unwrap();
         assert!(!queues(w) && w.saw(|n| *n == What::QueueExpired));
         // Not going down after all.
-        w.ask(7, Ask::RestoreQueueing(None));
+        w.ask(7, Ask::HurryQueueing(false));
         w.run_for(SECS(600)).unwrap();
         assert!(queues(w));
         // It begins while a path has been missing for long.
-        w.ask(7, Ask::HurryQueueing);
+        w.ask(7, Ask::HurryQueueing(true));
         w.run_for(SECS(8)).unwrap();
         assert!(queues(w), "a moment from now");
         w.run_for(SECS(8)).unwrap();

@@ -368,7 +368,7 @@ fn ask(w: &mut World<'_>, rng: &mut Rng) {
         _ => "sdzz".into(),
     };
     let map = wwid(rng.below(w.luns.len().max(1)));
-    match rng.below(12) {
+    match rng.below(14) {
         0 => w.ask(token, Ask::FailPath(&name)),
         1..3 => w.ask(token, Ask::ReinstatePath(&name)),
         3 => w.ask(token, Ask::SwitchGroup { map: &map, group: 1 + rng.below(2) as u8 }),
@@ -379,6 +379,8 @@ fn ask(w: &mut World<'_>, rng: &mut Rng) {
         8 => w.ask(token, Ask::Suspend(&map)),
         9 => w.ask(token, Ask::Resume(&map)),
         10 => w.ask(token, Ask::SetMarginal(&name)),
+        11 => w.ask(token, Ask::HurryQueueing(true)),
+        12 => w.ask(token, Ask::HurryQueueing(false)),
         _ => w.ask(token, Ask::UnsetMarginal(&map)),
     }
 }

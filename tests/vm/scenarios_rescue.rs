@@ -131,25 +131,40 @@ scenario! {
 }
 
 scenario! {
-    /// Of two maps that queue for ever one has no path: `release --starved` gives it a moment and ends its waiting, and leaves the other as it is.
+    /// A map that queues for ever loses its paths after the machine began to go down: the daemon, and without one `release --starved` itself,
+    /// ends the waiting; one that somebody has suspended is left to the end.
     fn a_starving_map_is_released(kernel) {
         let guest = Vm::new(kernel).corepath().debs(&["dmsetup"]).lun("a", 16 * MIB, 2).lun("b", 16 * MIB, 2).boot();
-        guest.ok("modprobe -a dm_multipath dm_service_time");
-        guest.ok("corepath boot --timeout 10");
+        guest.ok("modprobe -a dm_multipath dm_service_time; mkdir -p /etc; printf 'defaults {\n no_path_retry queue\n}\n' >/etc/multipath.conf");
+        let daemon = guest.spawn("exec corepath daemon --strict");
+        guest.until("corepath status | grep -c ', 2 usable' | grep -q 2", WAIT);
         let [a, b] = ["a", "b"].map(|lun| format!("3{}", guest.wwid(lun).trim_start_matches("naa.")));
-        guest.ok(&format!("for map in {a} {b}; do lab dm message $map --say queue_if_no_path; done"));
-        assert!(guest.ok("corepath release --starved").contains("release: 0 maps"));
-        for path in ["a.0", "a.1"] {
-            let disk = guest.disk(path).unwrap();
-            guest.ok(&format!("echo offline > /sys/block/{disk}/device/state"));
-        }
-        let reader = guest.spawn(&format!("dd if=/dev/mapper/{a} of=/dev/null bs=4k count=1 iflag=direct 2>&1"));
+        let paths: Vec<String> = ["a.0", "a.1"].iter().map(|path| guest.disk(path).unwrap()).collect();
+        let set = |state: &str| guest.ok(&paths.iter().map(|path| format!("echo {state} > /sys/block/{path}/device/state\n")).collect::<String>());
+        let read = format!("dd if=/dev/mapper/{a} of=/dev/null bs=4k count=1 iflag=direct 2>&1");
+        let queues = |map: &str| guest.ok(&format!("dmsetup table {map}")).contains("queue_if_no_path");
+
+        assert!(guest.ok("corepath release --starved").contains("no map wait long"));
+        set("offline");
+        let lost = guest.run(&read);
+        assert!(lost.code != 0 && lost.took() >= Duration::from_secs(9), "{lost:?}");
+        assert!(!queues(&a) && queues(&b));
+        guest.until(&format!("corepath status | grep '{a}' | grep -q 'queueing off'"), WAIT);
+        // Not going down after all.
+        guest.ok("corepath raw restorequeueing starved");
+        set("running");
+        guest.until("corepath status | grep -c ', 2 usable' | grep -q 2", WAIT);
+        assert!(queues(&a));
+
+        guest.ok("corepath stop");
+        assert_eq!(daemon.wait(WAIT).code, 0);
+        guest.ok(&format!("for map in {a} {b}; do lab dm message $map --say queue_if_no_path; done; dmsetup suspend --noflush {b}"));
+        set("offline");
+        let reader = guest.spawn(&read);
         guest.until(&format!("[ $(dmsetup status {a} | grep -o ' F ' | wc -l) = 2 ]"), WAIT);
-        let said = guest.run("corepath release --starved");
-        assert!(said.ok().contains("release: 1 maps") && said.took() >= Duration::from_secs(10), "{said:?}");
+        assert!(guest.ok("corepath release --starved").contains("release: 1 maps"));
         assert_ne!(reader.wait(WAIT).code, 0, "it waited for a path that never came");
-        assert!(!guest.ok(&format!("dmsetup table {a}")).contains("queue_if_no_path"));
-        assert!(guest.ok(&format!("dmsetup table {b}")).contains("queue_if_no_path"));
+        assert!(guest.ok(&format!("dmsetup info {b}")).contains("SUSPENDED"));
     }
 }
 

@@ -107,7 +107,7 @@ pub fn serve(request: &[u8], root: bool, state: &State<'_>, out: &mut dyn Write)
         | Command::ReinstatePath(_)
         | Command::SwitchGroup { .. }
         | Command::DisableQueueing(_)
-        | Command::DisableQueueingOfStarved
+        | Command::HurryQueueing { .. }
         | Command::RestoreQueueing(_)
         | Command::SetMarginal(_)
         | Command::UnsetMarginal(_) => return Verdict::Ask,
@@ -140,7 +140,7 @@ pub fn ask<'r>(request: &'r [u8], scratch: &'r mut Scratch) -> Option<Ask<'r>> {
         Command::ReinstatePath(path) => Ask::ReinstatePath(path),
         Command::SwitchGroup { map, group } => Ask::SwitchGroup { map, group: u8::try_from(group).unwrap_or(u8::MAX) },
         Command::DisableQueueing(map) => Ask::DisableQueueing(map),
-        Command::DisableQueueingOfStarved => Ask::HurryQueueing,
+        Command::HurryQueueing { on } => Ask::HurryQueueing(on),
         Command::RestoreQueueing(map) => Ask::RestoreQueueing(map),
         Command::SetMarginal(path) => Ask::SetMarginal(path),
         Command::UnsetMarginal(path) => Ask::UnsetMarginal(path),
@@ -178,7 +178,7 @@ fn help(out: &mut dyn Write) -> fmt::Result {
         "CLI commands reference:\n list|show paths [raw] [format F]\n list|show path P\n list|show maps|multipaths [status|stats|topology|json|[raw] format F]\n \
          list|show map M [topology|json|[raw] format F]\n list|show status|daemon|config [local]|wildcards|devices\n add|remove|del path P\n \
          add|remove|del map M\n remove|del maps\n fail|reinstate path P\n switch|switchgroup map M group N\n suspend|resume|resize|reload|reset map M\n \
-         disablequeueing|restorequeueing map M | maps\n disablequeueing starved\n setmarginal|unsetmarginal path P\n reconfigure [all]\n shutdown\n quit|exit\n",
+         disablequeueing|restorequeueing map M | maps | starved\n setmarginal|unsetmarginal path P\n reconfigure [all]\n shutdown\n quit|exit\n",
     )
 }
 

@@ -207,7 +207,9 @@ pub enum Command<'a> {
     /// `None`: all maps.
     DisableQueueing(Option<&'a str>),
     /// Of maps without a path, after a moment, from now on: ours alone.
-    DisableQueueingOfStarved,
+    HurryQueueing {
+        on: bool,
+    },
     RestoreQueueing(Option<&'a str>),
     /// `queue_without_daemon` as configured (`false`) or on.
     QueueWithoutDaemon {
@@ -460,7 +462,8 @@ fn command<'s>(keys: [Option<Word>; KEYWORDS], one: &'s str, two: &'s str) -> Op
         [Some(Reconfigure), Some(All), None, None] => Some(Command::Reconfigure { all: true }),
         [Some(DisableQueueing), Some(Map), None, None] => Some(Command::DisableQueueing(Some(one))),
         [Some(DisableQueueing), Some(Maps), None, None] => Some(Command::DisableQueueing(None)),
-        [Some(DisableQueueing), Some(Starved), None, None] => Some(Command::DisableQueueingOfStarved),
+        [Some(DisableQueueing), Some(Starved), None, None] => Some(Command::HurryQueueing { on: true }),
+        [Some(RestoreQueueing), Some(Starved), None, None] => Some(Command::HurryQueueing { on: false }),
         [Some(RestoreQueueing), Some(Map), None, None] => Some(Command::RestoreQueueing(Some(one))),
         [Some(RestoreQueueing), Some(Maps), None, None] => Some(Command::RestoreQueueing(None)),
         [Some(ForceQueueing), Some(Daemon), None, None] => Some(Command::QueueWithoutDaemon { force: true }),

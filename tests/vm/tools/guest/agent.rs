@@ -140,7 +140,7 @@ fn run(id: u64, script: &str, out: &Arc<Mutex<File>>, pids: &Mutex<HashMap<u64, 
 fn readable(fd: i32) -> bool {
     let mut wanted = PollFd { fd, events: 1, revents: 0 };
     // SAFETY: one entry, which poll fills in.
-    unsafe { poll(&mut wanted, 1, -1) >= 0 }
+    unsafe { poll(&mut wanted, 1, -1) >= 0 || std::io::Error::last_os_error().kind() == ErrorKind::Interrupted }
 }
 
 /// What a pipe holds at most.
