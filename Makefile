@@ -13,7 +13,7 @@ setup:
 
 test: setup
 	cargo test --manifest-path tests/array/Cargo.toml
-	cargo test
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) + 1))} cargo test
 
 demo: setup
 	sh tests/demo.sh

@@ -132,7 +132,7 @@ fn open_lock(name: &str) -> File {
         .unwrap_or_else(|e| panic!("cannot open the lock {}: {e}", path.display()))
 }
 
-/// The right to run a VM: at most COREPATH_VM_JOBS (default: one per core, two at most) run at once on this machine; what measures time runs alone.
+/// The right to run a VM: at most COREPATH_VM_JOBS (default: three, on one core one) run at once on this machine, which wait half of their time; what measures time runs alone.
 #[derive(Debug)]
 pub struct Slot {
     _locks: Vec<Lock>,
@@ -158,7 +158,7 @@ impl Slot {
             return Slot { _locks: Vec::new() };
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let jobs = std::env::var("COREPATH_VM_JOBS").ok().and_then(|v| v.parse().ok()).unwrap_or(cores.min(2)).max(1);
+        let jobs = std::env::var("COREPATH_VM_JOBS").ok().and_then(|v| v.parse().ok()).unwrap_or(if cores > 1 { 3 } else { 1 }).max(1);
         if alone {
             return Slot { _locks: (0..jobs).map(|n| Lock::wait(&format!("slot{n}"))).collect() };
         }
