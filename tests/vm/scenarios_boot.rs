@@ -150,7 +150,7 @@ scenario! {
         let mut random = Random::new();
         // Processes that never sleep, from before the first module to the end.
         let load = "mkdir -p /run /root\nfor n in 1 2 3 4; do (while :; do :; done) & done\n";
-        for _ in 0..rounds(2, 50) {
+        for _ in 0..rounds(1, 50) {
             let array = clariion(&image, &["a0", "b0"], 0);
             let (port, delay) = (["a0", "b0"][random.below(2) as usize], random.below(10_000));
             array.say(&format!("lun 0 unmap {port} quiet"));
