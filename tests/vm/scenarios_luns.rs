@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::lab::site::{Site, verified, wwid};
-use crate::lab::{Vm, rounds};
+use crate::lab::{Array, Vm, rounds};
 use crate::scenario;
 use crate::scenarios_activation::four;
 
@@ -101,5 +101,34 @@ scenario! {
         verified(job, "another disk and back");
         daemon.signal(15);
         assert_eq!(daemon.wait(LONG).code, 0);
+    }
+}
+
+scenario! {
+    /// A port goes away while the kernel scans a disk behind it: the disk has no identity and no size, and the kernel makes no attribute of them
+    /// later. Found anew, as docs/rescue.md says, its path joins the map.
+    fn a_disk_is_scanned_by_halves(kernel) {
+        let array = Array::start("clariion", &["a0", "b0"], "--luns 1,size=16M");
+        for what in ["op=READ_CAPACITY_10", "op=SERVICE_ACTION_IN_16", "page=00", "page=80", "page=83"] {
+            array.say(&format!("rule add port=b0 {what} do response=3"));
+        }
+        let conf = b"defaults {\n find_multipaths greedy\n}\n";
+        let guest = Vm::new(kernel).corepath().array(&array).file("/etc/multipath.conf", 0o644, conf).boot();
+        guest.ok("modprobe -a dm_multipath dm_service_time scsi_dh_emc");
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 2 ]", Duration::from_secs(20));
+        let blank = guest.ok("for d in /sys/block/sd*; do [ $(cat $d/size) != 0 ] || echo ${d##*/}; done");
+        assert!(blank.starts_with("sd") && !blank.contains('\n'), "{blank}");
+        let daemon = guest.spawn("exec corepath daemon --strict");
+        guest.until("corepath status | grep -q ', 1 usable'", Duration::from_secs(20));
+        for rule in 1..=5 {
+            array.say(&format!("rule del {rule}"));
+        }
+        assert!(guest.run(&format!("corepath why {blank}")).fails(1).contains("[no-identity]"));
+        guest.ok(&format!(
+            "h=$(readlink /sys/block/{blank} | grep -o 'host[0-9]*'); echo 1 > /sys/block/{blank}/device/delete; echo '- - -' > /sys/class/scsi_host/$h/scan"
+        ));
+        guest.until("corepath status | grep -q ', 2 usable'", Duration::from_secs(40));
+        guest.ok("corepath stop");
+        assert_eq!(daemon.wait(Duration::from_secs(5)).code, 0);
     }
 }
