@@ -143,10 +143,14 @@ pub fn release(cx: &mut Cx<'_>) -> i32 {
         && let Ok(socket) = client::connect(cx)
     {
         let mut done = false;
-        let _ = client::request(&socket, "disablequeueing starved", &mut |bytes| done = bytes == b"ok\n");
-        // Another's ends queueing itself when it is stopped, or was told not to.
-        let _ = writeln!(cx.out, "release: {}", if done { "the daemon lets no map wait long" } else { "left to another daemon" });
-        return DONE;
+        match client::request(&socket, "disablequeueing starved", &mut |bytes| done = bytes == b"ok\n") {
+            Ok(_) => {
+                // One that is ending, or another's, ends queueing itself when it is stopped, or was told not to.
+                let _ = writeln!(cx.out, "release: {}", if done { "the daemon lets no map wait long" } else { "left to the daemon there" });
+                return DONE;
+            }
+            Err(_) => drop(writeln!(cx.err, "corepath release: the daemon gives no answer: done without it")),
+        }
     }
     let Ok(root) = files::open_dir(dev) else { return cx.fail(format_args!("release: {dev} cannot be opened")) };
     let control = match Control::open(root.as_fd()) {

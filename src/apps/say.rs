@@ -3,7 +3,7 @@
 
 use crate::engine::activate::{Ended, Why};
 use crate::engine::checker::{ArrayFault, emc, rdac};
-use crate::engine::{Cause, Difference, Note, Reason, Refusal, Room, Step, Subject, What};
+use crate::engine::{Cause, Difference, LAST_GRACE, Note, Reason, Refusal, Room, Step, Subject, What};
 use crate::fault::Errno;
 use crate::lockdown;
 use crate::model::{DmPathState, PathState, SysState};
@@ -302,7 +302,9 @@ pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt:
         What::NoUsablePath { queueing: false } => out.write_str("NO USABLE PATH: I/O fails"),
         What::UsableAgain => out.write_str("has a usable path again"),
         What::QueueExpired => out.write_str("no path came back in time: I/O fails from now on"),
-        What::GoingDown { on: true } => out.write_str("the machine goes down: no map waits longer than 10 s for a path from now on"),
+        What::GoingDown { on: true } => {
+            write!(out, "the machine goes down: no map waits longer than {} s for a path from now on", LAST_GRACE.as_secs())
+        }
         What::GoingDown { on: false } => out.write_str("maps without a path wait as no_path_retry says again"),
         What::QueueingOff => out.write_str("queueing is off"),
         What::QueueingOn => out.write_str("queueing is on"),

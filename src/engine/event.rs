@@ -172,7 +172,7 @@ pub enum Ask<'a> {
     /// Sticky until `RestoreQueueing`.
     DisableQueueing(Option<&'a str>),
     RestoreQueueing(Option<&'a str>),
-    /// The machine goes down (or does not after all): no map waits for a path longer than [`super::queueing::LAST_GRACE`], whatever
+    /// The machine goes down (or does not after all): no map waits for a path longer than [`super::LAST_GRACE`], whatever
     /// `no_path_retry` says.
     HurryQueueing(bool),
     SetMarginal(&'a str),

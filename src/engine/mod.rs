@@ -48,7 +48,7 @@ pub use map::{MapSlot, PartSlot};
 pub use note::{Cause, Difference, Note, Room, Step, Subject, What};
 pub use path::{PathSlot, PortSlot, ProfileSlot};
 pub use probe::ProbeSlot;
-pub use queueing::Outage;
+pub use queueing::{LAST_GRACE, Outage};
 pub use view::{GroupView, MapView, PartView, PathView};
 
 use crate::conf::settings::{Lookup, Stage};

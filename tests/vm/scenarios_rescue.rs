@@ -170,7 +170,7 @@ scenario! {
 
 scenario! {
     /// The SAN is gone, no daemon runs, a file system with unwritten data is mounted on a map that queues for ever, and another map is
-    /// suspended: the hook of the shutdown ends the waiting, and the machine is off within 30 s of its own clock.
+    /// suspended: the hook of the shutdown, called first, ends the waiting, and the machine is off within 30 s of its own clock.
     fn a_machine_without_its_san_powers_off(kernel) {
         let hook = include_bytes!("../../initramfs/systemd/corepath-shutdown");
         let vm = Vm::new(kernel).corepath().debs(&["dmsetup"]);
@@ -189,7 +189,8 @@ scenario! {
         guest.ok(&format!("{dirty}; for d in /sys/block/sd*; do echo offline > $d/device/state; done; dmsetup suspend {b}"));
         let _lost = guest.spawn("sync");
         guest.until(&format!("[ $(dmsetup status {a} | grep -o ' F ' | wc -l) = 2 ] && grep -qE '^(Dirty|Writeback): *[1-9]' /proc/meminfo"), WAIT);
-        // As systemd does: the hooks, what is mounted, the power. Without the hook the second of them would never return.
+        // The hook, what is mounted, the power: without the first the second would never return. systemd calls the hook after it has tried
+        // to unmount; what it does as a whole is shown by systemd_powers_off_without_the_san.
         let began = guest.clock();
         let _ = guest.spawn("/usr/lib/systemd/system-shutdown/corepath poweroff > /dev/ttyS0 2>&1; umount /mnt; sync; \
             echo \"@off at $(lab clock)\" > /dev/ttyS0; poweroff -f");
