@@ -17,8 +17,11 @@ fn corepath(words: &[&str]) -> (i32, String, String) {
     (output.status.code().expect("no signal"), text(&output.stdout), text(&output.stderr))
 }
 
-fn image(name: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{}.img", name.replace(' ', "-")));
+/// An image of the table `name` in a folder of the test's own: tests run beside each other, and two may want the same table.
+fn image(test: &str, name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test);
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(format!("cli-{}.img", name.replace(' ', "-")));
     let disk = tables::all().into_iter().find(|(n, _)| *n == name).unwrap().1;
     let file = std::fs::File::create(&path).unwrap();
     file.set_len(disk.size).unwrap();
@@ -68,7 +71,7 @@ fn wrong_words_are_said_and_change_nothing() {
 
 #[test]
 fn an_image_is_listed_without_root_or_loop_devices() {
-    let gpt = image("gpt");
+    let gpt = image("listed", "gpt");
     let (code, out, err) = corepath(&["partitions", "list", "--delimiter", "-", gpt.to_str().unwrap()]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert_eq!(out.lines().next(), Some("cli-gpt.img: gpt"));
@@ -76,7 +79,7 @@ fn an_image_is_listed_without_root_or_loop_devices() {
                  partuuid=80808080-8080-8080-8080-808080808080 name=\"p\"";
     assert_eq!(out.lines().nth(3), Some(third));
 
-    let dos = image("dos 4096");
+    let dos = image("listed", "dos 4096");
     let list = ["partitions", "list", "--json", "--block-size", "4096", dos.to_str().unwrap()];
     let (code, out, _) = corepath(&list);
     let json: Value = serde_json::from_str(&out).unwrap();
@@ -91,7 +94,7 @@ fn an_image_is_listed_without_root_or_loop_devices() {
     let (code, out, err) = corepath(&["partitions", "list", gpt.to_str().unwrap()]);
     assert_eq!((code, out.as_str()), (0, "cli-gpt.img: no partition table\n"), "{err}");
     assert!(err.contains("primary GPT not believed: usable blocks outside the disk"), "{err}");
-    let labels = image("labels in dos");
+    let labels = image("listed", "labels in dos");
     let (code, _, err) = corepath(&["partitions", "list", labels.to_str().unwrap()]);
     assert!(code == 1 && err.contains("partition 8 refused: reaches out of partition 2"), "{code} {err}");
 }
@@ -142,7 +145,7 @@ fn a_listing_is_the_peers() {
         text.lines().map(|l| l.replace(&format!("loop{number}"), "loopN")).filter(|l| !l.contains("/dev/dm-")).collect()
     };
     for name in ["gpt", "dos", "unixware", "mac", "sun", "ps3"] {
-        let path = image(name);
+        let path = image("peers", name);
         let (code, ours, err) = corepath(&["kpartx", "-l", path.to_str().unwrap()]);
         assert_eq!((code, err.as_str()), (0, ""), "{name}");
         let peer = Command::new("kpartx").arg("-l").arg(&path).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin").output();
