@@ -350,13 +350,18 @@ impl Engine<'_> {
                 dm: before.map_or(DmPathState::Undefined, |x| x.dm),
             };
             let _ = self.maps[m].have.members.push(member);
-            if slot != NONE && core::mem::replace(&mut self.paths[slot].live_in, m) != m {
+            // The table of another map may hold it as well, for a while, if it became another LUN: it lives in its own.
+            if slot != NONE
+                && (self.paths[slot].live_in == NONE || self.paths[slot].live_in != self.paths[slot].map)
+                && self.paths[slot].live_in != m
+            {
+                self.paths[slot].live_in = m;
                 self.path_touch(slot);
             }
         }
         for x in &old {
             if x.path != NONE && !self.maps[m].have.members.iter().any(|y| y.path == x.path) {
-                self.unbind(cx, m, x.path);
+                self.unbind(m, x.path);
             }
         }
         if live.status.is_none() {
@@ -372,23 +377,28 @@ impl Engine<'_> {
     }
 
     /// A path is no longer in the live table of `m`.
-    fn unbind(&mut self, cx: &Context<'_>, m: u32, i: u32) {
-        let p = &mut self.paths[i];
-        if p.live_in != m {
+    fn unbind(&mut self, m: u32, i: u32) {
+        if self.paths[i].live_in != m {
             return;
         }
-        p.live_in = NONE;
-        p.dm = DmPathState::Undefined;
-        if !p.gone && p.held != super::path::Held::Nobody {
-            p.look = true;
-        }
-        let target = p.map;
-        self.path_touch(i);
+        self.unbound(m, i);
+        let target = self.paths[i].map;
         self.map_touch(target);
-        let _ = cx;
         if target != NONE {
             self.maps[target].replan = true;
         }
+    }
+
+    /// The path that lived in `m` lives in its own map, if that one's table holds it too, or in none.
+    fn unbound(&mut self, m: u32, i: u32) {
+        let home = self.paths[i].map;
+        let own = self.maps.get(home).filter(|_| home != m).and_then(|map| map.have.members.iter().find(|x| x.path == i));
+        let dm = own.map(|x| x.dm);
+        let p = &mut self.paths[i];
+        p.live_in = if dm.is_some() { home } else { NONE };
+        p.dm = dm.unwrap_or_default();
+        p.look |= !p.gone && p.held != super::path::Held::Nobody;
+        self.path_touch(i);
     }
 
     pub(super) fn unbind_members(&mut self, m: u32) {
@@ -397,10 +407,7 @@ impl Engine<'_> {
         self.maps[m].have.groups.clear();
         for i in slots {
             if self.paths[i].live_in == m {
-                self.paths[i].live_in = NONE;
-                self.paths[i].dm = DmPathState::Undefined;
-                self.paths[i].look |= !self.paths[i].gone && self.paths[i].held != super::path::Held::Nobody;
-                self.path_touch(i);
+                self.unbound(m, i);
             }
         }
         self.maps[m].replan = true;

@@ -54,6 +54,10 @@ pub struct Disk {
     pub read_only: bool,
     pub health: Health,
     pub present: bool,
+    /// sysfs has no page of it: what is known of it is what it answers itself.
+    pub blank: bool,
+    /// Nor a size, until it has answered once.
+    pub unsized_: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -314,6 +318,8 @@ impl<'m> World<'m> {
             read_only: false,
             health: Health::Good,
             present: true,
+            blank: false,
+            unsized_: false,
         };
         self.disks.push(disk);
         self.disks.len() - 1
@@ -365,7 +371,22 @@ impl<'m> World<'m> {
         let found = (0..self.disks.len()).find(|&d| self.disks[d].present && self.disks[d].name == name);
         match found {
             Some(d) => {
-                let facts = self.facts(d);
+                let mut facts = self.facts(d);
+                if self.disks[d].blank {
+                    // As the shell does it: what sysfs says first, then what the disk says.
+                    let mut half = PathFacts { wwid_origin: WwidOrigin::default(), target_port_group: None, ..facts.clone() };
+                    half.wwid.clear();
+                    half.serial.clear();
+                    if self.disks[d].unsized_ {
+                        half.size = Sectors(0);
+                    }
+                    self.feed(Event::Facts { facts: &half, udev: None });
+                    if !matches!(self.disks[d].health, Health::Good | Health::Standby) {
+                        return;
+                    }
+                    self.disks[d].unsized_ = false;
+                    facts = self.facts(d);
+                }
                 self.note_identity(&facts);
                 self.feed(Event::Facts { facts: &facts, udev: None });
             }
@@ -850,6 +871,13 @@ impl<'m> World<'m> {
                             fault = Some(format!("not named by uuid: {device:?}"));
                             return Ok(());
                         };
+                        if let Request::Load { content: corepath::wire::dm::Content::Multipath(table), .. } = &request {
+                            let twice =
+                                table.paths.iter().enumerate().find(|(at, p)| table.paths[..*at].iter().any(|q| q.devno == p.devno));
+                            if let Some((_, path)) = twice {
+                                fault = Some(format!("{} twice in one table: {table:?}", path.devno));
+                            }
+                        }
                         let harmless = matches!(request, Request::Status | Request::TableLine | Request::Info | Request::Message(_));
                         if !harmless {
                             quiet("a request that allocates", &mut loud);
