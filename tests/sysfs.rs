@@ -56,6 +56,42 @@ fn fibre_channel() {
     assert_eq!(count_disks(&roots), Ok(1));
 }
 
+/// The kernel reads a disk's pages once. Of one whose page 0x83 did not come the serial number is no name, if there is a page 0x83.
+#[test]
+fn pages_that_did_not_come() {
+    let without = |pages: &[&str]| FC.lines().filter(|line| !pages.iter().any(|page| line.contains(page))).collect::<Vec<_>>().join("\n");
+    let tree = Tree::new(&[&format!("{}\n@dev/vpd_pg0 : 00 00 00 03 00 80 83\n", without(&["vpd_pg83"]))]);
+    let (half, serial) = (facts(&tree, "sda"), "CKM01");
+    assert_eq!((half.wwid.as_str(), half.wwid_origin, half.serial.as_str()), ("", WwidOrigin::default(), serial));
+    assert_eq!((half.target_port_group, half.relative_port), (None, None));
+    let tree = Tree::new(&[&format!("{}\n@dev/vpd_pg0 : 00 00 00 02 00 80\n", without(&["vpd_pg83"]))]);
+    let named = facts(&tree, "sda");
+    assert_eq!((named.wwid.as_str(), named.wwid_origin), ("SDGC_VRAID_CKM01", WwidOrigin::Vpd80));
+    // An early kernel keeps no page 0x00.
+    assert_eq!(facts(&Tree::new(&[&without(&["vpd_pg83"])]), "sda").wwid, "SDGC_VRAID_CKM01");
+    let none = facts(&Tree::new(&[&without(&["vpd_pg"])]), "sda");
+    assert_eq!((none.wwid.as_str(), none.serial.as_str(), none.size), ("", "", Sectors(4194304)));
+
+    // What the disk itself answers is taken over in the same way.
+    let mut asked = none;
+    take_page(&[0, 0x80, 0, 5, b'C', b'K', b'M', b'0', b'1'], &mut asked);
+    assert_eq!((asked.serial.as_str(), asked.wwid.as_str()), (serial, ""));
+    let mut other = asked.clone();
+    name_by_serial(&mut other);
+    assert_eq!(other.wwid, "SDGC_VRAID_CKM01");
+    let naa = [0x60, 0x06, 0x01, 0x60, 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 0x11, 0x22, 0x33, 0x44];
+    let mut page = vec![0, 0x83, 0, 28, 1, 3, 0, 16];
+    page.extend(naa);
+    page.extend([1, 0x15, 0, 4, 0, 0, 0, 5]);
+    take_page(&page, &mut asked);
+    name_by_serial(&mut asked);
+    assert_eq!(
+        (asked.wwid.as_str(), asked.wwid_origin),
+        ("3600601601234567 89abcdef011223344".replace(' ', "").as_str(), WwidOrigin::Vpd83)
+    );
+    assert_eq!(asked.target_port_group, Some(5));
+}
+
 #[test]
 fn a_held_state_is_read_again() {
     let tree = Tree::new(&[FC, TRANSPORTS]);

@@ -157,9 +157,14 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
     let mut facts = PathFacts::default();
     // Who kept a worker so long is not asked more.
     let silent = (!look.complete && path.busy()).then_some(Cause::NoAnswer);
+    let own_wwid = crate::model::Wwid::try_from(path.wwid()).unwrap_or_default();
     let (path, name) = (path.id(), DevName::try_from(path.name()).unwrap_or_default());
     if crate::sysfs::read_facts(&look.machine.hands.tools.roots, &name, &mut [0; 4096], &mut facts).is_err() {
         return cx.fail(format_args!("probe: {name} went away"));
+    }
+    if facts.wwid.is_empty() {
+        // What the disk itself has said.
+        facts.wwid = own_wwid;
     }
     let here = Cell::new(false);
     let waiting = Waiting { here: &here, page: Page::new(), sense: [0; SENSE], reply: Reply::good(&[]), lengths: (0, 0), state: None };

@@ -51,6 +51,14 @@ impl Engine<'_> {
         };
         self.path_seen(i);
         self.path_refresh(cx, i, facts);
+        // A path that does not answer shows no identity; it is judged by the one it had.
+        let kept;
+        let facts = if facts.wwid.is_empty() && !self.paths[i].wwid.is_empty() {
+            kept = self.facts_of(i);
+            &kept
+        } else {
+            facts
+        };
         self.paths[i].verdict = cx.settings.filter(facts, udev);
         self.judge(cx, i, facts);
     }
@@ -114,7 +122,7 @@ impl Engine<'_> {
     fn path_refresh(&mut self, cx: &Context<'_>, i: u32, facts: &PathFacts) {
         let old = &self.paths[i];
         let (old_size, old_sys, old_ro, old_access) = (old.size, old.sys, old.read_only, (old.access, old.preferred));
-        // A path that does not answer shows no identity; the one it had stands until it shows another.
+        // The identity it had stands until it shows another.
         let changed = !facts.wwid.is_empty() && old.wwid != facts.wwid;
         let first = old.wwid.is_empty();
         self.paths[i].absorb(facts);

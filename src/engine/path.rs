@@ -301,7 +301,12 @@ impl PathSlot {
         self.bus = f.bus;
         self.protocol = f.protocol;
         self.hctl = f.hctl;
-        self.serial = f.serial.clone();
+        // What is known of its pages comes together; a path that shows none keeps what it had.
+        if !f.wwid.is_empty() || self.wwid.is_empty() {
+            self.serial = f.serial.clone();
+            self.target_port_group = f.target_port_group;
+            self.relative_port = f.relative_port;
+        }
         self.size = f.size;
         self.block_size = f.block_size;
         self.read_only = f.read_only;
@@ -309,8 +314,6 @@ impl PathSlot {
         self.hidden = f.hidden;
         self.usb = f.usb;
         self.tpgs = f.tpgs;
-        self.target_port_group = f.target_port_group;
-        self.relative_port = f.relative_port;
         self.access = f.access;
         self.preferred = f.preferred;
         self.sys = f.sys_state;

@@ -1,7 +1,8 @@
 //! Who a disk is: the pages the kernel keeps of a SCSI device, a NVMe namespace's wwid, a DASD's uid.
 //!
 //! The WWID is that of VPD page 0x83 (wire::vpd), else that of page 0x80 in scsi_id's spelling. The kernel's own `wwid` attribute is not
-//! used: it chooses among designators by other rules, and a WWID that differs from udev's would be another disk's.
+//! used: it chooses among designators by other rules, and a WWID that differs from udev's would be another disk's. The kernel reads the pages
+//! once, when it finds the device; one that did not come then has no attribute for ever, and the device itself has to be asked ([`take_page`]).
 
 use super::{Attributes, clean, parse_state};
 use crate::fault::Errno;
@@ -26,24 +27,40 @@ pub(super) fn scsi(at: &mut Attributes<'_>, facts: &mut PathFacts) -> Result<(),
         facts.tpgs = inquiry.tpgs();
     }
     if let Some(page) = at.bytes("device/vpd_pg80")? {
-        let mut room = [0u8; 64];
-        let len = vpd::serial_into(page, &mut room).unwrap_or(0);
-        clean(room.get(..len).unwrap_or(&[]), facts.serial.as_mut_view());
+        take_page(page, facts);
     }
     if let Some(page) = at.bytes("device/vpd_pg83")? {
-        (facts.target_port_group, facts.relative_port) = vpd::target_port(page);
-        if let Ok(wwid) = vpd::wwid(page) {
-            facts.wwid = wwid;
-            facts.wwid_origin = WwidOrigin::Vpd83;
-        }
+        take_page(page, facts);
+    } else if at.bytes("device/vpd_pg0")?.is_some_and(|page| vpd::supports(page, vpd::DEVICE_IDENTIFICATION)) {
+        // It has a better name than its serial number, which the kernel did not get to read.
+        return Ok(());
     }
+    name_by_serial(facts);
+    Ok(())
+}
+
+/// Takes over what VPD page 0x80 or 0x83 says.
+pub fn take_page(page: &[u8], facts: &mut PathFacts) {
+    if page.get(1) == Some(&vpd::UNIT_SERIAL_NUMBER) {
+        let mut room = [0u8; 64];
+        let len = vpd::serial_into(page, &mut room).unwrap_or(0);
+        return clean(room.get(..len).unwrap_or(&[]), facts.serial.as_mut_view());
+    }
+    (facts.target_port_group, facts.relative_port) = vpd::target_port(page);
+    if let Ok(wwid) = vpd::wwid(page) {
+        facts.wwid = wwid;
+        facts.wwid_origin = WwidOrigin::Vpd83;
+    }
+}
+
+/// Of a disk without a page 0x83 that names it.
+pub fn name_by_serial(facts: &mut PathFacts) {
     if facts.wwid.is_empty()
         && let Some(wwid) = serial_wwid(&facts.vendor, &facts.product, &facts.serial)
     {
         facts.wwid = wwid;
         facts.wwid_origin = WwidOrigin::Vpd80;
     }
-    Ok(())
 }
 
 /// scsi_id's name of a device that has a serial number but no page 0x83: `S`, vendor in 8 columns, product in 16, the serial number, with

@@ -184,6 +184,11 @@ fn happen(w: &mut World<'_>, rng: &mut Rng, tale: Tale) -> Result<(), Fault> {
             if rng.one_in(10) {
                 w.disks[d].read_only = true;
             }
+            if rng.one_in(8) {
+                w.disks[d].blank = true;
+                w.disks[d].unsized_ = rng.one_in(2);
+                w.disks[d].health = rng.pick(&[Health::Good, Health::Failing]);
+            }
             let name = w.disks[d].name.clone();
             w.trace(|| format!("{name} appears for lun {lun}"));
             if !rng.one_in(6) {
@@ -439,6 +444,8 @@ fn history(w: &mut World<'_>, tale: Tale, rng: &mut Rng) -> Result<(), Fault> {
         if matches!(w.disks[d].health, Health::Hanging | Health::Blocked) {
             w.set_health(d, Health::Good);
         }
+        // One that never said who it is is nobody's.
+        w.disks[d].blank &= w.disks[d].health == Health::Good;
     }
     // What administrators held is let go.
     w.ask(1, Ask::RestoreQueueing(None));

@@ -1,17 +1,30 @@
 //! What workers have done, as events: each finished job's answer is given to the engine, and what the job was lent is taken back.
 
 use super::job::{Answer, INSIDE, NO_MATCH, Task};
-use super::{Audience, Hands, Held, LOAD, live};
-use crate::engine::{Context, DmAnswer, Engine, Event, PartitionSlot};
+use super::{Audience, BLANK_PAUSE, Hands, Held, LOAD, live};
+use crate::engine::{Context, DmAnswer, Engine, Event, PartitionSlot, PathView, Reason};
 use crate::fault::Errno;
+use crate::model::{Bus, PathFacts, SysState};
 use crate::wire::scsi::Reply;
 use core::time::Duration;
+
+/// Has the disk to be asked what sysfs does not say? Not one that is left alone for another reason.
+fn blank(path: &PathView<'_>, facts: &PathFacts) -> bool {
+    let wanted = facts.bus == Bus::Scsi && !facts.removable;
+    let (claimed, no_name, no_size) = (path.map().is_some(), facts.wwid.is_empty(), facts.size.0 == 0);
+    wanted
+        && match path.reason() {
+            Reason::NoIdentity => no_name,
+            Reason::NoSize => no_size,
+            _ => claimed && (no_name || no_size),
+        }
+}
 
 impl Hands {
     /// Takes one finished job to the engine.
     #[inline(never)]
     pub(super) fn bring(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>, audience: &mut dyn Audience) -> bool {
-        let Hands { crew, paths, big, rooms, loaded, scan, survey, wanted, reading, peeks, peeking, peek_again, .. } = self;
+        let Hands { crew, paths, big, rooms, loaded, scan, survey, wanted, reading, peeks, peeking, peek_again, ask_blank, .. } = self;
         let Some((_, job)) = crew.collect() else { return false };
         let task = core::mem::take(&mut job.task);
         if let Task::Open { path, .. }
@@ -63,8 +76,11 @@ impl Hands {
                 None => engine.process(cx, Event::Read { path, ticket, result }),
             },
             Task::Write { path, ticket, .. } => engine.process(cx, Event::Written { path, ticket, result: result.map(|_| ()) }),
-            Task::Facts => {
-                scan.out = scan.out.saturating_sub(1);
+            Task::Facts | Task::Identify { .. } => {
+                let asked = task != Task::Facts;
+                if !asked {
+                    scan.out = scan.out.saturating_sub(1);
+                }
                 reading.retain(|name| *name != job.name);
                 match result {
                     Ok(_) => {
@@ -75,9 +91,21 @@ impl Hands {
                         }
                     }
                     Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => engine.process(cx, Event::Gone { name: &job.name }),
+                    Err(_) if asked => {}
                     // Unreadable for now: looked at again by a scan after a pause, never taken for gone.
                     Err(_) if !scan.running => engine.process(cx, Event::ScanDone { complete: false }),
                     Err(_) => scan.complete = false,
+                }
+                if let Some(path) = engine.find_path(&job.name)
+                    && let Some(desk) = paths.get_mut(path.id().index as usize)
+                {
+                    // One that has answered without a name has none.
+                    desk.blank = blank(&path, &job.facts) && !(asked && result.is_ok() && job.facts.wwid.is_empty());
+                    if desk.blank {
+                        let wait = asked || job.facts.sys_state != SysState::Running;
+                        let at = if wait { cx.now + BLANK_PAUSE } else { cx.now };
+                        *ask_blank = Some(ask_blank.map_or(at, |other| other.min(at)));
+                    }
                 }
             }
             Task::Peek => {

@@ -9,13 +9,14 @@ use crate::engine::{Attribute, Ticket};
 use crate::fault::Errno;
 use crate::model::{DevName, DevNo, MapId, MapName, PathFacts, PathId, Sectors, SysState, Text};
 use crate::raw::{AsFd, OwnedFd};
-use crate::sgio::{self, Outcome, SENSE};
+use crate::sgio::{self, SENSE};
 use crate::wire::dm::{Cookie, Request, Target};
 use crate::wire::nvme::Admin;
 use crate::wire::partition::{self, Found, Partition};
 use crate::wire::root::{Candidate, Root};
-use crate::wire::scsi::Command;
-use crate::wire::superblock;
+use crate::wire::scsi::{Command, DATA_LEN, Outcome, Reply};
+use crate::wire::sense::ILLEGAL_REQUEST;
+use crate::wire::{superblock, vpd};
 use crate::workers::Work;
 use crate::{dmioctl, sysfs};
 use core::fmt::Write;
@@ -74,6 +75,11 @@ pub enum Task {
     },
     /// Reads everything sysfs knows of the disk `name`.
     Facts,
+    /// The same, and asks the disk itself for what the kernel did not get to read when it found it: who it is and, if it may `rescan`, how large.
+    /// An error: it does not answer now.
+    Identify {
+        rescan: bool,
+    },
     /// Looks into the disk `name` for the root that `text` asks for: the result is the partition's number, 0 for the whole disk.
     Peek,
     /// The request is written into the page already; `opcode` is its ioctl.
@@ -137,7 +143,7 @@ pub struct Job {
     pub page: &'static mut Page,
     pub more: &'static mut Page,
     pub sense: [u8; SENSE],
-    pub outcome: Outcome,
+    pub outcome: sgio::Outcome,
     pub facts: PathFacts,
     /// Bytes of udev database text in `page`; `None` where udev keeps none.
     pub udev: Option<usize>,
@@ -159,7 +165,7 @@ impl Job {
             page,
             more,
             sense: [0; SENSE],
-            outcome: Outcome::default(),
+            outcome: sgio::Outcome::default(),
             facts: PathFacts::default(),
             udev: None,
             state: None,
@@ -254,6 +260,65 @@ impl Job {
         }
         room.kind = kind;
         Ok(0)
+    }
+
+    fn facts(&mut self) -> Result<(), Errno> {
+        self.udev = None;
+        sysfs::read_facts(&self.tools.roots, &self.name, &mut self.more.0, &mut self.facts)
+    }
+
+    fn udev(&mut self) {
+        let text = sysfs::read_udev(&self.tools.roots, self.facts.devno, &mut self.page.0);
+        self.udev = text.ok().flatten().map(<[u8]>::len);
+    }
+
+    #[inline(never)]
+    fn identify(&mut self, rescan: bool) -> Result<(), Errno> {
+        self.facts()?;
+        if self.facts.sys_state != SysState::Running {
+            return Err(Errno::AGAIN);
+        }
+        // That it cannot be opened does not mean that it is gone.
+        let device = sgio::open_disk(self.tools.roots.dev.as_fd(), &self.name, self.facts.devno).map_err(|_| Errno::AGAIN)?;
+        // A rescan waits for a disk that does not answer: asked first.
+        if self.facts.size.0 == 0 && rescan && self.ask(&device, &Command::read_capacity10()).done() {
+            sysfs::write_attribute(&self.tools.roots, &self.name, sysfs::Knob::Rescan, 1).map_err(|_| Errno::AGAIN)?;
+            self.facts()?;
+        }
+        if self.facts.wwid.is_empty() {
+            self.take_page(&device, vpd::DEVICE_IDENTIFICATION)?;
+            if self.facts.wwid.is_empty() {
+                self.take_page(&device, vpd::UNIT_SERIAL_NUMBER)?;
+                sysfs::name_by_serial(&mut self.facts);
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, device: &OwnedFd, command: &Command) -> Reply<'_> {
+        self.outcome = sgio::execute(sgio::borrow(device), command, self.page, &mut self.sense);
+        self.outcome.reply(self.page, &self.sense)
+    }
+
+    /// Asks for a page of VPD. A device that knows no such page has answered, too.
+    #[inline(never)]
+    fn take_page(&mut self, device: &OwnedFd, code: u8) -> Result<(), Errno> {
+        // Early devices do not know an allocation length above 255.
+        for length in [252, DATA_LEN] {
+            match self.ask(device, &Command::vpd(code, length)).outcome() {
+                Outcome::Good | Outcome::Recovered(_) => {}
+                Outcome::Check(sense) if sense.key == ILLEGAL_REQUEST => return Ok(()),
+                _ => return Err(Errno::AGAIN),
+            }
+            let page = self.outcome.reply(self.page, &self.sense).data;
+            if vpd::declared_len(page) <= page.len() || length == DATA_LEN {
+                if vpd::body(page, code).is_ok() {
+                    sysfs::take_page(page, &mut self.facts);
+                }
+                break;
+            }
+        }
+        Ok(())
     }
 
     // Not inlined, nor are `rename` and `read_partitions`: what a worker does most often would stand on their frames.
@@ -374,11 +439,10 @@ impl Work for Job {
             Task::Write { attribute, value, .. } => {
                 sysfs::write_attribute(&self.tools.roots, &self.name, place(attribute), value).map(|()| 0)
             }
-            Task::Facts => {
-                self.udev = None;
-                sysfs::read_facts(&self.tools.roots, &self.name, &mut self.more.0, &mut self.facts).map(|()| {
-                    let text = sysfs::read_udev(&self.tools.roots, self.facts.devno, &mut self.page.0);
-                    self.udev = text.ok().flatten().map(<[u8]>::len);
+            Task::Facts | Task::Identify { .. } => {
+                let known = if let Task::Identify { rescan } = self.task { self.identify(rescan) } else { self.facts() };
+                known.map(|()| {
+                    self.udev();
                     0
                 })
             }

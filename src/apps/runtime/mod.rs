@@ -38,6 +38,10 @@ const LOAD: u32 =
     Request::Load { size: Sectors(0), read_only: false, content: dm::Content::Linear { device: NO_DEVICE, start: Sectors(0) } }.opcode();
 /// How long the answers of one round of checks may wait for each other.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// When a disk that did not say who or how large it is is asked again: nothing tells of it when it can.
+const BLANK_PAUSE: Duration = Duration::from_secs(5);
+/// When those are asked that no worker could be spared for.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// Workers a pool has at least.
 pub const FEWEST: usize = 6;
 
@@ -148,6 +152,8 @@ pub struct Desk {
     away: bool,
     /// Closed while away: dropped on return.
     closing: bool,
+    /// sysfs does not say who, or how large, its disk is: the disk itself is asked.
+    blank: bool,
 }
 
 /// Everything but the engine: what carries its actions out.
@@ -174,6 +180,9 @@ pub struct Hands {
     /// When those that could not be read are looked into again.
     peek_again: Option<Instant>,
     looked_for: Text<128>,
+    /// When those that are [`Desk::blank`] are asked, and from which on.
+    ask_blank: Option<Instant>,
+    ask_from: u32,
     /// /dev/mapper names are made by us (no udev).
     pub make_nodes: bool,
     /// Nobody waits for an answer: checks and status reads of one turn are told of together.
@@ -238,6 +247,8 @@ impl Hands {
             peeking: 0,
             peek_again: None,
             looked_for: Text::new(),
+            ask_blank: None,
+            ask_from: 0,
             make_nodes: false,
             calm: false,
             patience: None,
@@ -504,11 +515,44 @@ impl Hands {
                 let _ = self.send(worker);
             }
         }
+        if self.ask_blank.is_some_and(|at| at <= cx.now) {
+            self.ask_blank = self.identify(engine).map(|pause| cx.now + pause);
+        }
         if self.scan.running && self.wanted.count == 0 && self.scan.out == 0 {
             self.scan.running = false;
             engine.process(cx, Event::ScanDone { complete: self.scan.complete });
         }
         self.look_on(engine, cx);
+    }
+
+    /// Asks the disks that are blank, as many as there are workers to spare. When to come again, if any is left.
+    #[inline(never)]
+    fn identify(&mut self, engine: &Engine<'_>) -> Option<Duration> {
+        for path in engine.paths() {
+            let at = path.id().index;
+            if at < self.ask_from || !self.paths.get(at as usize).is_some_and(|desk| desk.blank) {
+                continue;
+            }
+            let Ok(name) = DevName::try_from(path.name()) else { continue };
+            // It allocates in the kernel.
+            if engine.starved() > 0 {
+                return Some(BLANK_PAUSE);
+            }
+            if self.crew.free_count(GENERAL) <= 2 || self.reading.contains(&name) {
+                self.ask_from = at;
+                return Some(BUSY_PAUSE);
+            }
+            let rescan = !self.dry;
+            let Some(worker) = self.crew.free(GENERAL) else { break };
+            let Ok(job) = self.fill(worker, Task::Identify { rescan }) else { break };
+            job.name.clone_from(&name);
+            let _ = self.reading.push(name);
+            let _ = self.send(worker);
+            self.paths[at as usize].blank = false;
+        }
+        self.ask_from = 0;
+        // Those that do not answer come back with a time of their own.
+        None
     }
 
     /// The next dm device of a survey.
@@ -590,7 +634,7 @@ impl Hands {
     ) -> Result<(), Errno> {
         self.crew.wake();
         self.patience = if self.crew.batch() { self.patience.or(Some(wait::now() + PATIENCE)) } else { None };
-        let deadline = [engine.poll_at(), until, self.peek_again, self.patience].into_iter().flatten().min();
+        let deadline = [engine.poll_at(), until, self.peek_again, self.ask_blank, self.patience].into_iter().flatten().min();
         let (mut uevents, mut dm) = (false, false);
         self.poll.wait(deadline, |token| match token {
             TOKEN_WORKERS => {}
