@@ -397,6 +397,7 @@ impl Engine<'_> {
         let p = &mut self.paths[i];
         p.live_in = if dm.is_some() { home } else { NONE };
         p.dm = dm.unwrap_or_default();
+        p.exchanged = false;
         p.look |= !p.gone && p.held != super::path::Held::Nobody;
         self.path_touch(i);
     }
@@ -466,6 +467,10 @@ impl Engine<'_> {
                 self.maps[m].prio_changed = self.maps[m].prio_changed.or(Some(cx.now));
                 self.check_now(cx, slot);
             }
+        }
+        if self.maps[m].parts_asked {
+            // Nothing tells when its users close them.
+            self.parts_doubt(m, true);
         }
         self.maps[m].doubted &= self.maps[m].have.read_only;
         let next = self.status_due(cx, m);

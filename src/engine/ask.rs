@@ -351,16 +351,7 @@ impl Engine<'_> {
     /// Has it users besides its partitions, or have they? On an errand only, where all was read just now: its partitions would be gone
     /// before the kernel says so. (A daemon makes them again.)
     fn in_use(&self, m: u32) -> bool {
-        let map = &self.maps[m];
-        let (mut ours, mut used) = (0, false);
-        let mut at = map.parts.head;
-        while at != NONE {
-            let part = &self.parts[at];
-            ours += u32::from(part.known == Known::Live);
-            used |= part.open_count > 0;
-            at = self.part_by_map.next(at);
-        }
-        self.options.errand && !map.settings.deferred_remove && (used || map.have.open_count > ours)
+        self.options.errand && !self.maps[m].settings.deferred_remove && self.users(m) > 0
     }
 
     /// A map to be removed is open: it stays, and so do its paths.

@@ -150,16 +150,26 @@ impl Engine<'_> {
         let own = |wwid: &str| self.map_by_wwid(wwid).filter(|&own| own != m).map(|own| &self.maps[own].have);
         let moved = |wwid: &str| own(wwid).is_some_and(|have| have.known == Known::Live && have.active);
         let here = |i: u32| self.paths.get(i).is_none_or(|p| !p.gone && !moved(&p.wwid));
-        let left = map.paths.len > 0 || map.have.members.iter().any(|x| here(x.path));
-        if left || !self.ready() || !map.have.table_known || map.remove {
-            let map = &mut self.maps[m];
+        // One that became another under our eyes cannot have a map of its own as long as this one holds it.
+        let held = |i: u32| here(i) && !self.paths.get(i).is_some_and(|p| p.exchanged);
+        let left = map.paths.len > 0 || map.have.members.iter().any(|x| held(x.path));
+        let exchanged = map.have.members.iter().any(|x| here(x.path));
+        let asked = map.parts_asked;
+        let forget = left || !self.ready() || !map.have.table_known || map.remove;
+        if !forget && !asked {
+            // Who has a partition open is known from when it was read last.
+            self.parts_doubt(m, false);
+        }
+        let users = self.users(m);
+        let map = &mut self.maps[m];
+        map.parts_asked = !forget;
+        if forget || exchanged && users > 0 {
             (map.flush, map.flush_quiet) = (false, false);
             return;
         }
-        let decision = queueing::on_last_path(map.settings.flush_on_last_del, map.have.features.queue_if_no_path, map.have.open_count);
+        let decision = queueing::on_last_path(map.settings.flush_on_last_del, map.have.features.queue_if_no_path, users);
         // Its users can close it only when their I/O ends; then, or at once where dm may defer it, it is removed.
-        let removable = map.have.open_count == 0 || map.settings.deferred_remove;
-        let map = &mut self.maps[m];
+        let removable = users == 0 || map.settings.deferred_remove;
         match decision {
             LastPath::Keep => map.flush = false,
             LastPath::Remove { stop_queueing } => {

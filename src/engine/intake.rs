@@ -131,11 +131,13 @@ impl Engine<'_> {
             if !first {
                 self.note(Some(i), self.map_id_of(i), What::WwidChanged);
                 self.path_leave(cx, i);
+                let strange = self.maps.get(self.paths[i].live_in).is_some_and(|map| map.wwid != facts.wwid);
                 let p = &mut self.paths[i];
                 p.judged = false;
                 p.state = PathState::Unchecked;
                 p.prio = Prio::UNDEFINED;
                 p.cause = Cause::WwidChanged;
+                p.exchanged = strange;
                 checker::emc::renamed(&mut p.memory, &p.wwid, &facts.wwid);
                 self.refresh_usable(cx, self.paths[i].live_in);
             }

@@ -267,6 +267,8 @@ pub struct MapSlot {
     /// Its last path is gone and it goes with it; `flush_quiet`: its queueing ends before.
     pub(super) flush: bool,
     pub(super) flush_quiet: bool,
+    /// Its last path is gone, and who has its partitions open is being asked.
+    pub(super) parts_asked: bool,
     pub(super) told_selector: bool,
     pub(super) told_handler: bool,
     pub(super) told_alias: bool,

@@ -89,6 +89,13 @@ impl Engine<'_> {
         if map.retry_at.is_some_and(|t| t > cx.now) {
             return None;
         }
+        // Whether it may go; reading takes no memory.
+        if map.parts_asked
+            && !self.options.dry_run
+            && let Some(job) = self.part_unread(m)
+        {
+            return Some(job);
+        }
         if !self.permitted(m) {
             return None;
         }

@@ -180,6 +180,45 @@ impl Engine<'_> {
         }
     }
 
+    /// Users of the map besides its partitions, or theirs; as far as is known: one that has to be read again counts as used.
+    pub(super) fn users(&self, m: u32) -> u32 {
+        let open = self.maps[m].have.open_count;
+        let (mut ours, mut used) = (0, false);
+        let mut at = self.maps[m].parts.head;
+        while at != NONE {
+            let part = &self.parts[at];
+            ours += u32::from(part.known == Known::Live);
+            used |= part.known == Known::Unknown || part.known == Known::Live && part.open_count > 0;
+            at = self.part_by_map.next(at);
+        }
+        if used { open.max(1) } else { open.saturating_sub(ours) }
+    }
+
+    /// The partitions, or those in use, are to be read again.
+    pub(super) fn parts_doubt(&mut self, m: u32, used: bool) {
+        let mut at = self.maps[m].parts.head;
+        while at != NONE {
+            let part = &mut self.parts[at];
+            if part.known == Known::Live && (!used || part.open_count > 0) {
+                part.known = Known::Unknown;
+                self.map_touch(m);
+            }
+            at = self.part_by_map.next(at);
+        }
+    }
+
+    /// The next partition that has to be read.
+    pub(super) fn part_unread(&self, m: u32) -> Option<Job> {
+        let mut at = self.maps[m].parts.head;
+        while at != NONE {
+            if self.parts[at].known == Known::Unknown {
+                return Some(Job::Part { part: at, step: PartStep::Read });
+            }
+            at = self.part_by_map.next(at);
+        }
+        None
+    }
+
     /// The partition map to be removed before the map itself can be.
     pub(super) fn part_remove_next(&self, m: u32) -> Option<Job> {
         let mut at = self.maps[m].parts.head;
@@ -266,10 +305,14 @@ impl Engine<'_> {
             (PartStep::Remove, Ok(_)) => {
                 self.part_devno(k, DevNo::default());
                 self.parts[k].known = Known::Absent;
+                // It had its map open.
+                self.maps[m].have.open_count = self.maps[m].have.open_count.saturating_sub(1);
                 let number = self.parts[k].number;
                 self.note(None, Some(m), What::PartitionRemoved { number });
             }
             (PartStep::Remove, Err(Errno::BUSY)) if self.maps[m].remove => self.remove_busy(cx, m),
+            // Opened meanwhile.
+            (PartStep::Remove, Err(Errno::BUSY)) if self.maps[m].parts_asked => self.parts[k].known = Known::Unknown,
             (_, Err(errno)) => {
                 let part = &mut self.parts[k];
                 part.failures = part.failures.saturating_add(1);

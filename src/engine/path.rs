@@ -111,6 +111,8 @@ pub struct PathSlot {
     pub(super) live_in: u32,
     /// sysfs has it no more; the slot stays until no live table and no job needs it.
     pub(super) gone: bool,
+    /// It became another disk while that table held it.
+    pub(super) exchanged: bool,
     /// Last scan that saw it.
     pub(super) seen: u32,
     pub(super) verdict: Verdict,
@@ -229,6 +231,7 @@ impl Default for PathSlot {
             map: NONE,
             live_in: NONE,
             gone: false,
+            exchanged: false,
             seen: 0,
             verdict: Verdict::Accepted,
             reason: Reason::Unknown,

@@ -223,11 +223,11 @@ pub enum LastPath {
     Remove { stop_queueing: bool },
 }
 
-/// `flush_on_last_del`. `queueing`: what the kernel does now. `open_count`: its users.
-pub fn on_last_path(setting: FlushOnLastDel, queueing: bool, open_count: u32) -> LastPath {
+/// `flush_on_last_del`. `queueing`: what the kernel does now. `users`: of the map and of its partitions.
+pub fn on_last_path(setting: FlushOnLastDel, queueing: bool, users: u32) -> LastPath {
     match setting {
         FlushOnLastDel::Always => LastPath::Remove { stop_queueing: queueing },
-        FlushOnLastDel::Never | FlushOnLastDel::Unused if queueing && open_count > 0 => LastPath::Keep,
+        FlushOnLastDel::Never | FlushOnLastDel::Unused if queueing && users > 0 => LastPath::Keep,
         FlushOnLastDel::Unused => LastPath::Remove { stop_queueing: queueing },
         FlushOnLastDel::Never => LastPath::Remove { stop_queueing: false },
     }

@@ -196,6 +196,52 @@ fn the_last_path_goes() {
     assert_eq!(after_the_last_path(FlushOnLastDel::Never, true), Some(true));
 }
 
+/// The same for a LUN with a partition, which is opened after it was read, and closed later; by a deletion, or by another LUN behind all
+/// addresses. When is the map gone?
+fn with_a_partition(exchanged: bool, open: bool) {
+    let options = corepath::engine::Options { partitions: true, ..daemon() };
+    story(with(NoPathRetry::Queue), options, |w| {
+        let lun = w.add_lun(W, 2048);
+        w.luns[lun].partitions = vec![(1, 64, 256)];
+        let other = w.add_lun("360014050000000000000000000000bbb", 2048);
+        let paths = [w.add_path(lun, 1, 0), w.add_path(lun, 2, 0)];
+        w.settle(SECS(10)).unwrap();
+        w.run_for(SECS(10)).unwrap();
+        let part = w.dm.devices.values().find(|d| d.uuid.starts_with("part1-")).unwrap().minor;
+        w.dm.devices.get_mut(&part).unwrap().opens += u32::from(open);
+        for d in paths {
+            if exchanged {
+                w.disks[d].lun = other;
+                w.disks[d].wwid = w.luns[other].wwid.clone();
+            } else {
+                w.unplug(d);
+            }
+            let name = w.disks[d].name.clone();
+            w.uevent(&name);
+        }
+        w.run_for(SECS(60)).unwrap();
+        assert_eq!(w.dm.by_uuid(UUID).map(|d| d.queues()), open.then_some(true), "{exchanged} {open}");
+        if open {
+            w.dm.devices.get_mut(&part).unwrap().opens -= 1;
+            w.run_for(SECS(60)).unwrap();
+            assert!(w.dm.by_uuid(UUID).is_none(), "closed, {exchanged}");
+        }
+        assert!(!w.dm.devices.contains_key(&part));
+        assert_eq!(w.engine.starved(), 0);
+        let new = w.dm.by_uuid(&format!("mpath-{}", w.luns[other].wwid));
+        assert_eq!(new.map(|d| d.members().len()), exchanged.then_some(2), "{open}");
+    });
+}
+
+#[test]
+fn the_last_path_of_a_map_with_a_partition_goes() {
+    for exchanged in [false, true] {
+        for open in [false, true] {
+            with_a_partition(exchanged, open);
+        }
+    }
+}
+
 #[test]
 fn at_the_end_nobody_waits_for_a_daemon_that_is_gone() {
     // One that takes over waits for them instead.

@@ -144,3 +144,54 @@ scenario! {
         assert_eq!(daemon.wait(Duration::from_secs(5)).code, 0);
     }
 }
+
+scenario! {
+    /// LUNs with a partition each are taken away, or exchanged for others, behind all their paths at once. What nobody has open goes, its
+    /// partitions too, and makes room; what is open stays until it is closed.
+    fn luns_with_partitions_are_taken_away(kernel) {
+        let array = Array::start("plain", &["a0", "a1"], "--luns 3,size=16M");
+        let conf = b"defaults {\n find_multipaths greedy\n no_path_retry queue\n polling_interval 1\n max_polling_interval 2\n}\n";
+        let guest = Vm::new(kernel).corepath().array(&array).file("/etc/multipath.conf", 0o644, conf).boot();
+        guest.ok("modprobe -a dm_multipath dm_service_time");
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 6 ]", LONG);
+        let disks = |lun: u32| guest.ok(&format!("ls -d /sys/bus/scsi/devices/*:{lun}/block/* | sed 's,.*/,,'")).replace('\n', " ");
+        let wwid = |lun: u32| guest.ok(&format!("corepath name $(cat /sys/block/{}/dev) 2>/dev/null || cat /sys/block/{0}/device/wwid", disks(lun).split(' ').next().unwrap_or("")));
+        let maps: Vec<String> = (0..3).map(|lun| format!("3{}", wwid(lun).trim_start_matches("naa."))).collect();
+        for lun in 0..3 {
+            // One DOS partition: 8192 sectors from 2048 on.
+            let disk = disks(lun);
+            let disk = disk.split(' ').next().unwrap_or("");
+            guest.ok(&format!(
+                "printf '\\0\\0\\0\\0\\203\\0\\0\\0\\0\\010\\0\\0\\0\\040\\0\\0' | dd of=/dev/{disk} bs=1 seek=446 conv=notrunc; \
+                 printf '\\125\\252' | dd of=/dev/{disk} bs=1 seek=510 conv=notrunc; sync"
+            ));
+        }
+        let daemon = guest.spawn("exec corepath daemon --strict");
+        let there = |map: &str| format!("[ -e /dev/mapper/{map} ] && [ -e /dev/mapper/{map}p1 -o -e /dev/mapper/{map}-part1 -o -e /dev/mapper/{map}1 ]");
+        for map in &maps {
+            guest.until(&there(map), LONG);
+        }
+        let take_away = |lun: u32| guest.ok(&format!("for d in {}; do echo 1 > /sys/block/$d/device/delete; done", disks(lun)));
+
+        take_away(0);
+        guest.until(&format!("! ls /dev/mapper | grep -q {}", maps[0]), LONG);
+
+        let other = "60060160cccccccccccccccccccccccc";
+        array.say(&format!("lun 2 wwn {other}"));
+        guest.until(&there(&format!("3{other}")), Duration::from_secs(60));
+        guest.until(&format!("corepath status | grep '^3{other}' | grep -q '2 usable'"), LONG);
+        guest.until(&format!("! ls /dev/mapper | grep -q {}", maps[2]), LONG);
+
+        let part = guest.ok(&format!("ls -d /dev/mapper/{}?*", maps[1]));
+        let user = guest.spawn(&format!("exec sleep 1000 < {part}"));
+        guest.ok("sleep 1");
+        take_away(1);
+        guest.until(&format!("corepath status | grep '^{}' | grep -q '0 usable'", maps[1]), LONG);
+        guest.ok("sleep 3");
+        guest.ok(&there(&maps[1]));
+        user.signal(9);
+        guest.until(&format!("! ls /dev/mapper | grep -q {}", maps[1]), Duration::from_secs(60));
+        guest.ok("corepath stop");
+        assert_eq!(daemon.wait(Duration::from_secs(5)).code, 0);
+    }
+}
