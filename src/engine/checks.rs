@@ -166,6 +166,8 @@ impl Engine<'_> {
     }
 
     pub(super) fn opened(&mut self, cx: &Context<'_>, id: PathId, ticket: Ticket, result: Result<(), Errno>) {
+        // Others may wait for its place.
+        self.wake |= self.starved > 0;
         let Some(i) = self.path_answer(cx, id, ticket, Job::Open) else { return };
         let p = &mut self.paths[i];
         match result {

@@ -247,6 +247,8 @@ pub struct Engine<'s> {
     pub(super) last_ticket: u32,
     /// Maps whose I/O waits for a path.
     pub(super) starved: u32,
+    /// Paths that are opened while maps starve.
+    pub(super) opening: [Option<PathId>; 2],
     /// What was put off may be possible again: everything is looked at once more.
     pub(super) wake: bool,
     wake_path: u32,
@@ -337,6 +339,7 @@ impl<'s> Engine<'s> {
             interval: Duration::from_secs(5),
             last_ticket: 0,
             starved: 0,
+            opening: [None; 2],
             wake: false,
             wake_path: NONE,
             wake_map: NONE,

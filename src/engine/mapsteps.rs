@@ -48,7 +48,25 @@ impl Engine<'_> {
     /// May a request that is not harmless be sent now? Whether it is for the map whose I/O waits or for another: a thread that hangs in
     /// the kernel for want of memory is lost either way.
     fn permitted(&self, m: u32) -> bool {
-        self.ready() && !self.options.dry_run && !self.bystander(m) && self.quiet()
+        self.ready() && !self.options.dry_run && !self.bystander(m) && (self.quiet() || self.way_out(m))
+    }
+
+    /// Would the next table, or a resume, let I/O go on that waits? That is not put off for other maps' I/O, which may wait for ever.
+    fn way_out(&self, m: u32) -> bool {
+        let have = &self.maps[m].have;
+        let served =
+            |x: &super::map::Member| x.dm == DmPathState::Active || self.paths.get(x.path).is_some_and(|p| p.map == m && p.usable());
+        if !have.active || have.open_count == 0 || !have.suspended && have.members.iter().any(served) {
+            return false;
+        }
+        let mut at = self.maps[m].paths.head;
+        while at != NONE {
+            if self.paths[at].usable() && (have.suspended || self.paths[at].live_in != m) {
+                return true;
+            }
+            at = self.path_by_map.next(at);
+        }
+        false
     }
 
     /// On an errand: is it none of the maps that were named?

@@ -6,7 +6,7 @@ use super::probe::Question;
 use super::schedule::Ask;
 use super::storage::NONE;
 use super::{Action, Context, Engine, Refused};
-use crate::model::{Instant, PathState};
+use crate::model::{Instant, PathId, PathState};
 use core::time::Duration;
 
 /// What came of a path's turn.
@@ -26,10 +26,19 @@ const AWAY: Duration = Duration::from_secs(30);
 
 impl Engine<'_> {
     /// Something that allocates in the kernel for this path: not while another map's I/O waits for a path. For its own starving map
-    /// it is the way out.
+    /// it is the way out; where several starve for a few at a time, as each may cost a worker.
     pub(super) fn may_allocate(&self, i: u32) -> bool {
-        let own = self.maps.get(self.paths[i].map).is_some_and(|map| map.starved);
-        self.quiet() || (own && self.starved == 1)
+        let own = || self.maps.get(self.paths[i].map).is_some_and(|map| map.starved);
+        self.quiet() || (own() && (self.starved == 1 || self.opening_slot().is_some()))
+    }
+
+    /// A place among the paths that are opened while maps starve. One whose worker hangs keeps its place.
+    fn opening_slot(&self) -> Option<usize> {
+        let free = |id: &Option<PathId>| {
+            let path = id.and_then(|id| self.path_at(id)).map(|i| &self.paths[i]);
+            path.is_none_or(|p| p.job != Job::Open && p.overdue.is_none())
+        };
+        self.opening.iter().position(free)
     }
 
     #[inline(never)]
@@ -200,6 +209,11 @@ impl Engine<'_> {
         if let Err(refused) = emit(Action::Open { path, ticket, name: &p.name, devno: p.devno }) {
             self.port_release(i);
             return Turn::Refused(refused);
+        }
+        if self.starved > 0
+            && let Some(slot) = self.opening_slot()
+        {
+            self.opening[slot] = Some(path);
         }
         self.path_sent(i, Job::Open, ticket, cx.now + AWAY);
         Turn::Sent

@@ -182,6 +182,8 @@ fn after_the_last_path(flush: FlushOnLastDel, open: bool) -> Option<bool> {
             w.uevent(&name);
             w.run_for(SECS(30)).unwrap();
             assert!(queues(w), "{flush:?}");
+            assert_eq!(w.dm.by_uuid(UUID).unwrap().members(), [w.disks[d].devno], "{flush:?}");
+            assert_eq!(w.io(UUID), Some(true), "{flush:?}");
         }
     });
     left
@@ -288,4 +290,41 @@ fn a_dead_port_is_asked_about_through_one_path() {
     assert!(w.saw(|n| *n == What::PortUp));
     let good = |w: &World<'_>, d: usize| w.engine.find_path(&w.disks[d].name).unwrap().usable();
     assert!(behind.iter().all(|&d| good(&w, d)), "all of them, within two seconds");
+}
+
+/// LUNs in use lose all their disks, which come back under other names, but for one: its I/O waits for ever, and is no reason for the others'
+/// to.
+#[test]
+fn luns_come_back_under_other_names() {
+    story(with(NoPathRetry::Queue), daemon(), |w| {
+        let uuids = ["a", "b", "c"].map(|last| format!("mpath-36001405{}", last.repeat(25)));
+        let mut disks = Vec::new();
+        for uuid in &uuids {
+            let lun = w.add_lun(uuid.strip_prefix("mpath-").unwrap(), 2048);
+            disks.extend([w.add_path(lun, 1, 0), w.add_path(lun, 2, 0)]);
+        }
+        w.settle(SECS(10)).unwrap();
+        for uuid in &uuids {
+            let minor = w.dm.by_uuid(uuid).unwrap().minor;
+            w.dm.devices.get_mut(&minor).unwrap().opens = 1;
+        }
+        w.run_for(SECS(30)).unwrap();
+        for d in disks {
+            w.unplug(d);
+            let name = w.disks[d].name.clone();
+            w.uevent(&name);
+        }
+        w.run_for(SECS(30)).unwrap();
+        assert_eq!(w.engine.starved(), 3);
+        for lun in 1..uuids.len() {
+            let d = w.add_path(lun, 3, 0);
+            let name = w.disks[d].name.clone();
+            w.uevent(&name);
+        }
+        w.run_for(SECS(60)).unwrap();
+        for uuid in &uuids[1..] {
+            assert_eq!(w.io(uuid), Some(true), "{uuid}");
+        }
+        assert_eq!(w.engine.starved(), 1);
+    });
 }

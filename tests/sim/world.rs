@@ -5,8 +5,8 @@ use crate::config::Config;
 use crate::dm::{self, Disks, Dm, KTable};
 use crate::rng::Rng;
 use corepath::engine::{
-    Action, Ask, Context, DmAnswer, Engine, Event, LiveMap, MapSlot, Note, Options, PartSlot, PartitionSlot, PathSlot, PortSlot, ProbeSlot,
-    ProfileSlot, Refusal, Refused, Sizes, Storage, Ticket, What,
+    Action, Ask, Context, DmAnswer, Engine, Event, LiveMap, MapSlot, MapView, Note, Options, PartSlot, PartitionSlot, PathSlot, PortSlot,
+    ProbeSlot, ProfileSlot, Refusal, Refused, Sizes, Storage, Ticket, What,
 };
 use corepath::fault::Errno;
 use corepath::model::{
@@ -809,6 +809,15 @@ impl<'m> World<'m> {
         if self.engine.starved() > 0 {
             starved.extend(self.engine.maps().filter(|m| m.starved()).map(|m| m.id()));
         }
+        // What lets I/O go on that waits: its table, or its being suspended, keeps it from a path that answers.
+        let kept = |m: &MapView<'_>| {
+            self.dm.by_uuid(&format!("mpath-{}", m.wwid())).is_some_and(|d| {
+                let within = |devno: DevNo| d.path(devno).is_some();
+                let newcomer = m.paths().any(|p| p.usable() && (d.suspended || !within(p.devno())));
+                d.opens > 0 && newcomer && (d.suspended || !m.paths().any(|p| p.usable() && within(p.devno())))
+            })
+        };
+        let outs: Vec<MapId> = if starved.is_empty() { Vec::new() } else { self.engine.maps().filter(kept).map(|m| m.id()).collect() };
         let mut switches: Vec<(MapId, u8)> = Vec::new();
         let mut busy: BTreeSet<Owner> = BTreeSet::new();
         let mut count = 0;
@@ -879,7 +888,7 @@ impl<'m> World<'m> {
                             }
                         }
                         let harmless = matches!(request, Request::Status | Request::TableLine | Request::Info | Request::Message(_));
-                        if !harmless {
+                        if !harmless && !outs.contains(&map) {
                             quiet("a request that allocates", &mut loud);
                         }
                         if let Request::Message(corepath::wire::dm::Message::SwitchGroup(g)) = request {
