@@ -93,7 +93,8 @@ impl Lookup for Lens<'_> {
         self.inner.map(wwid, facts)
     }
     fn filter(&self, facts: &PathFacts, udev: Option<&[u8]>) -> Verdict {
-        if self.only_root && !self.root(&facts.wwid) {
+        // One that has not said yet who it is may be root's.
+        if self.only_root && !facts.wwid.is_empty() && !self.root(&facts.wwid) {
             return Verdict::Rejected { stage: Stage::Wwid, origin: Origin::CommandLine };
         }
         self.inner.filter(facts, udev)

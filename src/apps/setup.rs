@@ -564,5 +564,6 @@ pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Troub
     let mut hands = Hands::new(tools, crew, woken, uevents, memory).map_err(Trouble::Loop)?;
     hands.make_nodes = !wish.options.udev;
     hands.dry = wish.options.dry_run;
+    hands.errand = wish.options.errand;
     Ok(Machine { engine, hands, sizes, memory: arena.size() })
 }

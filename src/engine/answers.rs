@@ -170,7 +170,9 @@ impl Engine<'_> {
             }
         }
         if slot != NONE {
-            self.paths[slot].dm = to;
+            if self.paths[slot].live_in == m {
+                self.paths[slot].dm = to;
+            }
             self.note(Some(slot), Some(m), What::DmState { to, by_us: true });
         }
         if to == DmPathState::Active {
@@ -378,9 +380,6 @@ impl Engine<'_> {
 
     /// A path is no longer in the live table of `m`.
     fn unbind(&mut self, m: u32, i: u32) {
-        if self.paths[i].live_in != m {
-            return;
-        }
         self.unbound(m, i);
         let target = self.paths[i].map;
         self.map_touch(target);
@@ -389,8 +388,14 @@ impl Engine<'_> {
         }
     }
 
-    /// The path that lived in `m` lives in its own map, if that one's table holds it too, or in none.
+    /// `m` has let go of the path. If it lived there, it lives in its own map, where that one's table holds it too, or in none.
     fn unbound(&mut self, m: u32, i: u32) {
+        // Held twice, it was not free for its own map, nor its slot for another.
+        self.paths[i].look |= self.paths[i].held != super::path::Held::Nobody && !self.paths[i].gone;
+        self.path_touch(i);
+        if self.paths[i].live_in != m {
+            return;
+        }
         let home = self.paths[i].map;
         let own = self.maps.get(home).filter(|_| home != m).and_then(|map| map.have.members.iter().find(|x| x.path == i));
         let dm = own.map(|x| x.dm);
@@ -398,8 +403,6 @@ impl Engine<'_> {
         p.live_in = if dm.is_some() { home } else { NONE };
         p.dm = dm.unwrap_or_default();
         p.exchanged = false;
-        p.look |= !p.gone && p.held != super::path::Held::Nobody;
-        self.path_touch(i);
     }
 
     pub(super) fn unbind_members(&mut self, m: u32) {
@@ -407,9 +410,7 @@ impl Engine<'_> {
         self.maps[m].have.members.clear();
         self.maps[m].have.groups.clear();
         for i in slots {
-            if self.paths[i].live_in == m {
-                self.unbound(m, i);
-            }
+            self.unbound(m, i);
         }
         self.maps[m].replan = true;
     }
@@ -448,7 +449,7 @@ impl Engine<'_> {
             let (before, slot) = (x.dm, x.path);
             x.dm = s.state;
             x.fail_count = s.fail_count;
-            if slot == NONE || before == s.state {
+            if slot == NONE || before == s.state || self.paths[slot].live_in != m {
                 continue;
             }
             self.paths[slot].dm = s.state;

@@ -52,14 +52,19 @@ impl Engine<'_> {
         self.path_seen(i);
         self.path_refresh(cx, i, facts);
         // A path that does not answer shows no identity; it is judged by the one it had.
+        let unnamed = facts.wwid.is_empty();
         let kept;
-        let facts = if facts.wwid.is_empty() && !self.paths[i].wwid.is_empty() {
+        let facts = if unnamed && !self.paths[i].wwid.is_empty() {
             kept = self.facts_of(i);
             &kept
         } else {
             facts
         };
-        self.paths[i].verdict = cx.settings.filter(facts, udev);
+        self.paths[i].verdict = match cx.settings.filter(facts, udev) {
+            // udev could not ask it either.
+            Verdict::MissingProperty if unnamed => cx.settings.filter(facts, None),
+            verdict => verdict,
+        };
         self.judge(cx, i, facts);
     }
 
@@ -106,14 +111,16 @@ impl Engine<'_> {
             Holder::Map { devno, .. } => self.map_by_devno(*devno),
             _ => None,
         };
+        // Two, when it became another disk while a table held it: it lives in its own, and is failed in the other.
         for m in [self.map_by_wwid(&facts.wwid), holder].into_iter().flatten() {
             if let Some(k) = self.maps[m].have.members.iter().position(|x| x.devno == facts.devno && x.path == NONE) {
                 self.maps[m].have.members[k].path = i;
-                self.paths[i].live_in = m;
-                self.paths[i].dm = self.maps[m].have.members[k].dm;
+                if self.paths[i].live_in == NONE {
+                    self.paths[i].live_in = m;
+                    self.paths[i].dm = self.maps[m].have.members[k].dm;
+                }
                 self.maps[m].replan = true;
                 self.map_touch(m);
-                return;
             }
         }
     }
@@ -232,10 +239,21 @@ impl Engine<'_> {
         self.path_touch(i);
     }
 
+    /// Does a table hold it that it does not live in?
+    fn held_elsewhere(&self, i: u32) -> bool {
+        (0..self.maps.capacity() as u32).any(|m| self.maps.get(m).is_some_and(|map| map.have.members.iter().any(|x| x.path == i)))
+    }
+
     /// Frees the slot of a gone path when nobody needs it any more.
     pub(super) fn path_free_if_unused(&mut self, i: u32) {
         let p = &self.paths[i];
-        if !p.gone || p.live_in != NONE || p.job != Job::None || p.fds != Fds::Closed || p.overdue.is_some() && p.fds == Fds::Open {
+        if !p.gone
+            || p.live_in != NONE
+            || self.held_elsewhere(i)
+            || p.job != Job::None
+            || p.fds != Fds::Closed
+            || p.overdue.is_some() && p.fds == Fds::Open
+        {
             return;
         }
         let (port, profile) = (p.port, p.profile);
@@ -455,6 +473,10 @@ impl Engine<'_> {
             self.path_leave(cx, i);
             self.paths[i].map = m;
             self.path_by_map.push_back(&mut self.maps[m].paths, i);
+            if let Some(x) = self.maps[m].have.members.iter().find(|x| x.path == i) {
+                // It may have been another disk meanwhile, and live where that is held.
+                (self.paths[i].live_in, self.paths[i].dm) = (m, x.dm);
+            }
             if self.maps[m].settings_of != self.settings_serial {
                 self.map_settings(cx, m, facts);
             }

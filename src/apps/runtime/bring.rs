@@ -1,31 +1,32 @@
 //! What workers have done, as events: each finished job's answer is given to the engine, and what the job was lent is taken back.
 
 use super::job::{Answer, INSIDE, NO_MATCH, Task};
-use super::{Audience, BLANK_PAUSE, Hands, Held, LOAD, live};
+use super::{Audience, BLANK_PAUSE, DOUBLINGS, Hands, Held, LOAD, live, sooner};
 use crate::engine::{Context, DmAnswer, Engine, Event, PartitionSlot, PathView, Reason};
 use crate::fault::Errno;
 use crate::model::{Bus, PathFacts, SysState};
 use crate::wire::scsi::Reply;
 use core::time::Duration;
 
-/// Has the disk to be asked what sysfs does not say? Not one that is left alone for another reason.
+/// Has the disk to be asked what sysfs does not say? Not one that is left alone for another reason; but whoever has a name that sysfs does not
+/// say is asked again whenever something is heard of it: it may be another by now.
 fn blank(path: &PathView<'_>, facts: &PathFacts) -> bool {
-    let wanted = facts.bus == Bus::Scsi && !facts.removable;
-    let (claimed, no_name, no_size) = (path.map().is_some(), facts.wwid.is_empty(), facts.size.0 == 0);
-    wanted
-        && match path.reason() {
-            Reason::NoIdentity => no_name,
-            Reason::NoSize => no_size,
-            _ => claimed && (no_name || no_size),
-        }
+    let (no_name, no_size) = (facts.wwid.is_empty(), facts.size.0 == 0);
+    let lacks = match path.reason() {
+        Reason::NoIdentity | Reason::MissingProperty => no_name,
+        Reason::NoSize => no_size,
+        _ => no_name && !path.wwid().is_empty() || no_size && path.map().is_some(),
+    };
+    lacks && facts.bus == Bus::Scsi && !facts.removable
 }
 
 impl Hands {
     /// Takes one finished job to the engine.
     #[inline(never)]
     pub(super) fn bring(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>, audience: &mut dyn Audience) -> bool {
-        let Hands { crew, paths, big, rooms, loaded, scan, survey, wanted, reading, peeks, peeking, peek_again, ask_blank, .. } = self;
-        let Some((_, job)) = crew.collect() else { return false };
+        let Hands { crew, paths, big, rooms, loaded, scan, survey, wanted, reading, peeks, peeking, peek_again, ask_blank, asking, .. } =
+            self;
+        let Some((worker, job)) = crew.collect() else { return false };
         let task = core::mem::take(&mut job.task);
         if let Task::Open { path, .. }
         | Task::State { path, .. }
@@ -76,40 +77,78 @@ impl Hands {
                 None => engine.process(cx, Event::Read { path, ticket, result }),
             },
             Task::Write { path, ticket, .. } => engine.process(cx, Event::Written { path, ticket, result: result.map(|_| ()) }),
-            Task::Facts | Task::Identify { .. } => {
-                let asked = task != Task::Facts;
-                if !asked {
-                    scan.out = scan.out.saturating_sub(1);
-                }
+            Task::Facts => {
+                scan.out = scan.out.saturating_sub(1);
                 reading.retain(|name| *name != job.name);
+                let facts = &job.facts;
                 match result {
                     Ok(_) => {
                         let udev = job.udev.and_then(|n| job.page.0.get(..n));
-                        engine.process(cx, Event::Facts { facts: &job.facts, udev });
-                        if audience.disk(&job.facts) {
-                            let _ = peeks.push(&job.facts.name);
-                        }
+                        engine.process(cx, Event::Facts { facts, udev });
                     }
                     Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => engine.process(cx, Event::Gone { name: &job.name }),
-                    Err(_) if asked => {}
                     // Unreadable for now: looked at again by a scan after a pause, never taken for gone.
                     Err(_) if !scan.running => engine.process(cx, Event::ScanDone { complete: false }),
                     Err(_) => scan.complete = false,
                 }
-                if let Some(path) = engine.find_path(&job.name)
+                let mut known = result.is_ok();
+                if known
+                    && let Some(path) = engine.find_path(&job.name)
                     && let Some(desk) = paths.get_mut(path.id().index as usize)
                 {
-                    // One that has answered without a name has none.
-                    desk.blank = blank(&path, &job.facts) && !(asked && result.is_ok() && job.facts.wwid.is_empty());
-                    if desk.blank {
-                        let wait = asked || job.facts.sys_state != SysState::Running;
-                        let at = if wait { cx.now + BLANK_PAUSE } else { cx.now };
-                        *ask_blank = Some(ask_blank.map_or(at, |other| other.min(at)));
+                    // What was told of an earlier device of this slot says nothing.
+                    let same = desk.diskseq == facts.diskseq && facts.size.0 > 0;
+                    (desk.diskseq, desk.asked, desk.rescanned) = (facts.diskseq, 0, desk.rescanned && same);
+                    desk.blank = blank(&path, facts).then(|| {
+                        known = false;
+                        if facts.sys_state == SysState::Running { cx.now } else { cx.now + BLANK_PAUSE }
+                    });
+                    if let Some(at) = desk.blank {
+                        sooner(ask_blank, at);
+                    }
+                }
+                // One that is asked who it is is looked into after that.
+                if known && audience.disk(facts) {
+                    let _ = peeks.push(&facts.name);
+                }
+            }
+            Task::Identify { .. } => {
+                let facts = &job.facts;
+                let at = asking.iter().position(|asking| asking.worker == worker);
+                let stale = at.is_none_or(|at| asking.swap_remove(at).stale);
+                if !stale && result.is_ok() {
+                    let udev = job.udev.and_then(|n| job.page.0.get(..n));
+                    engine.process(cx, Event::Facts { facts, udev });
+                    if audience.disk(facts) {
+                        let _ = peeks.push(&facts.name);
+                    }
+                }
+                if !stale
+                    && let Some(path) = engine.find_path(&job.name)
+                    && let Some(desk) = paths.get_mut(path.id().index as usize)
+                {
+                    desk.rescanned |= job.rescanned;
+                    // One that has answered without a name has none; nor has one a size that the kernel still gives none.
+                    let again = match result {
+                        Ok(_) => !facts.wwid.is_empty() && !job.rescanned && blank(&path, facts),
+                        Err(_) => true,
+                    };
+                    if again {
+                        let at = cx.now + BLANK_PAUSE * (1 << desk.asked.min(DOUBLINGS));
+                        desk.asked = desk.asked.saturating_add(1);
+                        desk.blank = Some(at);
+                        sooner(ask_blank, at);
                     }
                 }
             }
             Task::Peek => {
                 *peeking = peeking.saturating_sub(1);
+                if job.facts.wwid.is_empty()
+                    && let Some(path) = engine.find_path(&job.facts.name)
+                {
+                    // What it said of itself when it was asked. The same capacity on both sides: it fits.
+                    let _ = job.facts.wwid.push_str(path.wwid());
+                }
                 let wwid = &job.facts.wwid;
                 let claimed = engine.find_path(&job.facts.name).is_some_and(|path| path.map().is_some());
                 let several = claimed || (!wwid.is_empty() && engine.paths().filter(|p| p.wwid() == wwid.as_str()).nth(1).is_some());

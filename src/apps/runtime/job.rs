@@ -145,6 +145,8 @@ pub struct Job {
     pub sense: [u8; SENSE],
     pub outcome: sgio::Outcome,
     pub facts: PathFacts,
+    /// The kernel was told to look at the disk again.
+    pub rescanned: bool,
     /// Bytes of udev database text in `page`; `None` where udev keeps none.
     pub udev: Option<usize>,
     pub state: Option<SysState>,
@@ -167,6 +169,7 @@ impl Job {
             sense: [0; SENSE],
             outcome: sgio::Outcome::default(),
             facts: PathFacts::default(),
+            rescanned: false,
             udev: None,
             state: None,
             result: Ok(0),
@@ -274,23 +277,33 @@ impl Job {
 
     #[inline(never)]
     fn identify(&mut self, rescan: bool) -> Result<(), Errno> {
+        self.rescanned = false;
         self.facts()?;
         if self.facts.sys_state != SysState::Running {
             return Err(Errno::AGAIN);
         }
         // That it cannot be opened does not mean that it is gone.
         let device = sgio::open_disk(self.tools.roots.dev.as_fd(), &self.name, self.facts.devno).map_err(|_| Errno::AGAIN)?;
-        // A rescan waits for a disk that does not answer: asked first.
-        if self.facts.size.0 == 0 && rescan && self.ask(&device, &Command::read_capacity10()).done() {
-            sysfs::write_attribute(&self.tools.roots, &self.name, sysfs::Knob::Rescan, 1).map_err(|_| Errno::AGAIN)?;
-            self.facts()?;
+        if rescan && (self.facts.size.0 == 0 || self.facts.wwid.is_empty()) {
+            // The kernel's own copy of the pages, which device handlers need, is made anew too. It waits for a disk that does not answer, hence
+            // the question.
+            match self.ask(&device, &Command::read_capacity10()).outcome() {
+                Outcome::Good | Outcome::Recovered(_) => {
+                    sysfs::write_attribute(&self.tools.roots, &self.name, sysfs::Knob::Rescan, 1).map_err(|_| Errno::AGAIN)?;
+                    self.rescanned = true;
+                    self.facts()?;
+                }
+                Outcome::Host(_) | Outcome::Errno(_) | Outcome::Driver(_) => return Err(Errno::AGAIN),
+                _ => {}
+            }
         }
         if self.facts.wwid.is_empty() {
             self.take_page(&device, vpd::DEVICE_IDENTIFICATION)?;
-            if self.facts.wwid.is_empty() {
-                self.take_page(&device, vpd::UNIT_SERIAL_NUMBER)?;
-                sysfs::name_by_serial(&mut self.facts);
-            }
+        }
+        let serial = if self.facts.serial.is_empty() { self.take_page(&device, vpd::UNIT_SERIAL_NUMBER) } else { Ok(()) };
+        if self.facts.wwid.is_empty() {
+            serial?;
+            sysfs::name_by_serial(&mut self.facts);
         }
         Ok(())
     }
@@ -307,14 +320,14 @@ impl Job {
         for length in [252, DATA_LEN] {
             match self.ask(device, &Command::vpd(code, length)).outcome() {
                 Outcome::Good | Outcome::Recovered(_) => {}
-                Outcome::Check(sense) if sense.key == ILLEGAL_REQUEST => return Ok(()),
+                // No such command, or no such page; not that there is no such LUN now.
+                Outcome::Check(sense) if sense.key == ILLEGAL_REQUEST && matches!(sense.asc, 0x20 | 0x24) => return Ok(()),
                 _ => return Err(Errno::AGAIN),
             }
             let page = self.outcome.reply(self.page, &self.sense).data;
             if vpd::declared_len(page) <= page.len() || length == DATA_LEN {
-                if vpd::body(page, code).is_ok() {
-                    sysfs::take_page(page, &mut self.facts);
-                }
+                vpd::body(page, code).map_err(|_| Errno::AGAIN)?;
+                sysfs::take_page(page, &mut self.facts);
                 break;
             }
         }

@@ -38,10 +38,14 @@ const LOAD: u32 =
     Request::Load { size: Sectors(0), read_only: false, content: dm::Content::Linear { device: NO_DEVICE, start: Sectors(0) } }.opcode();
 /// How long the answers of one round of checks may wait for each other.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// When a disk that did not say who or how large it is is asked again: nothing tells of it when it can.
+/// When a disk that did not say who or how large it is is asked again, at first: nothing tells of it when it can.
 const BLANK_PAUSE: Duration = Duration::from_secs(5);
+/// The pause doubles so often at most.
+const DOUBLINGS: u8 = 5;
 /// When those are asked that no worker could be spared for.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
+/// So long a command that waits until all is done waits for a disk that is asked who it is.
+const HUSH: Duration = Duration::from_secs(2);
 /// Workers a pool has at least.
 pub const FEWEST: usize = 6;
 
@@ -152,8 +156,26 @@ pub struct Desk {
     away: bool,
     /// Closed while away: dropped on return.
     closing: bool,
-    /// sysfs does not say who, or how large, its disk is: the disk itself is asked.
-    blank: bool,
+    /// sysfs does not say who, or how large, its disk is: when the disk itself is asked.
+    blank: Option<Instant>,
+    /// In vain so often since it was last heard of.
+    asked: u8,
+    /// The kernel was told to look again, since then or, of one that has a size, ever.
+    rescanned: bool,
+    diskseq: u64,
+}
+
+fn sooner(at: &mut Option<Instant>, other: Instant) {
+    *at = Some(at.map_or(other, |at| at.min(other)));
+}
+
+/// A worker that asks a blank disk.
+struct Asking {
+    worker: usize,
+    path: PathId,
+    /// sysfs was read meanwhile: what it brings is older.
+    stale: bool,
+    hush: Instant,
 }
 
 /// Everything but the engine: what carries its actions out.
@@ -180,9 +202,11 @@ pub struct Hands {
     /// When those that could not be read are looked into again.
     peek_again: Option<Instant>,
     looked_for: Text<128>,
-    /// When those that are [`Desk::blank`] are asked, and from which on.
+    /// When the first of those that are [`Desk::blank`] is asked.
     ask_blank: Option<Instant>,
-    ask_from: u32,
+    asking: heapless::Vec<Asking, 2>,
+    /// One that was due found no worker.
+    left: bool,
     /// /dev/mapper names are made by us (no udev).
     pub make_nodes: bool,
     /// Nobody waits for an answer: checks and status reads of one turn are told of together.
@@ -191,6 +215,8 @@ pub struct Hands {
     patience: Option<Instant>,
     /// Writes nothing at all: actions that would change something are refused.
     pub dry: bool,
+    /// Named maps only are touched: no other disk is written to either.
+    pub errand: bool,
     /// A table was taken: what its handler needs is in the kernel.
     loaded: bool,
     /// System-changing dm requests so far: `boot` a second time must have none.
@@ -248,11 +274,13 @@ impl Hands {
             peek_again: None,
             looked_for: Text::new(),
             ask_blank: None,
-            ask_from: 0,
+            asking: heapless::Vec::new(),
+            left: false,
             make_nodes: false,
             calm: false,
             patience: None,
             dry: false,
+            errand: false,
             loaded: false,
             changes: 0,
         })
@@ -493,6 +521,7 @@ impl Hands {
             let Some(name) = self.wanted.pop(&self.reading) else { break };
             if let Ok(job) = self.fill(worker, Task::Facts) {
                 job.name.clone_from(&name);
+                self.outdate(engine, &name);
                 let _ = self.reading.push(name);
                 self.scan.out += 1;
                 let _ = self.send(worker);
@@ -516,7 +545,7 @@ impl Hands {
             }
         }
         if self.ask_blank.is_some_and(|at| at <= cx.now) {
-            self.ask_blank = self.identify(engine).map(|pause| cx.now + pause);
+            self.ask_blank = self.identify(engine, cx.now);
         }
         if self.scan.running && self.wanted.count == 0 && self.scan.out == 0 {
             self.scan.running = false;
@@ -525,34 +554,52 @@ impl Hands {
         self.look_on(engine, cx);
     }
 
-    /// Asks the disks that are blank, as many as there are workers to spare. When to come again, if any is left.
+    /// Asks the disks that are blank and due. When to come again, if any is left.
     #[inline(never)]
-    fn identify(&mut self, engine: &Engine<'_>) -> Option<Duration> {
+    fn identify(&mut self, engine: &Engine<'_>, now: Instant) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        self.left = false;
         for path in engine.paths() {
-            let at = path.id().index;
-            if at < self.ask_from || !self.paths.get(at as usize).is_some_and(|desk| desk.blank) {
+            let Some(desk) = self.paths.get_mut(path.id().index as usize) else { continue };
+            let Some(due) = desk.blank.filter(|_| !path.gone()) else {
+                desk.blank = None;
+                continue;
+            };
+            let rescan = !self.dry && !self.errand && !desk.rescanned;
+            let known = !path.wwid().is_empty();
+            // A rescan allocates, and so may an open: what is known already is confirmed all the same.
+            let quiet = engine.starved() == 0;
+            // Where a worker hangs on it one is enough.
+            let hangs = self.asking.iter().any(|asking| asking.path == path.id());
+            if due > now || hangs || !quiet && !known {
+                sooner(&mut next, if due > now { due } else { now + BLANK_PAUSE });
                 continue;
             }
-            let Ok(name) = DevName::try_from(path.name()) else { continue };
-            // It allocates in the kernel.
-            if engine.starved() > 0 {
-                return Some(BLANK_PAUSE);
-            }
-            if self.crew.free_count(GENERAL) <= 2 || self.reading.contains(&name) {
-                self.ask_from = at;
-                return Some(BUSY_PAUSE);
-            }
-            let rescan = !self.dry;
-            let Some(worker) = self.crew.free(GENERAL) else { break };
-            let Ok(job) = self.fill(worker, Task::Identify { rescan }) else { break };
-            job.name.clone_from(&name);
-            let _ = self.reading.push(name);
-            let _ = self.send(worker);
-            self.paths[at as usize].blank = false;
+            let busy = self.asking.is_full() || self.crew.free_count(GENERAL) <= 2;
+            let Some(worker) = self.crew.free(GENERAL).filter(|_| !busy && !self.reading.iter().any(|n| n == path.name())) else {
+                self.left = true;
+                continue;
+            };
+            let Ok(job) = self.crew.job(worker) else { continue };
+            job.task = Task::Identify { rescan: rescan && quiet };
+            job.name.clear();
+            let _ = job.name.push_str(path.name());
+            let _ = self.asking.push(Asking { worker, path: path.id(), stale: false, hush: now + HUSH });
+            desk.blank = None;
+            let _ = self.crew.hand_over(worker);
         }
-        self.ask_from = 0;
-        // Those that do not answer come back with a time of their own.
-        None
+        if self.left { Some(now + BUSY_PAUSE) } else { next }
+    }
+
+    /// What is being asked of this disk is older than what sysfs will say of it.
+    fn outdate(&mut self, engine: &Engine<'_>, name: &str) {
+        let Some(path) = engine.find_path(name) else { return };
+        self.asking.iter_mut().filter(|asking| asking.path == path.id()).for_each(|asking| asking.stale = true);
+    }
+
+    /// Workers that ask a disk for so long that nobody waits for them any more.
+    fn hushed(&self, now: Instant) -> u64 {
+        self.asking.iter().filter(|asking| asking.hush <= now).fold(0, |bits, asking| bits | 1 << asking.worker)
     }
 
     /// The next dm device of a survey.
@@ -634,7 +681,8 @@ impl Hands {
     ) -> Result<(), Errno> {
         self.crew.wake();
         self.patience = if self.crew.batch() { self.patience.or(Some(wait::now() + PATIENCE)) } else { None };
-        let deadline = [engine.poll_at(), until, self.peek_again, self.ask_blank, self.patience].into_iter().flatten().min();
+        let hush = self.asking.iter().map(|asking| asking.hush).filter(|at| *at > wait::now()).min();
+        let deadline = [engine.poll_at(), until, self.peek_again, self.ask_blank, hush, self.patience].into_iter().flatten().min();
         let (mut uevents, mut dm) = (false, false);
         self.poll.wait(deadline, |token| match token {
             TOKEN_WORKERS => {}
@@ -683,6 +731,8 @@ impl Hands {
 
     /// Is nothing under way in the shell either?
     pub fn quiet(&self) -> bool {
-        self.crew.busy() == 0 && self.wanted.count == 0 && self.peeks.count == 0 && !self.scan.running && !self.survey.running
+        let busy = self.crew.busy();
+        let hushed = if self.asking.is_empty() { 0 } else { self.hushed(wait::now()) };
+        busy & !hushed == 0 && !self.left && self.wanted.count == 0 && self.peeks.count == 0 && !self.scan.running && !self.survey.running
     }
 }
