@@ -110,11 +110,12 @@ scenario! {
     /// it has said who it is.
     fn a_disk_is_scanned_by_halves(kernel) {
         let array = Array::start("clariion", &["a0", "b0", "b1"], "--luns 1,size=16M");
-        let silent = ["op=READ_CAPACITY_10", "op=SERVICE_ACTION_IN_16", "page=83", "page=80", "page=00"];
-        for (port, count) in [("b1", 3), ("b0", 5)] {
-            for what in &silent[..count] {
-                array.say(&format!("rule add port={port} {what} do response=3"));
-            }
+        for (port, rules) in [
+            ("b1", &["page=83 do response=3", "op=READ_CAPACITY_10 do sense=02/04/03", "op=SERVICE_ACTION_IN_16 do sense=02/04/03"][..]),
+            ("b0", &["page=83 do response=3", "op=READ_CAPACITY_10 do response=3", "op=SERVICE_ACTION_IN_16 do response=3"]),
+            ("b0", &["page=80 do response=3", "page=00 do response=3"]),
+        ] {
+            rules.iter().for_each(|rule| drop(array.say(&format!("rule add port={port} {rule}"))));
         }
         let conf = b"defaults {\n find_multipaths greedy\n}\n";
         let guest = Vm::new(kernel).corepath().array(&array).file("/etc/multipath.conf", 0o644, conf).boot();
@@ -130,12 +131,12 @@ scenario! {
         for name in names.split_whitespace() {
             assert!(guest.run(&format!("corepath why {name}")).fails(1).contains("[no-identity]"), "{name}");
         }
-        // First the names, then the sizes: a member of the map without a size is not left behind.
-        for rule in [8, 7, 6, 3] {
+        // One's name, then its size: a member of the map without a size is not left behind. The other's port is back altogether.
+        for rule in [8, 7, 6, 5, 4, 1] {
             array.say(&format!("rule del {rule}"));
         }
         guest.until("corepath status | grep -q ', 3 usable'", LONG);
-        for rule in [5, 4, 2, 1] {
+        for rule in [2, 3] {
             array.say(&format!("rule del {rule}"));
         }
         guest.until(&format!("! grep -lx 0 $(for d in {}; do echo /sys/block/$d/size; done)", names.replace('\n', " ")), LONG);
