@@ -274,6 +274,25 @@ pub fn read_udev<'b>(roots: &Roots, devno: DevNo, into: &'b mut [u8]) -> Result<
     }
 }
 
+/// For [`is_plenty`]: opened before memory may be short.
+pub fn open_memory(roots: &Roots) -> Result<OwnedFd, Errno> {
+    let memory = files::open_read(&roots.proc, "meminfo")?;
+    // The kernel keeps the room it takes for the first reader.
+    is_plenty(memory.as_fd());
+    Ok(memory)
+}
+
+/// Is a quarter of all memory free, or could it be without anything being written? No: also when that cannot be told.
+pub fn is_plenty(memory: BorrowedFd<'_>) -> bool {
+    let mut room = [0u8; 256];
+    let text = files::reread(memory, &mut room).ok().and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("");
+    let kilobytes = |key: &str| text.lines().find_map(|line| parse_number(line.strip_prefix(key)?.trim_start().strip_suffix(" kB")?));
+    match (kilobytes("MemTotal:"), kilobytes("MemAvailable:")) {
+        (Some(total), Some(available)) => available >= total / 4,
+        _ => false,
+    }
+}
+
 /// Does the NVMe driver join paths itself? Then its disks are none of ours.
 pub fn native_nvme(roots: &Roots) -> bool {
     let mut room = [0u8; 8];

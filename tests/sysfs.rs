@@ -93,6 +93,24 @@ fn pages_that_did_not_come() {
 }
 
 #[test]
+fn memory_is_plenty_or_not() {
+    for (text, plenty) in [
+        ("MemTotal:       1000 kB\nMemFree:          10 kB\nMemAvailable:    250 kB\n", true),
+        ("MemTotal:       1000 kB\nMemFree:         900 kB\nMemAvailable:    249 kB\n", false),
+        ("MemTotal:       1000 kB\nMemFree:         900 kB\n", false),
+        ("MemTotal:       1000 kB\nMemAvailable:   1000\n", false),
+        ("", false),
+        ("\u{fffd}MemTotal: 1 kB\n", false),
+    ] {
+        let tree = Tree::new(&[FC]);
+        std::fs::create_dir_all(tree.path("proc")).unwrap();
+        std::fs::write(format!("{}/meminfo", tree.path("proc")), text).unwrap();
+        let memory = open_memory(&roots(&tree)).unwrap();
+        assert_eq!(is_plenty(memory.as_fd()), plenty, "{text}");
+    }
+}
+
+#[test]
 fn a_held_state_is_read_again() {
     let tree = Tree::new(&[FC, TRANSPORTS]);
     let roots = roots(&tree);

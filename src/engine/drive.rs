@@ -22,6 +22,8 @@ use heapless::Deque;
 const STEPS: usize = 64;
 /// Notes that wait to be told.
 const NOTES: usize = 128;
+/// So long a map's I/O has waited before anything else that takes the kernel's memory is asked for; only where there is plenty.
+const LONG_WAIT: Duration = Duration::from_secs(60);
 /// A refused queue is tried again after this time at the latest, should no event come before.
 const STALL: Duration = Duration::from_millis(100);
 
@@ -247,6 +249,10 @@ pub struct Engine<'s> {
     pub(super) last_ticket: u32,
     /// Maps whose I/O waits for a path.
     pub(super) starved: u32,
+    /// When the last of them began to wait.
+    pub(super) starved_since: Instant,
+    /// They have waited long, and memory is plenty: what else is to be done need not wait with them.
+    pub(super) roomy: bool,
     /// Paths that are opened while maps starve.
     pub(super) opening: [Option<PathId>; 2],
     /// What was put off may be possible again: everything is looked at once more.
@@ -339,6 +345,8 @@ impl<'s> Engine<'s> {
             interval: Duration::from_secs(5),
             last_ticket: 0,
             starved: 0,
+            starved_since: Instant::ZERO,
+            roomy: false,
             opening: [None; 2],
             wake: false,
             wake_path: NONE,
@@ -385,6 +393,11 @@ impl<'s> Engine<'s> {
             Event::Live(live) => self.live(cx, live),
             Event::SurveyDone { complete } => self.survey_done(cx, complete),
             Event::DmEvent => self.list.want = true,
+            Event::Memory { plenty } => {
+                let roomy = plenty && self.starved > 0 && cx.now.since(self.starved_since) >= LONG_WAIT;
+                self.wake |= roomy != self.roomy;
+                self.roomy = roomy;
+            }
             Event::Listed { devno, name, event_nr } => self.listed(cx, devno, name, event_nr),
             Event::ListDone { complete } => self.list_done(cx, complete),
             Event::Opened { path, ticket, result } => self.opened(cx, path, ticket, result),
@@ -429,9 +442,14 @@ impl<'s> Engine<'s> {
         self.scanned && self.surveyed && !self.scan.running && !self.scan.sweeping && !self.survey.sweeping
     }
 
-    /// No map's I/O waits for a path.
-    pub(super) fn quiet(&self) -> bool {
-        self.starved == 0 || self.options.boot
+    /// No map's I/O waits for a path, or it has for so long that it may be for ever, while there is memory for all else.
+    pub(super) fn spare(&self) -> bool {
+        self.starved == 0 || self.roomy
+    }
+
+    /// As far as asking the kernel for memory goes: at boot nothing is dirty yet.
+    pub fn quiet(&self) -> bool {
+        self.spare() || self.options.boot
     }
 
     /// Names the next steps. `emit` may refuse; the gap then stays open.

@@ -70,6 +70,10 @@ pub enum Event<'a> {
     },
     /// A dm event was signalled: a list is wanted now rather than at the next period.
     DmEvent,
+    /// While a map's I/O waits: is there memory for whatever else the kernel is asked for?
+    Memory {
+        plenty: bool,
+    },
     /// One entry of LIST_DEVICES, the answer to [`Action::List`](super::Action::List); foreign devices may be left out.
     Listed {
         devno: DevNo,

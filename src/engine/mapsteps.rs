@@ -478,7 +478,7 @@ impl Engine<'_> {
         // A bystander's nodes are as they are: taken for made, so that those of a map that is removed later are taken away.
         let mut pretend = |_: Action<'_>| Ok(());
         let emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused> = if self.bystander(m) { &mut pretend } else { emit };
-        if self.maps[m].job == Job::None && !self.options.udev && !self.options.dry_run && self.starved == 0 {
+        if self.maps[m].job == Job::None && !self.options.udev && !self.options.dry_run && self.spare() {
             let map = &self.maps[m];
             let live = map.have.known == Known::Live && map.have.active;
             let want = if live { map.name.clone() } else { MapName::new() };

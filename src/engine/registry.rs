@@ -277,6 +277,7 @@ impl Engine<'_> {
             map.starved = starved;
             if starved {
                 self.starved += 1;
+                (self.starved_since, self.roomy) = (self.now, false);
             } else {
                 self.starved -= 1;
                 self.wake = true;

@@ -44,14 +44,14 @@ impl Engine<'_> {
         if self.options.dry_run {
             return Turn::Idle;
         }
-        if self.starved == 0
+        if self.spare()
             && let Some(turn) = self.path_tune(cx, i, emit)
         {
             return turn;
         }
         let p = &self.paths[i];
         let live = self.maps.get(m).is_some_and(|map| map.have.known == Known::Live && map.have.active);
-        if self.options.path_partitions && matches!(p.nodes, Nodes::There | Nodes::Again) && live && p.live_in == m && self.starved == 0 {
+        if self.options.path_partitions && matches!(p.nodes, Nodes::There | Nodes::Again) && live && p.live_in == m && self.spare() {
             if let Err(refused) = emit(Action::PathPartitions { path, keep: false }) {
                 return Turn::Refused(refused);
             }

@@ -328,3 +328,44 @@ fn luns_come_back_under_other_names() {
         assert_eq!(w.engine.starved(), 1);
     });
 }
+
+/// A LUN that is in use is gone for good. What is new waits with it, but not for ever where memory is plenty.
+#[test]
+fn a_new_lun_beside_one_that_starves() {
+    const NEW: &str = "360014050000000000000000000000bbb";
+    story(with(NoPathRetry::Queue), daemon(), |w| {
+        let paths = two(w);
+        let minor = w.dm.by_uuid(UUID).unwrap().minor;
+        w.dm.devices.get_mut(&minor).unwrap().opens = 1;
+        w.run_for(SECS(30)).unwrap();
+        for d in [paths.0, paths.1] {
+            w.unplug(d);
+            let name = w.disks[d].name.clone();
+            w.uevent(&name);
+        }
+        w.run_for(SECS(30)).unwrap();
+        let lun = w.add_lun(NEW, 2048);
+        for host in [1, 2] {
+            let d = w.add_path(lun, host, 0);
+            let name = w.disks[d].name.clone();
+            w.uevent(&name);
+        }
+        let there = |w: &World<'_>| w.dm.by_uuid(&format!("mpath-{NEW}")).map(|d| d.members().len());
+        w.memory(true);
+        w.run_for(SECS(10)).unwrap();
+        assert_eq!(there(w), None, "too early");
+        w.memory(false);
+        w.run_for(SECS(300)).unwrap();
+        assert_eq!(there(w), None, "memory is short");
+        w.memory(true);
+        w.run_for(SECS(10)).unwrap();
+        assert_eq!((there(w), w.engine.starved()), (Some(2), 1));
+        // Memory gets short again: all is quiet at once, which dispatch checks.
+        w.memory(false);
+        let d = w.add_path(lun, 3, 0);
+        let name = w.disks[d].name.clone();
+        w.uevent(&name);
+        w.run_for(SECS(60)).unwrap();
+        assert_eq!(there(w), Some(2));
+    });
+}

@@ -231,6 +231,8 @@ fn happen(w: &mut World<'_>, rng: &mut Rng, tale: Tale) -> Result<(), Fault> {
         }
         // A storm of events, lost events.
         10 => {
+            let plenty = rng.one_in(3);
+            w.memory(plenty);
             for _ in 0..rng.below(50) {
                 if let Some(d) = any_disk(w, rng) {
                     let name = w.disks[d].name.clone();
@@ -439,6 +441,7 @@ fn history(w: &mut World<'_>, tale: Tale, rng: &mut Rng) -> Result<(), Fault> {
     }
     // Peace: nothing goes wrong any more, disks answer or say that they do not, and the engine has its time.
     w.faults = Faults::default();
+    w.memory(false);
     w.trace(|| "peace".into());
     for d in 0..w.disks.len() {
         if matches!(w.disks[d].health, Health::Hanging | Health::Blocked) {

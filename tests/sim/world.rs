@@ -226,6 +226,8 @@ pub struct World<'m> {
     pub foreign: BTreeMap<u32, dm::Device>,
     /// (uuid, devno) that the engine was told is another disk now: to be failed before anything else is done.
     must_fail: BTreeSet<(String, DevNo)>,
+    /// The engine was told that there is memory to spare.
+    plenty: bool,
     pub next_minor: u32,
     pub next_seq: u64,
 }
@@ -269,6 +271,7 @@ impl<'m> World<'m> {
             keep_log: false,
             foreign: BTreeMap::new(),
             must_fail: BTreeSet::new(),
+            plenty: false,
             next_minor: 0,
             next_seq: 0,
         }
@@ -364,6 +367,12 @@ impl<'m> World<'m> {
             },
             ..PathFacts::default()
         }
+    }
+
+    /// Is there memory to spare? As the shell tells it while maps starve.
+    pub fn memory(&mut self, plenty: bool) {
+        self.plenty = plenty;
+        self.feed(Event::Memory { plenty });
     }
 
     /// A uevent: the engine is told what sysfs says of this kernel name.
@@ -824,7 +833,7 @@ impl<'m> World<'m> {
         {
             let cx = Context { now: self.now, settings: &self.config };
             let (parked, rng, faults) = (&self.parked, &mut self.rng, self.faults);
-            let boot = self.options.boot;
+            let (boot, plenty) = (self.options.boot, self.plenty);
             let mut closed: Vec<PathId> = Vec::new();
             let mut emit = |action: Action<'_>| -> Result<(), Refused> {
                 if faults.full && rng.one_in(25) {
@@ -835,7 +844,7 @@ impl<'m> World<'m> {
                     if parked.contains(&owner) || !busy.insert(owner) { Err(Refused::Busy) } else { Ok(()) }
                 };
                 let quiet = |what: &str, loud: &mut Option<Fault>| {
-                    if !starved.is_empty() && !boot {
+                    if !starved.is_empty() && !boot && !plenty {
                         *loud = Some(format!("{what} while {starved:?} wait for a path"));
                     }
                 };

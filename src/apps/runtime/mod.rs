@@ -46,6 +46,8 @@ const DOUBLINGS: u8 = 5;
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// So long a command that waits until all is done waits for a disk that is asked who it is.
 const HUSH: Duration = Duration::from_secs(2);
+/// How often it is looked whether there is memory to spare, while maps starve.
+const MEMORY_PAUSE: Duration = Duration::from_secs(5);
 /// Workers a pool has at least.
 pub const FEWEST: usize = 6;
 
@@ -188,6 +190,9 @@ pub struct Hands {
     uevents: Option<Uevents>,
     /// A control descriptor of its own: its event counter is private.
     events: Option<Control>,
+    /// /proc/meminfo, and when it is read again; only while maps starve.
+    memory: Option<OwnedFd>,
+    memory_at: Option<Instant>,
     paths: &'static mut [Desk],
     big: Option<&'static mut [u8]>,
     rooms: heapless::Vec<&'static mut PartitionRoom, READERS>,
@@ -262,6 +267,8 @@ impl Hands {
             _woken: woken,
             uevents,
             events,
+            memory: crate::sysfs::open_memory(&tools.roots).ok(),
+            memory_at: None,
             paths: memory.paths,
             big: Some(memory.big),
             rooms: memory.rooms,
@@ -568,7 +575,7 @@ impl Hands {
             let rescan = !self.dry && !self.errand && !desk.rescanned;
             let known = !path.wwid().is_empty();
             // A rescan allocates, and so may an open: what is known already is confirmed all the same.
-            let quiet = engine.starved() == 0;
+            let quiet = engine.quiet();
             // Where a worker hangs on it one is enough.
             let hangs = self.asking.iter().any(|asking| asking.path == path.id());
             if due > now || hangs || !quiet && !known {
@@ -659,6 +666,14 @@ impl Hands {
         let now = cx.now;
         // Only where nothing is being put together or waited for, and no I/O waits for a path.
         self.calm = engine.starved() == 0 && Unsettled { turns: 0, ..engine.unsettled() } == Unsettled::default();
+        if engine.starved() == 0 {
+            self.memory_at = None;
+        } else if self.memory_at.is_none_or(|at| at <= now)
+            && let Some(memory) = &self.memory
+        {
+            self.memory_at = Some(now + MEMORY_PAUSE);
+            engine.process(cx, Event::Memory { plenty: crate::sysfs::is_plenty(memory.as_fd()) });
+        }
         engine.dispatch(cx, &mut |action| self.act(now, &action, audience));
         self.walk_on(engine, cx);
     }
@@ -682,7 +697,8 @@ impl Hands {
         self.crew.wake();
         self.patience = if self.crew.batch() { self.patience.or(Some(wait::now() + PATIENCE)) } else { None };
         let hush = self.asking.iter().map(|asking| asking.hush).filter(|at| *at > wait::now()).min();
-        let deadline = [engine.poll_at(), until, self.peek_again, self.ask_blank, hush, self.patience].into_iter().flatten().min();
+        let deadline =
+            [engine.poll_at(), until, self.peek_again, self.ask_blank, hush, self.memory_at, self.patience].into_iter().flatten().min();
         let (mut uevents, mut dm) = (false, false);
         self.poll.wait(deadline, |token| match token {
             TOKEN_WORKERS => {}
