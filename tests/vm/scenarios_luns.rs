@@ -196,3 +196,51 @@ scenario! {
         assert_eq!(daemon.wait(Duration::from_secs(5)).code, 0);
     }
 }
+
+scenario! {
+    /// LUNs in use lose all their disks and come back under other names, all but one: its I/O waits, and the others' does not. Where memory
+    /// is plenty a new LUN gets its map beside it after a minute. Then it comes back too, and nothing was lost.
+    fn luns_come_back_under_other_names(kernel) {
+        let array = Array::start("plain", &["a0", "a1"], "--serial BCK --luns 4,size=8M");
+        let guest = Vm::new(kernel).corepath().array(&array).file("/etc/multipath.conf", 0o644, CONFIGURATION).boot();
+        guest.ok("modprobe -a dm_multipath dm_service_time");
+        let site = Site::find(&guest, &array, "BCK", 4);
+        let take_away = |lun: u16| guest.ok(&format!("for d in {} {}; do echo 1 > /sys/block/$d/device/delete; done", site.disk(lun, "a0"), site.disk(lun, "a1")));
+        let hosts = guest.ok("ls -d /sys/bus/scsi/devices/*:*:*:* | sed 's,.*/,,; s,:.*,,' | sort -u").replace('\n', " ");
+        let give_back = |lun: u16| guest.ok(&format!("for h in {hosts}; do echo \"- - {lun}\" > /sys/class/scsi_host/host$h/scan; done"));
+        let usable = |lun: u16, paths: usize| format!("corepath status | grep '^{}' | grep -q ' {paths} usable'", site.map(lun));
+        take_away(3);
+        let daemon = guest.spawn("exec corepath daemon --strict");
+        (0..3).for_each(|lun| drop(guest.until(&usable(lun, 2), LONG)));
+        let jobs = site.writers(&[0, 1, 2]);
+        std::thread::sleep(Duration::from_secs(1));
+
+        (0..3).for_each(|lun| drop(take_away(lun)));
+        (0..3).for_each(|lun| drop(guest.until(&usable(lun, 0), LONG)));
+        std::thread::sleep(Duration::from_secs(1));
+        let began = std::time::Instant::now();
+        (1..3).for_each(|lun| drop(give_back(lun)));
+        // The first path of each is the way out; the second waits like all else.
+        (1..3).for_each(|lun| drop(guest.until(&format!("! {}", usable(lun, 0)), LONG)));
+        println!("vm: {}: back under other names after {:.1?}", kernel.release, began.elapsed());
+        let before = (array.written(1), array.written(2), array.written(0));
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(array.written(1) > before.0 && array.written(2) > before.1, "writes go on");
+        assert_eq!(array.written(0), before.2);
+
+        if kernel.label == "6.12" || rounds(0, 1) == 1 {
+            give_back(3);
+            guest.until("corepath scan | grep -q 'would be created'", LONG);
+            assert_ne!(guest.run(&format!("lab dm table {}", site.map(3))).code, 0, "not at once");
+            guest.until(&usable(3, 2), Duration::from_secs(120));
+            println!("vm: {}: a new LUN beside one that waits has its map after {:.1?}", kernel.release, began.elapsed());
+            (1..3).for_each(|lun| drop(guest.until(&usable(lun, 2), LONG)));
+            guest.until(&usable(0, 0), LONG);
+        }
+        give_back(0);
+        (0..3).for_each(|lun| drop(guest.until(&usable(lun, 2), LONG)));
+        verified(jobs, "other names");
+        guest.ok("corepath stop");
+        assert_eq!(daemon.wait(Duration::from_secs(5)).code, 0);
+    }
+}
