@@ -21,6 +21,31 @@ pub(super) fn cut<'s>(words: &mut &'s mut [u32], n: usize, value: u32) -> &'s mu
     front
 }
 
+/// Numbers by number. A wrong one stops the program as elsewhere, but all of them at one place: a Location for each of the forty here, and the
+/// code that loads it, are 2 KB.
+struct Words<'s, T = u32>(&'s mut [T]);
+
+#[cold]
+#[inline(never)]
+fn outside() -> ! {
+    panic!()
+}
+
+impl<T> core::ops::Index<usize> for Words<'_, T> {
+    type Output = T;
+    #[inline(always)]
+    fn index(&self, i: usize) -> &T {
+        self.0.get(i).unwrap_or_else(|| outside())
+    }
+}
+
+impl<T> core::ops::IndexMut<usize> for Words<'_, T> {
+    #[inline(always)]
+    fn index_mut(&mut self, i: usize) -> &mut T {
+        self.0.get_mut(i).unwrap_or_else(|| outside())
+    }
+}
+
 /// What every slot starts with.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Head {
@@ -43,8 +68,8 @@ pub(super) trait Slot {
 /// Slots of one kind with a first-in first-out free list: a freed slot keeps its names for as long as possible, for the notes that
 /// still speak of it.
 pub(super) struct Pool<'s, T> {
-    slots: &'s mut [T],
-    next: &'s mut [u32],
+    slots: Words<'s, T>,
+    next: Words<'s>,
     free: u32,
     last: u32,
     pub(super) used: u32,
@@ -62,11 +87,11 @@ impl<'s, T: Slot> Pool<'s, T> {
         // A function whose address is taken keeps its parameters: else each of 640 places loads the slice's two words.
         core::hint::black_box((Self::slot as fn(&Self, u32) -> &T, Self::slot_mut as fn(&mut Self, u32) -> &mut T));
         let (free, last) = if n == 0 { (NONE, NONE) } else { (0, n as u32 - 1) };
-        Pool { slots, next, free, last, used: 0, refused: 0 }
+        Pool { slots: Words(slots), next: Words(next), free, last, used: 0, refused: 0 }
     }
 
     pub(super) fn capacity(&self) -> usize {
-        self.slots.len()
+        self.slots.0.len()
     }
 
     /// Takes a slot; the caller fills it (its old content is still there).
@@ -102,7 +127,7 @@ impl<'s, T: Slot> Pool<'s, T> {
 
     #[inline(never)]
     pub(super) fn get(&self, i: u32) -> Option<&T> {
-        self.slots.get(i as usize).filter(|s| s.head().used())
+        self.slots.0.get(i as usize).filter(|s| s.head().used())
     }
 
     // Not inlined, and told no caller's place: a Location and the code that loads it, at 450 places, are 15 KB.
@@ -117,7 +142,7 @@ impl<'s, T: Slot> Pool<'s, T> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.slots.iter().enumerate().filter(|(_, s)| s.head().used()).map(|(i, s)| (i as u32, s))
+        self.slots.0.iter().enumerate().filter(|(_, s)| s.head().used()).map(|(i, s)| (i as u32, s))
     }
 }
 
@@ -158,15 +183,15 @@ impl Default for List {
 
 /// Links of doubly linked lists; each number is in at most one list of its chain.
 pub(super) struct Chain<'s> {
-    next: &'s mut [u32],
-    prev: &'s mut [u32],
+    next: Words<'s>,
+    prev: Words<'s>,
 }
 
 impl<'s> Chain<'s> {
     /// Takes the links of `n` numbers off the front of `words`.
     #[inline(never)]
     pub(super) fn cut(words: &mut &'s mut [u32], n: usize) -> Chain<'s> {
-        Chain { next: cut(words, n, NONE), prev: cut(words, n, DETACHED) }
+        Chain { next: Words(cut(words, n, NONE)), prev: Words(cut(words, n, DETACHED)) }
     }
 
     pub(super) fn linked(&self, i: u32) -> bool {
@@ -241,19 +266,19 @@ impl<'s> Chain<'s> {
 
 /// Hash index: numbers by some key that the caller compares.
 pub(super) struct Index<'s> {
-    heads: &'s mut [u32],
-    next: &'s mut [u32],
+    heads: Words<'s>,
+    next: Words<'s>,
 }
 
 impl<'s> Index<'s> {
     /// Takes the heads and links for `n` numbers off the front of `words`.
     #[inline(never)]
     pub(super) fn cut(words: &mut &'s mut [u32], n: usize) -> Index<'s> {
-        Index { heads: cut(words, n, NONE), next: cut(words, n, NONE) }
+        Index { heads: Words(cut(words, n, NONE)), next: Words(cut(words, n, NONE)) }
     }
 
     fn bucket(&self, hash: u32) -> Option<usize> {
-        (hash as usize).checked_rem(self.heads.len())
+        (hash as usize).checked_rem(self.heads.0.len())
     }
 
     pub(super) fn insert(&mut self, hash: u32, i: u32) {
@@ -319,17 +344,17 @@ pub(super) fn hash_pair(a: u32, b: u32) -> u32 {
 
 /// One point in time per number, earliest first: a binary heap with back pointers, so that any entry moves in O(log n).
 pub(super) struct Timers<'s> {
-    heap: &'s mut [u32],
+    heap: Words<'s>,
     /// Place in the heap, or NONE.
-    place: &'s mut [u32],
-    when: &'s mut [Instant],
+    place: Words<'s>,
+    when: Words<'s, Instant>,
     len: usize,
 }
 
 impl<'s> Timers<'s> {
     pub(super) fn new(heap: &'s mut [u32], place: &'s mut [u32], when: &'s mut [Instant]) -> Timers<'s> {
         place.fill(NONE);
-        Timers { heap, place, when, len: 0 }
+        Timers { heap: Words(heap), place: Words(place), when: Words(when), len: 0 }
     }
 
     pub(super) fn first(&self) -> Option<(u32, Instant)> {
@@ -379,7 +404,7 @@ impl<'s> Timers<'s> {
     }
 
     fn swap(&mut self, a: usize, b: usize) {
-        self.heap.swap(a, b);
+        (self.heap[a], self.heap[b]) = (self.heap[b], self.heap[a]);
         self.place[self.heap[a] as usize] = a as u32;
         self.place[self.heap[b] as usize] = b as u32;
     }
@@ -489,7 +514,7 @@ mod tests {
         }
         assert_eq!((seen, list), (vec![7, 0, 1, 3, 4], List::EMPTY));
 
-        let mut index = Index { heads: cut(words, 2, NONE), next: cut(words, 8, NONE) };
+        let mut index = Index { heads: Words(cut(words, 2, NONE)), next: Words(cut(words, 8, NONE)) };
         for i in 0..8 {
             index.insert(hash(&[i as u8]), i);
         }

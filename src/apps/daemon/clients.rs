@@ -89,6 +89,11 @@ impl Caller {
     }
 }
 
+/// The client in a slot, if there is one.
+fn at(slots: &mut [Option<Client>], index: usize) -> Option<&mut Client> {
+    slots.get_mut(index)?.as_mut()
+}
+
 impl Clients {
     /// `slots`: [`CLIENTS`] empty ones.
     pub fn new(slots: &'static mut [Option<Client>], large: Packed, first_token: u64) -> Clients {
@@ -103,8 +108,9 @@ impl Clients {
             let place = match self.slots.iter().position(Option::is_none) {
                 Some(place) => place,
                 None => {
-                    let oldest = (0..self.slots.len()).filter(|&i| self.slots[i].as_ref().is_some_and(|c| c.stage == Stage::Reading));
-                    let Some(oldest) = oldest.min_by_key(|&i| self.slots[i].as_ref().map(|c| c.touched)) else {
+                    let reading = self.slots.iter().enumerate().filter_map(|(i, slot)| Some((i, slot.as_ref()?)));
+                    let reading = reading.filter(|(_, client)| client.stage == Stage::Reading);
+                    let Some((oldest, _)) = reading.min_by_key(|(_, client)| client.touched) else {
                         self.dropped = self.dropped.saturating_add(1);
                         continue;
                     };
@@ -118,13 +124,22 @@ impl Clients {
             }
             self.generation = (self.generation + 1) & 0x00ff_ffff;
             let generation = self.generation;
-            self.slots[place] =
-                Some(Client { socket, peer, decoder: Decoder::new(), small: [0; SMALL], stage: Stage::Reading, touched: now, generation });
+            if let Some(slot) = self.slots.get_mut(place) {
+                *slot = Some(Client {
+                    socket,
+                    peer,
+                    decoder: Decoder::new(),
+                    small: [0; SMALL],
+                    stage: Stage::Reading,
+                    touched: now,
+                    generation,
+                });
+            }
         }
     }
 
     fn close(&mut self, index: usize, poll: &Poll) {
-        if let Some(client) = self.slots[index].take() {
+        if let Some(client) = self.slots.get_mut(index).and_then(Option::take) {
             poll.remove(client.socket.as_fd());
             if let Stage::Writing { large: true, .. } = client.stage {
                 self.large_taken = false;
@@ -137,11 +152,8 @@ impl Clients {
     /// `Ok(false)` means that the reply comes later, by [`Clients::reply`].
     #[inline(never)]
     pub fn ready(&mut self, index: usize, poll: &Poll, now: Instant, serve: &mut Serve<'_>) {
-        if index >= self.slots.len() {
-            return;
-        }
         self.push(index, poll, now);
-        let Some(client) = self.slots[index].as_mut() else { return };
+        let Some(client) = at(self.slots, index) else { return };
         if client.stage != Stage::Reading {
             return;
         }
@@ -165,7 +177,7 @@ impl Clients {
 
     #[inline(never)]
     fn serve(&mut self, index: usize, poll: &Poll, now: Instant, serve: &mut Serve<'_>) {
-        let Some(client) = self.slots[index].as_mut() else { return };
+        let Some(client) = at(self.slots, index) else { return };
         let Some(request) = client.decoder.request() else { return };
         let caller = Caller { index, generation: client.generation, root: client.peer.uid == 0 };
         let mut text = [0u8; ipc::REQUEST_LEN];
@@ -214,7 +226,7 @@ impl Clients {
 
     /// Sends a short reply to a caller that is still there.
     pub fn reply(&mut self, caller: Caller, text: &str, poll: &Poll, now: Instant) {
-        let Some(client) = self.slots[caller.index].as_mut().filter(|c| c.generation == caller.generation) else { return };
+        let Some(client) = at(self.slots, caller.index).filter(|c| c.generation == caller.generation) else { return };
         let text = text.as_bytes();
         let length = text.len().min(SMALL - ipc::HEADER_LEN - 1);
         client.small[..ipc::HEADER_LEN].copy_from_slice(&ipc::header(length));
@@ -233,7 +245,7 @@ impl Clients {
 
     /// Writes on, as far as the socket takes it.
     fn push(&mut self, index: usize, poll: &Poll, now: Instant) {
-        let Some(client) = self.slots[index].as_mut() else { return };
+        let Some(client) = at(self.slots, index) else { return };
         let Stage::Writing { mut at, end, large } = client.stage else { return };
         while at < end {
             // The header of a large one stands in the client's own buffer.
@@ -267,7 +279,7 @@ impl Clients {
     pub fn expire(&mut self, poll: &Poll, now: Instant) -> Option<Instant> {
         let mut next = None;
         for index in 0..self.slots.len() {
-            let Some(client) = &self.slots[index] else { continue };
+            let Some(client) = at(self.slots, index) else { continue };
             let hanging = matches!(client.stage, Stage::Writing { .. }) || (client.stage == Stage::Reading && client.decoder.begun());
             if !hanging {
                 continue;
