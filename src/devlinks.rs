@@ -19,7 +19,7 @@ type Path = Text<{ LINK_LEN + 24 }>;
 
 fn target(devno: DevNo) -> Text<24> {
     let mut target = Text::new();
-    let _ = write!(target, "../../dm-{}", devno.minor);
+    let _ = write!(target.as_mut_view(), "../../dm-{}", devno.minor);
     target
 }
 
@@ -28,7 +28,7 @@ fn path(place: Place, name: &str) -> Result<Path, Errno> {
     if name.contains('/') {
         return Err(Errno::INVAL);
     }
-    write!(path, "{}/{name}", place.dir()).map_err(|_| Errno::NAMETOOLONG)?;
+    write!(path.as_mut_view(), "{}/{name}", place.dir()).map_err(|_| Errno::NAMETOOLONG)?;
     Ok(path)
 }
 

@@ -159,7 +159,7 @@ pub fn link(dev: BorrowedFd<'_>, name: &str, devno: DevNo) -> Result<(), Errno> 
     let _ = rustix::fs::mkdirat(dev, c"mapper", Mode::from_raw_mode(0o755));
     let _ = rustix::fs::unlinkat(dev, &*fresh, AtFlags::empty());
     let mut node = heapless::String::<24>::new();
-    write!(node, "../dm-{}\0", devno.minor).map_err(|_| Errno::NOSPC)?;
+    write!(node.as_mut_view(), "../dm-{}\0", devno.minor).map_err(|_| Errno::NOSPC)?;
     let node = CStr::from_bytes_with_nul(node.as_bytes()).map_err(|_| Errno::INVAL)?;
     let here = CStr::from_bytes_with_nul(node.to_bytes_with_nul().get(3..).unwrap_or(&[])).map_err(|_| Errno::INVAL)?;
     let made = if leads_there(here) {

@@ -72,7 +72,7 @@ const TRIES: u32 = 32;
 
 fn open(dev: BorrowedFd<'_>, number: u32, write: bool) -> Result<OwnedFd, Errno> {
     let mut name = heapless::String::<16>::new();
-    write!(name, "loop{number}").map_err(|_| Errno::INVAL)?;
+    write!(name.as_mut_view(), "loop{number}").map_err(|_| Errno::INVAL)?;
     let mode = if write { OFlags::RDWR } else { OFlags::RDONLY };
     rustix::fs::openat(dev, name.as_str(), mode | OFlags::CLOEXEC, Mode::empty()).map_err(errno)
 }

@@ -266,7 +266,7 @@ pub fn parse_state(bytes: &[u8]) -> SysState {
 pub fn read_udev<'b>(roots: &Roots, devno: DevNo, into: &'b mut [u8]) -> Result<Option<&'b [u8]>, Errno> {
     let Some(run) = &roots.run else { return Ok(None) };
     let mut path = Path::new();
-    write!(path, "udev/data/b{devno}").map_err(|_| Errno::NAMETOOLONG)?;
+    write!(path.as_mut_view(), "udev/data/b{devno}").map_err(|_| Errno::NAMETOOLONG)?;
     match files::read(run, &path, into) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),

@@ -482,7 +482,7 @@ fn device(engine: &Engine<'static>, spec: Option<&Root<'_>>, found: &Found, text
     let mut uuid = Text::<160>::new();
     let _ = match root_map(engine, spec, found) {
         Some((map, _)) => {
-            let _ = write!(uuid, "{}{}", crate::model::UUID_PREFIX, map.wwid());
+            let _ = write!(uuid.as_mut_view(), "{}{}", crate::model::UUID_PREFIX, map.wwid());
             let whole = Candidate { devno: map.devno(), name: map.name(), uuid: &uuid, wwid: map.wwid(), partition: None, ids: None };
             let is = |part: &PartView<'_>| {
                 let own = Partition { number: part.number, ..Partition::default() };
@@ -533,8 +533,8 @@ pub fn root_map<'e>(engine: &'e Engine<'static>, spec: Option<&Root<'_>>, found:
         let is = |devno, name: &str, number: u32| {
             let own = Partition { number, ..Partition::default() };
             let mut uuid = Text::<160>::new();
-            let _ = if number > 0 { write!(uuid, "part{number}-") } else { Ok(()) };
-            let _ = write!(uuid, "{}{}", crate::model::UUID_PREFIX, map.wwid());
+            let _ = if number > 0 { write!(uuid.as_mut_view(), "part{number}-") } else { Ok(()) };
+            let _ = write!(uuid.as_mut_view(), "{}{}", crate::model::UUID_PREFIX, map.wwid());
             let partition = (number > 0).then_some((&own, &[][..]));
             spec.is(&Candidate { devno, name, uuid: &uuid, wwid: map.wwid(), partition, ids: None })
         };

@@ -54,7 +54,7 @@ pub fn dismiss(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, maps: &[&str
         let mut status = DONE;
         for map in maps {
             let mut text = Text::<160>::new();
-            status = match write!(text, "remove map {map}") {
+            status = match write!(text.as_mut_view(), "remove map {map}") {
                 Ok(()) => status.max(client::converse(cx, &text)),
                 Err(_) => cx.fail(format_args!("{command}: no map has so long a name")),
             };

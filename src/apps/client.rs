@@ -77,7 +77,7 @@ fn join(cx: &mut Cx<'_>, text: &mut crate::model::Text<500>) -> Result<(), i32> 
             Arg::Word(word) => word,
             _ => return Err(cx.fail(format_args!("unknown option; 'corepath help' lists the commands"))),
         };
-        let done = if word.contains(' ') { write!(text, " \"{word}\"") } else { write!(text, " {word}") };
+        let done = if word.contains(' ') { write!(text.as_mut_view(), " \"{word}\"") } else { write!(text.as_mut_view(), " {word}") };
         if done.is_err() {
             return Err(cx.fail(format_args!("the request is longer than a daemon reads (511 bytes)")));
         }
@@ -92,10 +92,10 @@ pub fn run(cx: &mut Cx<'_>, command: &str) -> i32 {
     match command {
         "status" => return status(cx),
         "fail" | "reinstate" => {
-            let _ = write!(text, "{command} path");
+            let _ = write!(text.as_mut_view(), "{command} path");
         }
         "suspend" | "resume" | "reload" | "resize" => {
-            let _ = write!(text, "{command} map");
+            let _ = write!(text.as_mut_view(), "{command} map");
         }
         "stop" => {
             let _ = text.push_str("shutdown");
@@ -104,11 +104,11 @@ pub fn run(cx: &mut Cx<'_>, command: &str) -> i32 {
             let (Some(Arg::Word(map)), Some(Arg::Word(group))) = (cx.args.next(), cx.args.next()) else {
                 return cx.fail(format_args!("switch-group takes a map and the group's number"));
             };
-            let _ = write!(text, "switchgroup map {map} group {group}");
+            let _ = write!(text.as_mut_view(), "switchgroup map {map} group {group}");
         }
         "show" => {
             let Some(Arg::Word(name)) = cx.args.next() else { return cx.fail(format_args!("show takes a map or a path")) };
-            let _ = write!(text, "show map {name} topology");
+            let _ = write!(text.as_mut_view(), "show map {name} topology");
             // A map, or else a path: the daemon knows.
             let Ok(socket) = connect(cx) else { return cx.fail(format_args!("no daemon answers; 'corepath list' looks without one")) };
             let mut reply = [0u8; 5];
@@ -121,7 +121,7 @@ pub fn run(cx: &mut Cx<'_>, command: &str) -> i32 {
             });
             if failed == Ok(true) {
                 text.clear();
-                let _ = write!(text, "list path {name}");
+                let _ = write!(text.as_mut_view(), "list path {name}");
             }
         }
         "raw" => {}
@@ -145,7 +145,7 @@ fn show_rates(cx: &mut Cx<'_>, before: &mut [[u64; 3]; RATED], seconds: u64) {
     for (minor, before) in before.iter_mut().enumerate() {
         let read = |file: &str, buffer: &mut [u8]| {
             let mut name = crate::model::Text::<32>::new();
-            let _ = write!(name, "dm-{minor}/{file}");
+            let _ = write!(name.as_mut_view(), "dm-{minor}/{file}");
             crate::files::read(&dir, &name, buffer).map_or(0, |text| text.len())
         };
         let mut buffer = [0u8; 256];

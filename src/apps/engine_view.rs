@@ -94,7 +94,7 @@ impl View for EngineView<'_> {
         }
         let mut handler = Text::<72>::new();
         let words = m.handler().split_ascii_whitespace().count();
-        let _ = if words == 0 { handler.write_str("0") } else { write!(handler, "{words} {}", m.handler()) };
+        let _ = if words == 0 { handler.write_str("0") } else { write!(handler.as_mut_view(), "{words} {}", m.handler()) };
         let settings = m.settings();
         MapRow {
             name: m.name(),

@@ -172,7 +172,7 @@ fn act(cx: &mut Cx<'_>, asked: &Asked<'_>, maps: &mut Maps, parent: &Parent, dev
             Err(trouble) => {
                 failed += 1;
                 let mut name = Text::<160>::new();
-                let _ = write!(name, "{}{delimiter}{}", parent.name, p.number);
+                let _ = write!(name.as_mut_view(), "{}{delimiter}{}", parent.name, p.number);
                 say(cx, &name, trouble);
             }
         }
@@ -271,11 +271,11 @@ fn image(cx: &mut Cx<'_>, asked: &Asked<'_>, maps: &mut Maps) -> i32 {
         Err(errno) => return loop_trouble(cx, errno),
     };
     let mut device = Text::<32>::new();
-    let _ = write!(device, "/dev/loop{number}");
+    let _ = write!(device.as_mut_view(), "/dev/loop{number}");
     let parent = if bound.is_none() && asked.action == Action::List {
         Text::try_from(asked.device).map_err(|_| Trouble::TooLong).map(|read_from| {
             let mut parent = Parent { devno: DevNo::new(7, number), read_from, ..Parent::default() };
-            let _ = write!(parent.name, "loop{number}");
+            let _ = write!(parent.name.as_mut_view(), "loop{number}");
             parent
         })
     } else {

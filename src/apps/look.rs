@@ -209,7 +209,7 @@ struct Show(crate::model::DevNo);
 impl core::fmt::Display for Show {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let mut text = crate::model::Text::<24>::new();
-        write!(text, "{}", self.0)?;
+        write!(text.as_mut_view(), "{}", self.0)?;
         f.pad(&text)
     }
 }

@@ -197,7 +197,7 @@ pub fn multipathc(cx: &mut Cx<'_>) -> i32 {
         let blank = if text.is_empty() { "" } else { " " };
         // A word with blanks came as one argument: quoted again, but for the whole command glued to -k.
         let quote = if word.contains(' ') && !text.is_empty() { "\"" } else { "" };
-        fits &= write!(text, "{blank}{quote}{word}{quote}").is_ok();
+        fits &= write!(text.as_mut_view(), "{blank}{quote}{word}{quote}").is_ok();
     }
     if !fits || text.is_empty() {
         return cx.fail(format_args!("multipathd: no command; 'multipathd show maps'"));

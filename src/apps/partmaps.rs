@@ -280,14 +280,14 @@ impl Maps {
     /// Any map with one linear target over `parent`, made by whomever: what `kpartx -fd` removes. One at a time, as removing changes the list.
     pub fn find_any(&mut self, parent: &Parent, passed: &[DevNo]) -> Result<Option<Seen>, Trouble> {
         let mut path = Text::<64>::new();
-        write!(path, "sys/dev/block/{}/holders", parent.devno).map_err(|_| Trouble::TooLong)?;
+        write!(path.as_mut_view(), "sys/dev/block/{}/holders", parent.devno).map_err(|_| Trouble::TooLong)?;
         let root = files::open_dir("/").map_err(Trouble::Open)?;
         let holders = files::open_dir_at(&root, &path).map_err(Trouble::Open)?;
         let mut found = Ok(None);
         files::names(&holders, &mut |holder| {
             let mut room = [0; 32];
             let mut path = Text::<64>::new();
-            let dev = match write!(path, "{holder}/dev") {
+            let dev = match write!(path.as_mut_view(), "{holder}/dev") {
                 Ok(()) => files::read(&holders, &path, &mut room).ok(),
                 Err(_) => None,
             };
@@ -351,7 +351,7 @@ pub fn settle(maps: &[(DevNo, Option<MapName>)]) -> bool {
 
 fn handled(run: &OwnedFd, devno: DevNo, name: Option<&str>) -> bool {
     let mut path = Text::<64>::new();
-    if write!(path, "data/b{devno}").is_err() {
+    if write!(path.as_mut_view(), "data/b{devno}").is_err() {
         return true;
     }
     let mut room = [0; 4096];
@@ -380,7 +380,7 @@ fn names(parent: &Parent, delimiter: &str, number: u32) -> Result<(MapName, Uuid
 /// Below /dev, the node that the kernel made for a device number.
 pub fn device_name(devno: DevNo) -> Result<Text<255>, Trouble> {
     let mut path = Text::<64>::new();
-    write!(path, "/sys/dev/block/{devno}/uevent").map_err(|_| Trouble::TooLong)?;
+    write!(path.as_mut_view(), "/sys/dev/block/{devno}/uevent").map_err(|_| Trouble::TooLong)?;
     let root = files::open_dir("/").map_err(Trouble::Open)?;
     let mut room = [0; 1024];
     let uevent = files::read(&root, path.trim_start_matches('/'), &mut room).map_err(Trouble::Open)?;

@@ -136,7 +136,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
     let short = device.strip_prefix("/dev/").unwrap_or(device);
     let _ = match diskread::what(files::current_dir(), device) {
         _ if !short.contains('/') => name.push_str(short).map_err(|_| core::fmt::Error),
-        Ok(What::Block(devno)) => write!(name, "{devno}"),
+        Ok(What::Block(devno)) => write!(name.as_mut_view(), "{devno}"),
         Ok(_) => return cx.fail(format_args!("probe: {device} is no block device")),
         Err(errno) => return cx.fail(format_args!("probe: {device}: {}", errno.word().unwrap_or("unknown error"))),
     };

@@ -9,7 +9,7 @@ use core::fmt::Write;
 /// Is a module loaded? One that is built in shows only if it has parameters.
 pub fn has_module(roots: &Roots, name: &str) -> bool {
     let mut path = Text::<64>::new();
-    write!(path, "module/{name}").is_ok() && files::exists(&roots.sys, &path)
+    write!(path.as_mut_view(), "module/{name}").is_ok() && files::exists(&roots.sys, &path)
 }
 
 /// Would the kernel find a program to load modules with (/proc/sys/kernel/modprobe)?
@@ -31,7 +31,7 @@ pub fn available(roots: &Roots, names: &[&str]) -> (u32, bool) {
     let mut room = [0u8; 4096];
     let release = files::read(&roots.proc, "sys/kernel/osrelease", &mut room).unwrap_or_default();
     let mut index = Text::<256>::new();
-    let _ = write!(index, "/lib/modules/{}/modules.", core::str::from_utf8(release).unwrap_or_default().trim_end());
+    let _ = write!(index.as_mut_view(), "/lib/modules/{}/modules.", core::str::from_utf8(release).unwrap_or_default().trim_end());
     let stem = index.len();
     for file in ["builtin", "dep"] {
         if file == "dep" && !has_modprobe(roots) {
@@ -70,7 +70,7 @@ pub fn disk_of_scsi(roots: &Roots, devpath: &str) -> Result<DevName, Errno> {
         return Err(Errno::INVAL);
     }
     let mut path = Text::<400>::new();
-    write!(path, "{}/block", devpath.trim_start_matches('/')).map_err(|_| Errno::NAMETOOLONG)?;
+    write!(path.as_mut_view(), "{}/block", devpath.trim_start_matches('/')).map_err(|_| Errno::NAMETOOLONG)?;
     let dir = files::open_dir_at(&roots.sys, &path)?;
     let mut found = Err(Errno::NOENT);
     files::names(&dir, &mut |name| {

@@ -70,7 +70,7 @@ pub(super) fn all(sheet: &mut Sheet<'_>, talk: &mut Talk<'_>, facts: &PathFacts)
 
 fn open(sheet: &mut Sheet<'_>, code: u8) {
     let mut name = Text::<8>::new();
-    let _ = write!(name, "vpd {code:02x}");
+    let _ = write!(name.as_mut_view(), "vpd {code:02x}");
     sheet.open(&name, true);
     if let Sheet::Document(_) = sheet {
         sheet.text("page", name.get(4..).unwrap_or(""));
