@@ -100,7 +100,9 @@ unsafe extern "C" fn entry(sp: *const usize, ehdr: *const u8) -> ! {
         let _ = rustix::mm::munmap((used - KERNEL_STACK) as *mut _, KERNEL_STACK);
         let _ = rustix::mm::mprotect(MAIN_STACK.0.get().cast(), 4096, rustix::mm::MprotectFlags::empty());
         let argv = sp.add(1).cast();
-        let envp = sp.add(1 + *sp + 1).cast();
+        let envp: *const *const core::ffi::c_char = sp.add(1 + *sp + 1).cast();
+        // Where the vDSO is. rustix would find it by itself, with a kilobyte of code that asks the kernel.
+        rustix::param::init(envp.cast_mut().cast());
         // More environment than fits is no error: what is looked up is near its front or absent.
         let _ = collect(envp, &mut env);
         collect(argv, &mut args)
