@@ -6,13 +6,11 @@
 //! System calls: mkdirat, symlinkat, readlinkat, unlinkat. Before the seal only: they make and remove names.
 
 use crate::fault::Errno;
+use crate::files;
 use crate::model::{DevNo, Text};
-use crate::raw::errno;
 use crate::wire::links::{self, LINK_LEN, Place, Subject};
 use core::fmt::Write;
-use core::mem::MaybeUninit;
-use rustix::fd::BorrowedFd;
-use rustix::fs::{AtFlags, Mode};
+use rustix::fd::{AsFd, BorrowedFd};
 
 /// A path below /dev.
 type Path = Text<{ LINK_LEN + 24 }>;
@@ -34,8 +32,8 @@ fn path(place: Place, name: &str) -> Result<Path, Errno> {
 
 /// Does the link lead there?
 fn leads(dev: BorrowedFd<'_>, path: &str, target: &str) -> bool {
-    let mut room = [MaybeUninit::uninit(); 64];
-    rustix::fs::readlinkat_raw(dev, path, &mut room).is_ok_and(|(there, _)| there == target.as_bytes())
+    let mut room = [0; 64];
+    files::read_link(dev, path, &mut room).is_ok_and(|there| there == target.as_bytes())
 }
 
 /// Makes all links of `subject`, the device `devno`; gives how many there are, and the first error.
@@ -54,15 +52,12 @@ fn one(dev: BorrowedFd<'_>, place: Place, path: &str, target: &str) -> Result<()
         return Ok(());
     }
     for dir in ["disk", place.dir()] {
-        match rustix::fs::mkdirat(dev, dir, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(error) => return Err(errno(error)),
-        }
+        files::make_dir(dev, dir)?;
     }
-    match rustix::fs::symlinkat(target, dev, path).map_err(errno) {
+    match files::symlink(target, dev, path) {
         Err(Errno::EXIST) => {
-            rustix::fs::unlinkat(dev, path, AtFlags::empty()).map_err(errno)?;
-            rustix::fs::symlinkat(target, dev, path).map_err(errno)
+            files::unlink(dev, path)?;
+            files::symlink(target, dev, path)
         }
         other => other,
     }
@@ -72,13 +67,13 @@ fn one(dev: BorrowedFd<'_>, place: Place, path: &str, target: &str) -> Result<()
 pub fn clear(dev: BorrowedFd<'_>, devno: DevNo) {
     let target = target(devno);
     for place in [Place::Id, Place::PartUuid, Place::PartLabel, Place::Uuid, Place::Label] {
-        let Ok(dir) = crate::files::open_dir_at(dev, place.dir()) else { continue };
+        let Ok(dir) = files::open_dir_at(dev, place.dir()) else { continue };
         // Names may be passed over when one is removed while they are listed: until none is found.
         loop {
             let mut gone = false;
-            let _ = crate::files::names(&dir, &mut |name| {
-                if leads(rustix::fd::AsFd::as_fd(&dir), name, &target) {
-                    gone |= rustix::fs::unlinkat(&dir, name, AtFlags::empty()).is_ok();
+            let _ = files::names(&dir, &mut |name| {
+                if leads(dir.as_fd(), name, &target) {
+                    gone |= files::unlink(dir.as_fd(), name).is_ok();
                 }
                 true
             });
@@ -99,7 +94,7 @@ mod tests {
         let root = std::env::temp_dir().join(std::format!("corepath-devlinks-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&root);
         std::fs::create_dir(&root).unwrap();
-        let dev = crate::files::open_dir(root.to_str().unwrap()).unwrap();
+        let dev = files::open_dir(root.to_str().unwrap()).unwrap();
         let subject = Subject { name: "a\\x20b", uuid: "mpath-3600", wwid: "36001405aabbccdd0", partition: None, ids: None };
         assert_eq!(make(dev.as_fd(), &subject, DevNo::new(253, 3)), (3, Ok(())));
         let at = |name: &str| {

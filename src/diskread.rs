@@ -8,12 +8,13 @@
 
 use crate::dmioctl::Page;
 use crate::fault::Errno;
+use crate::files;
 use crate::model::{DevNo, Instant};
 use crate::raw::errno;
 use crate::wire::partition::ReadAt;
 use crate::{sgio, wait};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, OFlags};
 
 /// What a name stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,7 +26,7 @@ pub enum What {
 
 /// What stands under `path`, links followed, without opening it.
 pub fn what(dir: impl AsFd, path: &str) -> Result<What, Errno> {
-    let stat = rustix::fs::statat(dir, path, rustix::fs::AtFlags::empty()).map_err(errno)?;
+    let stat = files::stat(dir.as_fd(), path, rustix::fs::AtFlags::empty())?;
     Ok(match FileType::from_raw_mode(stat.st_mode) {
         FileType::BlockDevice => What::Block(devno(stat.st_rdev)),
         FileType::RegularFile => What::File,
@@ -50,8 +51,7 @@ impl Disk {
     pub fn open(dir: impl AsFd, path: &str) -> Result<Disk, Errno> {
         let kind = what(dir.as_fd(), path)?;
         let direct = if matches!(kind, What::Block(_)) { OFlags::DIRECT } else { OFlags::empty() };
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | direct;
-        Disk::over(rustix::fs::openat(dir, path, flags, Mode::empty()).map_err(errno)?)
+        Disk::over(files::open_at(dir.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | direct)?)
     }
 
     /// Takes a descriptor that is open for reading. What it is, is looked up on it: a name may have changed its meaning since.

@@ -9,10 +9,12 @@
 use crate::fault::Errno;
 use crate::model::Text;
 use crate::raw::errno;
+use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use heapless::{String, VecView};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::path::Arg;
 
 /// A name in a directory.
 pub type FileName = Text<128>;
@@ -32,8 +34,59 @@ pub fn open_read(dir: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
     open_at(dir.as_fd(), path, OFlags::NONBLOCK | OFlags::NOCTTY)
 }
 
-fn open_at(dir: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-    rustix::fs::openat(dir, path, OFlags::RDONLY | OFlags::CLOEXEC | flags, Mode::empty()).map_err(errno)
+/// Opens by any flags; never inherited.
+#[inline(never)]
+pub fn open_at(dir: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    named(path, |path| rustix::fs::openat(dir, path, OFlags::CLOEXEC | flags, Mode::empty()))
+}
+
+/// What is known of a name.
+#[inline(never)]
+pub fn stat(dir: BorrowedFd<'_>, path: &str, flags: AtFlags) -> Result<Stat, Errno> {
+    named(path, |path| rustix::fs::statat(dir, path, flags))
+}
+
+/// Takes a name away.
+#[inline(never)]
+pub fn unlink(dir: BorrowedFd<'_>, path: &str) -> Result<(), Errno> {
+    named(path, |path| rustix::fs::unlinkat(dir, path, AtFlags::empty()))
+}
+
+/// Makes a symbolic link to `target`.
+#[inline(never)]
+pub fn symlink(target: &str, dir: BorrowedFd<'_>, path: &str) -> Result<(), Errno> {
+    named(target, |target| path.into_with_c_str(|path| rustix::fs::symlinkat(target, dir, path)))
+}
+
+/// Makes a directory where there is none by that name.
+#[inline(never)]
+pub fn make_dir(dir: BorrowedFd<'_>, path: &str) -> Result<(), Errno> {
+    match named(path, |path| rustix::fs::mkdirat(dir, path, Mode::from_raw_mode(0o755))) {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}
+
+/// Where a link points, as much of it as fits.
+#[inline(never)]
+pub fn read_link<'b>(dir: BorrowedFd<'_>, path: &str, into: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+    let used = named(path, |path| rustix::fs::readlinkat_raw(dir, path, &mut *into))?;
+    Ok(into.get(..used).unwrap_or(&[]))
+}
+
+/// Gives `path` to `call` as the kernel wants it: with a NUL at its end.
+fn named<T>(path: &str, mut call: impl FnMut(&CStr) -> rustix::io::Result<T>) -> Result<T, Errno> {
+    let mut answer = Err(rustix::io::Errno::INVAL);
+    with_nul(path, &mut |path| answer = call(path)).and(answer).map_err(errno)
+}
+
+/// One buffer, and one set of its checks, for all calls: rustix would make them for each.
+#[inline(never)]
+fn with_nul(path: &str, call: &mut dyn FnMut(&CStr)) -> rustix::io::Result<()> {
+    path.into_with_c_str(|path| {
+        call(path);
+        Ok(())
+    })
 }
 
 /// The current directory, for paths given on the command line: before the seal only.
@@ -79,7 +132,7 @@ impl Watch {
         use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
         let fd = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(errno)?;
         let events = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM | WatchFlags::DELETE;
-        let [first, _] = dirs.map(|dir| add_watch(&fd, dir, events).ok());
+        let [first, _] = dirs.map(|dir| named(dir, |dir| add_watch(&fd, dir, events)).ok());
         Ok(Watch { fd, first })
     }
 
@@ -112,12 +165,12 @@ impl Watch {
 
 /// Is there anything by that name?
 pub fn exists(dir: impl AsFd, path: &str) -> bool {
-    rustix::fs::statat(dir, path, AtFlags::empty()).is_ok()
+    stat(dir.as_fd(), path, AtFlags::empty()).is_ok()
 }
 
 /// Bytes of a regular file; `EINVAL` for anything else.
 pub fn size(dir: impl AsFd, path: &str) -> Result<u64, Errno> {
-    let stat = rustix::fs::statat(dir, path, AtFlags::empty()).map_err(errno)?;
+    let stat = stat(dir.as_fd(), path, AtFlags::empty())?;
     let regular = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
     if regular { u64::try_from(stat.st_size).map_err(|_| Errno::INVAL) } else { Err(Errno::INVAL) }
 }
@@ -128,10 +181,7 @@ fn way<'p>(root: &str, path: &'p str) -> Result<(OwnedFd, &'p str), Errno> {
     let mut dir = open_dir(root)?;
     let (way, name) = path.rsplit_once('/').unwrap_or(("", path));
     for part in way.split('/').filter(|part| !part.is_empty()) {
-        match rustix::fs::mkdirat(&dir, part, Mode::from_raw_mode(0o755)).map_err(errno) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(e) => return Err(e),
-        }
+        make_dir(dir.as_fd(), part)?;
         dir = open_dir_at(&dir, part)?;
     }
     Ok((dir, name))
@@ -146,8 +196,8 @@ pub fn install(root: &str, path: &str, bytes: &[u8], mode: u32) -> Result<(), Er
 /// Makes a symbolic link to `target` in the same way; what was there is taken away first.
 pub fn link(root: &str, path: &str, target: &str) -> Result<(), Errno> {
     let (dir, name) = way(root, path)?;
-    let _ = rustix::fs::unlinkat(&dir, name, AtFlags::empty());
-    rustix::fs::symlinkat(target, &dir, name).map_err(errno)
+    let _ = unlink(dir.as_fd(), name);
+    symlink(target, dir.as_fd(), name)
 }
 
 /// Reads until `into` is full or the file ends.
@@ -204,7 +254,10 @@ pub fn reread(fd: impl AsFd, into: &mut [u8]) -> Result<&[u8], Errno> {
 /// Calls `visit` for each line of a file of any size, without the newline, until it answers false. A line longer than `room` is
 /// passed over and counted; the count is the answer.
 pub fn lines(dir: impl AsFd, path: &str, room: &mut [u8], visit: &mut dyn FnMut(&[u8]) -> bool) -> Result<u32, Errno> {
-    let fd = open_read(dir, path)?;
+    lines_of(open_read(dir, path)?, room, visit)
+}
+
+fn lines_of(fd: OwnedFd, room: &mut [u8], visit: &mut dyn FnMut(&[u8]) -> bool) -> Result<u32, Errno> {
     let (mut used, mut skipping, mut skipped) = (0, false, 0);
     loop {
         let count = fill_once(fd.as_fd(), &mut room[used..])?;
@@ -309,15 +362,15 @@ pub fn replace(dir: impl AsFd, name: &str, bytes: &[u8], mode: u32) -> Result<()
     }
     let dir = dir.as_fd();
     // One left behind by a crash is ours to take away; a link there is never followed.
-    let _ = rustix::fs::unlinkat(dir, fresh.as_str(), AtFlags::empty());
+    let _ = unlink(dir, &fresh);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // The umask may narrow the mode; setting it afterwards would be one more call for the seal to allow.
-    let fd = rustix::fs::openat(dir, fresh.as_str(), flags, Mode::from_raw_mode(mode)).map_err(errno)?;
+    let fd = named(&fresh, |fresh| rustix::fs::openat(dir, fresh, flags, Mode::from_raw_mode(mode)))?;
     let result = write_all(&fd, bytes)
         .and_then(|()| rustix::fs::fsync(&fd).map_err(errno))
-        .and_then(|()| rustix::fs::renameat(dir, fresh.as_str(), dir, name).map_err(errno));
+        .and_then(|()| named(&fresh, |fresh| name.into_with_c_str(|name| rustix::fs::renameat(dir, fresh, dir, name))));
     if result.is_err() {
-        let _ = rustix::fs::unlinkat(dir, fresh.as_str(), AtFlags::empty());
+        let _ = unlink(dir, &fresh);
         return result;
     }
     rustix::fs::fsync(dir).map_err(errno)

@@ -13,10 +13,10 @@
 use crate::fault::Errno;
 use crate::files;
 use crate::model::parse_decimal;
-use crate::raw::{self, errno};
+use crate::raw;
 use core::fmt::Write;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, OFlags};
 
 const LOOP_CLR_FD: u32 = 0x4c01;
 const LOOP_GET_STATUS64: u32 = 0x4c05;
@@ -74,12 +74,12 @@ fn open(dev: BorrowedFd<'_>, number: u32, write: bool) -> Result<OwnedFd, Errno>
     let mut name = heapless::String::<16>::new();
     write!(name.as_mut_view(), "loop{number}").map_err(|_| Errno::INVAL)?;
     let mode = if write { OFlags::RDWR } else { OFlags::RDONLY };
-    rustix::fs::openat(dev, name.as_str(), mode | OFlags::CLOEXEC, Mode::empty()).map_err(errno)
+    files::open_at(dev, &name, mode)
 }
 
 /// The number of the loop device that would be used next.
 pub fn free(dev: impl AsFd) -> Result<u32, Errno> {
-    let control = rustix::fs::openat(dev.as_fd(), "loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(errno)?;
+    let control = files::open_at(dev.as_fd(), "loop-control", OFlags::RDWR)?;
     // SAFETY: takes no argument; the answer is the number.
     let number = unsafe { raw::ioctl(control.as_fd(), LOOP_CTL_GET_FREE, 0) }?;
     u32::try_from(number).map_err(|_| Errno::RANGE)
@@ -87,7 +87,7 @@ pub fn free(dev: impl AsFd) -> Result<u32, Errno> {
 
 /// The loop device over all of the file `path`, if there is one. `dev` is /dev, `block` /sys/block.
 pub fn find(dev: impl AsFd, block: impl AsFd, dir: impl AsFd, path: &str) -> Result<Option<u32>, Errno> {
-    let wanted = rustix::fs::statat(dir, path, AtFlags::empty()).map_err(errno)?;
+    let wanted = files::stat(dir.as_fd(), path, AtFlags::empty())?;
     let mut found = None;
     files::names(block, &mut |name| {
         if let Some(number) = name.strip_prefix("loop").and_then(parse_decimal)
@@ -109,7 +109,7 @@ pub fn find(dev: impl AsFd, block: impl AsFd, dir: impl AsFd, path: &str) -> Res
 /// Binds a free loop device to the file `path` and gives its number. Read-only where that is asked for, or where the file cannot be
 /// written. The kernel keeps the last 63 bytes of the path for listings.
 pub fn attach(dev: impl AsFd, dir: impl AsFd, path: &str, read_only: bool) -> Result<u32, Errno> {
-    let open_file = |mode| rustix::fs::openat(dir.as_fd(), path, mode | OFlags::CLOEXEC, Mode::empty()).map_err(errno);
+    let open_file = |mode| files::open_at(dir.as_fd(), path, mode);
     let (file, read_only) = match if read_only { Err(Errno::ROFS) } else { open_file(OFlags::RDWR) } {
         Err(Errno::ROFS | Errno::ACCES) => (open_file(OFlags::RDONLY)?, true),
         other => (other?, false),

@@ -17,7 +17,7 @@ use crate::raw::{self, errno};
 use crate::wire::nvme::{Admin, Namespace};
 use crate::wire::scsi::{Command, Reply, Transfer};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, OFlags};
 
 /// Most sense data kept.
 pub const SENSE: usize = 64;
@@ -89,8 +89,7 @@ pub fn open(dev: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
     for c in name.chars() {
         path.push(if c == '!' { '/' } else { c }).map_err(|_| Errno::NAMETOOLONG)?;
     }
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::DIRECT | OFlags::CLOEXEC;
-    rustix::fs::openat(dev, path.as_str(), flags, Mode::empty()).map_err(errno)
+    crate::files::open_at(dev, &path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::DIRECT)
 }
 
 /// As [`open`], and makes sure that it is that disk: a node left over from one that went, or no block device, is `ENODEV`.

@@ -12,7 +12,6 @@
 use crate::fault::Errno;
 use crate::files;
 use crate::model::{Bus, DevName, DevNo, PathFacts, Sectors, SysState, Text};
-use crate::raw::errno;
 use core::fmt::Write as _;
 use heapless::string::StringView;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -139,11 +138,11 @@ fn clean(bytes: &[u8], into: &mut StringView) {
 /// Where a link points.
 fn link<'b>(dir: BorrowedFd<'_>, path: &str, into: &'b mut [u8]) -> Result<&'b str, Errno> {
     let room = into.len();
-    let used = rustix::fs::readlinkat_raw(dir, path, &mut *into).map_err(errno)?;
-    if used == room {
+    let there = files::read_link(dir, path, into)?;
+    if there.len() == room {
         return Err(Errno::NAMETOOLONG);
     }
-    into.get(..used).and_then(|bytes| core::str::from_utf8(bytes).ok()).ok_or(Errno::INVAL)
+    core::str::from_utf8(there).map_err(|_| Errno::INVAL)
 }
 
 /// The last component of a path.

@@ -185,7 +185,7 @@ fn is_part(roots: &Roots, parts: &[DevNo], source: &str) -> bool {
         Ok(target) => last(target),
         Err(_) => path,
     };
-    rustix::fs::statat(&roots.dev, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+    files::stat(roots.dev.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
         let number = DevNo::new(rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
         number != DevNo::default() && parts.contains(&number)
     })

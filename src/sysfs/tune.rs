@@ -6,10 +6,9 @@
 use super::{Lineage, Path, Roots, block, join, link};
 use crate::fault::Errno;
 use crate::files;
-use crate::raw::errno;
 use crate::wire::cursor::Cursor;
 use rustix::fd::AsFd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 
 /// What can be tuned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,7 +40,7 @@ pub fn write_attribute(roots: &Roots, name: &str, knob: Knob, value: i64) -> Res
     let path = if knob == Knob::Scan { join(&["class/scsi_host/", name, "/scan"])? } else { place(&Lineage::parse(way), name, knob)? };
     let mut text = [0u8; 24];
     let text = value_text(knob, value, &mut text).ok_or(Errno::INVAL)?;
-    let fd = rustix::fs::openat(&roots.sys, path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(errno)?;
+    let fd = files::open_at(roots.sys.as_fd(), &path, OFlags::WRONLY)?;
     files::write_all(&fd, text)
 }
 
