@@ -7,7 +7,7 @@
 //! root of process 1 and back; inotify_init1 and inotify_add_watch at start only.
 
 use crate::fault::Errno;
-use crate::model::Text;
+use crate::model::{Text, split_last};
 use crate::raw::errno;
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
@@ -179,7 +179,7 @@ pub fn size(dir: impl AsFd, path: &str) -> Result<u64, Errno> {
 #[inline(never)]
 fn way<'p>(root: &str, path: &'p str) -> Result<(OwnedFd, &'p str), Errno> {
     let mut dir = open_dir(root)?;
-    let (way, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let (way, name) = split_last(path, b'/').unwrap_or(("", path));
     for part in way.split('/').filter(|part| !part.is_empty()) {
         make_dir(dir.as_fd(), part)?;
         dir = open_dir_at(&dir, part)?;

@@ -11,6 +11,7 @@
 //! Raw calls take integers and pointers to constants; the filter is built at compile time and checked by its own tests.
 
 use crate::fault::Errno;
+use crate::model::{parse_unsigned, split_last};
 use crate::raw::{self, nr};
 use rustix::fs::{Mode, OFlags};
 use rustix::mm::MlockAllFlags;
@@ -144,9 +145,9 @@ pub fn faults() -> Option<(u64, u64)> {
     let n = rustix::io::read(&fd, &mut buffer).ok()?;
     let text = core::str::from_utf8(buffer.get(..n)?).ok()?;
     // The name in parentheses may hold blanks: count from behind it.
-    let mut fields = text.rsplit_once(')')?.1.strip_prefix(' ')?.split(' ');
-    let minor = fields.nth(7)?.parse().ok()?;
-    let major = fields.nth(1)?.parse().ok()?;
+    let mut fields = split_last(text, b')')?.1.strip_prefix(' ')?.split(' ');
+    let minor = parse_unsigned(fields.nth(7)?)?;
+    let major = parse_unsigned(fields.nth(1)?)?;
     Some((minor, major))
 }
 

@@ -110,7 +110,29 @@ pub fn parse_decimal(text: &str) -> Option<u32> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    text.parse().ok()
+    parse_unsigned(text)
+}
+
+/// As `str::parse`, which has half a kilobyte of code for each size of number.
+#[inline]
+pub fn parse_unsigned<T: TryFrom<u64>>(text: &str) -> Option<T> {
+    text.parse::<u64>().ok().and_then(|number| T::try_from(number).ok())
+}
+
+/// As `str::rsplit_once` with an ASCII character, which brings a kilobyte of searching from the end.
+pub fn split_last(text: &str, at: u8) -> Option<(&str, &str)> {
+    let place = text.bytes().rposition(|byte| byte == at)?;
+    Some((text.get(..place)?, text.get(place + 1..)?))
+}
+
+/// The last component of a path.
+pub fn last_part(path: &str) -> &str {
+    split_last(path, b'/').map_or(path, |(_, name)| name)
+}
+
+/// As `str::eq_ignore_ascii_case`, which is made for long texts.
+pub fn same_word(a: &str, b: &str) -> bool {
+    a.len() == b.len() && a.bytes().zip(b.bytes()).all(|(a, b)| a.eq_ignore_ascii_case(&b))
 }
 
 /// A length or offset in 512-byte sectors, dm's unit whatever the disk's block size is.
@@ -173,7 +195,7 @@ impl Hctl {
         if parts.next().is_some() || lun.is_empty() || !lun.bytes().all(|b| b.is_ascii_digit()) {
             return None;
         }
-        Some(Hctl { host, channel, target, lun: lun.parse().ok()? })
+        Some(Hctl { host, channel, target, lun: parse_unsigned(lun)? })
     }
 }
 

@@ -11,7 +11,7 @@
 
 use crate::fault::Errno;
 use crate::files;
-use crate::model::{Bus, DevName, DevNo, PathFacts, Sectors, SysState, Text};
+use crate::model::{Bus, DevName, DevNo, PathFacts, Sectors, SysState, Text, last_part};
 use core::fmt::Write as _;
 use heapless::string::StringView;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -145,11 +145,6 @@ fn link<'b>(dir: BorrowedFd<'_>, path: &str, into: &'b mut [u8]) -> Result<&'b s
     core::str::from_utf8(there).map_err(|_| Errno::INVAL)
 }
 
-/// The last component of a path.
-fn last(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
-}
-
 /// Is this the name of a device that is made in this machine and can never be a path? Of these there may be hundreds.
 pub fn made_here(name: &str) -> bool {
     let numbered = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
@@ -217,7 +212,7 @@ pub fn read_facts(roots: &Roots, name: &str, scratch: &mut [u8], facts: &mut Pat
 
 /// The subsystem of the device a disk stands on.
 fn bus(disk: BorrowedFd<'_>, room: &mut [u8]) -> Bus {
-    match link(disk, "device/subsystem", room).map(last) {
+    match link(disk, "device/subsystem", room).map(last_part) {
         Ok("scsi") => Bus::Scsi,
         Ok("nvme" | "nvme-subsystem") => Bus::Nvme,
         Ok("ccw") => Bus::Dasd,

@@ -12,7 +12,7 @@ use super::{Cx, DONE, FAILED, TIMED_OUT};
 use crate::conf::settings::{Lookup, MapSettings, Origin, PathSettings, Policy, Stage, Verdict};
 use crate::engine::{Engine, MapView, Note, Options, PartView, Reason, Refusal, Subject};
 use crate::fault::Errno;
-use crate::model::{Bus, DevName, Instant, PathFacts, Protocol, Text, Wwid};
+use crate::model::{Bus, DevName, Instant, PathFacts, Protocol, Text, Wwid, parse_unsigned};
 use crate::wire::partition::Partition;
 use crate::wire::root::{Candidate, Root};
 use core::cell::RefCell;
@@ -147,7 +147,7 @@ impl Audience for Watch<'_> {
 
     fn disk(&mut self, facts: &PathFacts) -> bool {
         if let Some(rest) = self.kernel_name.strip_prefix(facts.name.as_str())
-            && let Some(number) = if rest.is_empty() { Some(0) } else { rest.trim_start_matches('p').parse().ok() }
+            && let Some(number) = if rest.is_empty() { Some(0) } else { parse_unsigned(rest.trim_start_matches('p')) }
         {
             self.looked_into(facts, false, Ok(Held::Root(number)));
         }
@@ -243,11 +243,11 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
                 Some(root) => order.root = Some(root),
                 None => return cx.fail(format_args!("boot: --root takes a device, a WWID or PARTUUID=, PARTLABEL=, UUID=, LABEL=")),
             },
-            Arg::Long("timeout") => match cx.args.value().and_then(|v| v.parse().ok()) {
+            Arg::Long("timeout") => match cx.args.value().and_then(parse_unsigned) {
                 Some(seconds) => (order.timeout, timeout_given) = (seconds, true),
                 None => return cx.fail(format_args!("boot: --timeout takes seconds")),
             },
-            Arg::Long("min-paths") => match cx.args.value().and_then(|v| v.parse().ok()).filter(|n| *n > 0) {
+            Arg::Long("min-paths") => match cx.args.value().and_then(parse_unsigned).filter(|n| *n > 0) {
                 Some(n) => order.min_paths = n,
                 None => return cx.fail(format_args!("boot: --min-paths takes a number from 1")),
             },
@@ -266,10 +266,10 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
     if order.from_kernel {
         let value = |key: &str| configuration.words.iter().rev().find_map(|w| w.strip_prefix(key));
         order.root = order.root.or_else(|| value("root="));
-        if !timeout_given && let Some(seconds) = value("rd.corepath.timeout=").and_then(|v| v.parse().ok()) {
+        if !timeout_given && let Some(seconds) = value("rd.corepath.timeout=").and_then(parse_unsigned) {
             order.timeout = seconds;
         }
-        if let Some(n) = value("rd.corepath.min_paths=").and_then(|v| v.parse().ok()) {
+        if let Some(n) = value("rd.corepath.min_paths=").and_then(parse_unsigned) {
             order.min_paths = n;
         }
     }

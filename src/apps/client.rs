@@ -3,6 +3,7 @@
 use super::args::Arg;
 use super::{Cx, DONE, FAILED};
 use crate::fault::Errno;
+use crate::model::parse_unsigned;
 use crate::raw::OwnedFd;
 use crate::sock::{self, Address};
 use crate::wire::ipc;
@@ -158,7 +159,7 @@ fn show_rates(cx: &mut Cx<'_>, before: &mut [[u64; 3]; RATED], seconds: u64) {
         let mut fields = [0u64; 7];
         let words = core::str::from_utf8(&buffer[..length]).unwrap_or("").split_ascii_whitespace();
         for (field, word) in fields.iter_mut().zip(words) {
-            *field = word.parse().unwrap_or(0);
+            *field = parse_unsigned(word).unwrap_or(0);
         }
         let now = [fields[0], fields[4], (fields[2] + fields[6]) / 2];
         if *before != [0; 3] {

@@ -30,6 +30,7 @@ pub mod topology;
 pub mod view;
 
 use crate::console::{Console, Stream};
+use crate::model::last_part;
 use args::{Arg, Args};
 use core::ffi::CStr;
 use core::fmt::Write;
@@ -104,7 +105,7 @@ fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -
     let rest = invocation.args.get(1..).unwrap_or(&[]);
     let mut args = Args::new(rest);
     let name = invocation.args.first().and_then(|name| name.to_str().ok()).unwrap_or("");
-    let name = name.rsplit('/').next().unwrap_or(name);
+    let name = last_part(name);
     let words = args.clone();
     let mut cx = Cx { invocation, args: words.clone(), out, err };
     match name.trim_start_matches('@') {

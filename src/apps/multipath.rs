@@ -7,6 +7,7 @@ use super::topology::{self, Style};
 use super::{Cx, DONE, FAILED, boot, change, client, columns, config, daemon};
 use crate::conf::settings::Policy;
 use crate::engine::{Ask, MapView, Options};
+use crate::model::parse_unsigned;
 use core::fmt::Write;
 
 const USAGE: &str = "multipath-tools v0.14.3 (compatible: corepath)\n\
@@ -36,7 +37,7 @@ pub fn multipath(cx: &mut Cx<'_>) -> i32 {
     let (mut mode, mut device, mut dry, mut reload, mut policy) = (Mode::Make, None, false, false, None);
     while let Some(arg) = cx.args.next() {
         match arg {
-            Arg::Short('v') => match cx.args.value().and_then(|v| v.get(..1)).and_then(|v| v.parse().ok()) {
+            Arg::Short('v') => match cx.args.value().and_then(|v| v.get(..1)).and_then(parse_unsigned) {
                 Some(level) => common.verbosity = level,
                 None => return cx.fail(format_args!("multipath: -v takes a number")),
             },

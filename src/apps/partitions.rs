@@ -6,7 +6,7 @@ use super::partmaps::{self, Maps, Parent, Trouble};
 use super::{Cx, DONE, FAILED};
 use crate::devlinks;
 use crate::diskread::What;
-use crate::model::{DevNo, MapName, Sectors, Text, parse_decimal};
+use crate::model::{DevNo, MapName, Sectors, Text, last_part, parse_decimal};
 use crate::raw::AsFd;
 use crate::wire::dm::map_wwid;
 use crate::wire::links::{self, Subject};
@@ -106,7 +106,7 @@ fn list(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<i32, Trouble> {
     let (kind, name) = if image {
         let mut disk = partmaps::open(asked.device)?;
         disk.set_block_size(asked.block_size.unwrap_or(512));
-        let name = Text::try_from(asked.device.rsplit('/').next().unwrap_or("")).map_err(|_| Trouble::TooLong)?;
+        let name = Text::try_from(last_part(asked.device)).map_err(|_| Trouble::TooLong)?;
         (partmaps::read_disk(&mut disk, &asked.options, &mut found)?, name)
     } else {
         let parent = parent(&mut Maps::open()?, asked.device)?;

@@ -8,7 +8,7 @@ use crate::diskread::{self, Disk, What};
 use crate::dmioctl::{self, Control, Failure, Page};
 use crate::fault::{Errno, Full};
 use crate::files;
-use crate::model::{DevNo, DmPathState, GroupState, MapName, Sectors, Text};
+use crate::model::{DevNo, DmPathState, GroupState, MapName, Sectors, Text, last_part};
 use crate::raw::{AsFd, OwnedFd};
 use crate::wait;
 use crate::wire::dm::{Content, Cookie, Request, Target, UUID_LEN, mangle, printable};
@@ -199,7 +199,7 @@ impl Maps {
                 parent.uuid = seen.uuid;
                 self.paths(&mut parent)?;
             }
-            None => parent.name = text(path.rsplit('/').next().unwrap_or(path).as_bytes())?,
+            None => parent.name = text(last_part(path).as_bytes())?,
         }
         if parent.uuid.is_empty() {
             links::devnode_uuid(devno, parent.uuid.as_mut_view())?;

@@ -14,7 +14,7 @@ use super::{Cx, DONE, FAILED, TIMED_OUT, look, say};
 use crate::dmioctl::Page;
 use crate::engine::{Attribute, Context, Engine, Event, MapView, Options, PathView, Reason};
 use crate::lockdown::{self, Seal};
-use crate::model::{DevNo, DmPathState, Instant, SysState, Wwid};
+use crate::model::{DevNo, DmPathState, Instant, SysState, Wwid, parse_unsigned};
 use crate::sysfs;
 use crate::wire::dm::{Cookie, Message, Request, Target};
 use crate::wire::root::Root;
@@ -85,8 +85,8 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
         }
         match (arg, cx.args.clone().value()) {
             (Arg::Long("root"), Some(_)) => root = cx.args.value(),
-            (Arg::Long("timeout"), Some(text)) if text.parse::<u32>().is_ok() => {
-                timeout = cx.args.value().and_then(|text| text.parse().ok()).unwrap_or(timeout);
+            (Arg::Long("timeout"), Some(text)) if parse_unsigned::<u32>(text).is_some() => {
+                timeout = cx.args.value().and_then(parse_unsigned).unwrap_or(timeout);
             }
             (Arg::Long("go"), _) => go = true,
             (Arg::Long("unsealed"), _) => sealed = false,

@@ -15,7 +15,7 @@ use crate::engine::{Engine, MapSlot, Options, PartSlot, PathSlot, PortSlot, Prob
 use crate::fault::{Errno, Full};
 use crate::files;
 use crate::klog::Sink;
-use crate::model::{DevName, Instant};
+use crate::model::{DevName, Instant, parse_unsigned};
 use crate::netlink::Uevents;
 use crate::raw::{AsFd, BorrowedFd, OwnedFd};
 use crate::sysfs::{self, Roots};
@@ -79,7 +79,7 @@ impl<'a> Common<'a> {
         let Arg::Long(name) = arg else {
             if arg == Arg::Short('v') {
                 self.verbosity =
-                    args.glued_value().map_or(Some(self.verbosity.saturating_add(1)), |v| v.parse().ok()).ok_or("-v takes a number")?;
+                    args.glued_value().map_or(Some(self.verbosity.saturating_add(1)), parse_unsigned).ok_or("-v takes a number")?;
                 return Ok(true);
             }
             return Ok(false);
@@ -93,8 +93,7 @@ impl<'a> Common<'a> {
             "proc" => &mut self.proc,
             "run" => &mut self.run,
             "paths" => {
-                self.paths =
-                    args.value().and_then(|v| v.parse().ok()).filter(|n| *n <= 1 << 16).ok_or("--paths takes a number up to 65536")?;
+                self.paths = args.value().and_then(parse_unsigned).filter(|n| *n <= 1 << 16).ok_or("--paths takes a number up to 65536")?;
                 return Ok(true);
             }
             _ => return Ok(false),
@@ -262,7 +261,7 @@ pub fn configuration<'c, 'm>(common: &Common<'c>, arena: &mut Arena<'m>) -> Resu
         entries: arena.take(lines, |_| Entry::EMPTY).map_err(no_memory)?,
         slots: arena.take(lines * 4, |_| 0).map_err(no_memory)?,
         text: arena.take(Room::quoted(files), |_| 0).map_err(no_memory)?,
-        complaints: arena.take(lines.clamp(4, common.complaints), |_| Complaint::EMPTY).map_err(no_memory)?,
+        complaints: arena.take(lines.max(4).min(common.complaints), |_| Complaint::EMPTY).map_err(no_memory)?,
     };
     let parsed = parse::parse(files, room);
     let report = parsed.report;

@@ -49,13 +49,13 @@ pub fn parse(key: Key, text: &str) -> Result<(Value<'_>, Option<What>), What> {
     let taken = |value| Ok((value, None));
     match key.row().kind {
         Kind::Choice { words, numbers, .. } => choice(words, numbers, text),
-        Kind::Octal(most) => match u32::from_str_radix(digits(text), 8) {
-            Ok(mode) if mode <= most => taken(Value::Number(mode)),
+        Kind::Octal(most) => match unsigned(digits(text), 8) {
+            Some(mode) if mode <= most => taken(Value::Number(mode)),
             _ => Err(What::BadValue),
         },
-        Kind::Owner => match digits(text).parse() {
+        Kind::Owner => match unsigned(digits(text), 10) {
             // The kernel's "no such id" is nobody's.
-            Ok(id) if id != u32::MAX => taken(Value::Number(id)),
+            Some(id) if id != u32::MAX => taken(Value::Number(id)),
             _ if text == "root" => taken(Value::Number(0)),
             _ => Err(What::BadValue),
         },
@@ -115,7 +115,7 @@ fn choice<'a>(words: &'static [Word], numbers: Option<(i32, u32)>, text: &str) -
     {
         return Ok((Value::Number(code), None));
     }
-    let capped = number.clamp(i64::from(least), i64::from(most));
+    let capped = number.max(i64::from(least)).min(i64::from(most));
     // In range of u32 or, for the one signed keyword, of i32.
     Ok((Value::Number(capped as u32), (capped != number).then_some(What::Capped)))
 }
@@ -144,11 +144,16 @@ fn parse_number(text: &str) -> Option<i64> {
     Some(if negative { -value } else { value })
 }
 
+/// By way of 64 bits, as all numbers: each size has half a kilobyte of code.
+fn unsigned(text: &str, radix: u32) -> Option<u32> {
+    u64::from_str_radix(text, radix).ok().and_then(|number| u32::try_from(number).ok())
+}
+
 /// Does word `at` say how many words follow it?
 fn counted(text: &str, at: u8) -> bool {
     let mut words = text.split_ascii_whitespace().skip(usize::from(at));
-    let count = words.next().and_then(|w| digits(w).parse::<usize>().ok());
-    count == Some(words.count())
+    let count = words.next().and_then(|w| unsigned(digits(w), 10));
+    count.is_some_and(|count| count as usize == words.count())
 }
 
 /// A persistent reservation key.

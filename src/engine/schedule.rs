@@ -45,7 +45,7 @@ pub fn next_check(now: Instant, outcome: Outcome, interval: &mut u16, least: u32
     *interval = match outcome {
         Outcome::Failed => 0,
         Outcome::Changed => least,
-        Outcome::Steady => interval.saturating_mul(2).clamp(least, most),
+        Outcome::Steady => interval.saturating_mul(2).max(least).min(most),
     };
     match *interval {
         0 => place(now, FAILED, index),

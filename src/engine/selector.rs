@@ -6,7 +6,7 @@
 
 use super::Difference;
 use crate::conf::settings::{MapSettings, PrioKind};
-use crate::model::{Bus, DevNo, MAP_PATHS, Prio, Text, Tpgs, parse_decimal};
+use crate::model::{Bus, DevNo, MAP_PATHS, Prio, Text, Tpgs, parse_decimal, same_word};
 use crate::wire::table::{Features, MAP_GROUPS, Table};
 
 /// Path selectors of the kernel.
@@ -208,7 +208,7 @@ fn read_features(text: &str, choice: &mut Choice) {
     let f = &mut choice.features;
     // The kernel compares without regard to case.
     while let Some(word) = words.next() {
-        let is = |known: &str| word.eq_ignore_ascii_case(known);
+        let is = |known: &str| same_word(word, known);
         if is("queue_if_no_path") {
             // Decided by no_path_retry.
         } else if is("retain_attached_hw_handler") {
@@ -219,7 +219,7 @@ fn read_features(text: &str, choice: &mut Choice) {
             f.pg_init_delay_msecs = mended(words.next(), 0, 60_000, &mut choice.features_mended);
         } else if is("queue_mode") {
             let given = words.next().unwrap_or("");
-            match ["bio", "rq", "mq"].into_iter().find(|m| given.eq_ignore_ascii_case(m)) {
+            match ["bio", "rq", "mq"].into_iter().find(|m| same_word(given, m)) {
                 Some(mode) => f.queue_mode = fixed(mode),
                 None => choice.features_mended = true,
             }

@@ -2,10 +2,10 @@
 //!
 //! A partition's holder is the disk's holder: the kernel's claim of the whole disk fails all the same (block/bdev.c, bd_prepare_to_claim).
 
-use super::{Attributes, Roots, block, last, link, plain};
+use super::{Attributes, Roots, block, link, plain};
 use crate::fault::Errno;
 use crate::files;
-use crate::model::{DevName, DevNo, Holder, PathFacts, Sectors, Text, UUID_PREFIX};
+use crate::model::{DevName, DevNo, Holder, PathFacts, Sectors, Text, UUID_PREFIX, last_part};
 use crate::wire::dm::partition_of;
 use heapless::Vec;
 use rustix::fd::{AsFd, BorrowedFd};
@@ -182,7 +182,7 @@ fn is_part(roots: &Roots, parts: &[DevNo], source: &str) -> bool {
     let mut room = [0u8; 128];
     // /dev/disk/by-... and /dev/mapper/... are links to a node two directories up or less.
     let name = match link(roots.dev.as_fd(), path, &mut room) {
-        Ok(target) => last(target),
+        Ok(target) => last_part(target),
         Err(_) => path,
     };
     files::stat(roots.dev.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {

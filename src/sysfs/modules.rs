@@ -3,7 +3,7 @@
 use super::{Roots, plain};
 use crate::fault::Errno;
 use crate::files;
-use crate::model::{DevName, Text};
+use crate::model::{DevName, Text, parse_unsigned};
 use core::fmt::Write;
 
 /// Is a module loaded? One that is built in shows only if it has parameters.
@@ -60,7 +60,7 @@ pub fn dm_major(roots: &Roots) -> Option<u32> {
     let mut room = [0u8; 4096];
     let text = files::read(&roots.proc, "devices", &mut room).ok()?;
     let text = core::str::from_utf8(text).ok()?;
-    text.lines().find_map(|line| line.trim().strip_suffix(" device-mapper")?.trim().parse().ok())
+    text.lines().find_map(|line| parse_unsigned(line.trim().strip_suffix(" device-mapper")?.trim()))
 }
 
 /// The disk of a SCSI device, from the `DEVPATH` of its uevent; `ENOENT` when it has none (any more).

@@ -3,7 +3,7 @@
 //! Understands what the kernel does (`PARTUUID=`, also of DOS tables and with `/PARTNROFF=`, `PARTLABEL=`, `MAJOR:MINOR`), what every
 //! initramfs adds (`UUID=`, `LABEL=`, paths under /dev) and dracut's `block:`. Never opens anything. Rule: block/early-lookup.c.
 
-use crate::model::{DevNo, UUID_PREFIX, parse_decimal};
+use crate::model::{DevNo, UUID_PREFIX, parse_decimal, same_word, split_last};
 use crate::wire::dm::partition_of;
 use crate::wire::links;
 use crate::wire::partition::{Guid, Name, Partition, Unique, guid::hex};
@@ -74,7 +74,7 @@ impl DiskId<'_> {
     fn is(self, wwid: &str) -> bool {
         match self {
             // udev's wwn- leaves the type digit of the WWID out: 3 for NAA.
-            DiskId::Wwn(wwn) => wwid.strip_prefix('3').is_some_and(|wwid| wwid.eq_ignore_ascii_case(wwn)),
+            DiskId::Wwn(wwn) => wwid.strip_prefix('3').is_some_and(|wwid| same_word(wwid, wwn)),
             DiskId::Scsi(id) => wwid == id,
         }
     }
@@ -146,7 +146,7 @@ impl<'a> Root<'a> {
         if path.is_empty() {
             return None;
         }
-        let Some((dir, name)) = path.rsplit_once('/') else {
+        let Some((dir, name)) = split_last(path, b'/') else {
             return (!path.starts_with("ram") && path != "nfs").then_some(Root::Kernel(path));
         };
         if name.is_empty() {
@@ -170,7 +170,7 @@ impl<'a> Root<'a> {
         if let Some(uuid) = name.strip_prefix("dm-uuid-") {
             return Some(Root::MapUuid(uuid));
         }
-        let part = name.rsplit_once('-').and_then(|(disk, part)| Some((disk, parse_decimal(part.strip_prefix("part")?)?)));
+        let part = split_last(name, b'-').and_then(|(disk, part)| Some((disk, parse_decimal(part.strip_prefix("part")?)?)));
         let (name, partition) = part.map_or((name, None), |(disk, number)| (disk, Some(number)));
         let id = match name.split_once('-')? {
             ("wwn", id) => DiskId::Wwn(id.strip_prefix("0x")?),

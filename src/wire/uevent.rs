@@ -4,7 +4,7 @@
 //! check is the shell's; a datagram in libudev's format is refused here. lib/kobject_uevent.c.
 
 use crate::fault::Malformed;
-use crate::model::{DevNo, Hctl, parse_decimal};
+use crate::model::{DevNo, Hctl, last_part, parse_decimal, split_last};
 
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,7 +102,8 @@ impl<'a> Uevent<'a> {
         let (action, devpath) = header.split_once('@').ok_or(Malformed)?;
         let properties = Properties { bytes: rest.get(1..).unwrap_or(&[]) };
         let agreed = properties.get("ACTION") == Some(action) && properties.get("DEVPATH") == Some(devpath);
-        if !agreed || !devpath.starts_with('/') || devpath.rsplit('/').skip(1).any(|part| part == "..") {
+        if !agreed || !devpath.starts_with('/') || split_last(devpath, b'/').is_some_and(|(way, _)| way.split('/').any(|part| part == ".."))
+        {
             return Err(Malformed);
         }
         let subsystem = properties.get("SUBSYSTEM").ok_or(Malformed)?;
@@ -111,7 +112,7 @@ impl<'a> Uevent<'a> {
 
     /// The kernel's name of the device: the last part of the path, where `!` stands for a `/`.
     pub fn name(&self) -> &'a str {
-        self.devpath.rsplit('/').next().unwrap_or("")
+        last_part(self.devpath)
     }
 
     /// The SCSI device whose unit attention the kernel tells of (`SDEV_UA`, SUBSYSTEM=scsi): a look at it now is worth more than one

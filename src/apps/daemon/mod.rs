@@ -22,7 +22,7 @@ use crate::fault::Errno;
 use crate::files::{self, Watch};
 use crate::klog::{Line, Ring};
 use crate::lockdown::{self, Seal};
-use crate::model::Instant;
+use crate::model::{Instant, last_part, parse_unsigned, split_last};
 use crate::raw::{AsFd, OwnedFd};
 use crate::sock::Notify;
 use crate::wait;
@@ -125,7 +125,7 @@ struct Manager {
 impl Manager {
     fn open(cx: &Cx<'_>, now: Instant) -> Manager {
         let notify = cx.invocation.variable("NOTIFY_SOCKET").and_then(|address| Notify::open(address).ok());
-        let watchdog = cx.invocation.variable("WATCHDOG_USEC").and_then(|v| v.parse::<u64>().ok()).filter(|n| *n > 0);
+        let watchdog = cx.invocation.variable("WATCHDOG_USEC").and_then(parse_unsigned::<u64>).filter(|n| *n > 0);
         Manager { notify, watchdog: watchdog.map(|n| Duration::from_micros(n / 2)), next: now }
     }
 
@@ -543,7 +543,7 @@ impl Daemon {
                     }
                 }
                 TOKEN_FILES => {
-                    let main = common.config.rsplit('/').next().unwrap_or("");
+                    let main = last_part(common.config);
                     let mine = |first: bool, name: &str| if first { name == main } else { name.ends_with(".conf") };
                     if self.watch.as_ref().is_some_and(|w| w.changed(&mine)) {
                         self.changed = self.changed.or(Some(now + EMPTYING));
@@ -694,7 +694,7 @@ fn load<'m>(common: &Common<'_>, memory: &'m mut [MaybeUninit<u8>]) -> Option<Co
 
 /// The directory of a file.
 fn parent(path: &str) -> &str {
-    match path.rsplit_once('/') {
+    match split_last(path, b'/') {
         Some(("", _)) => "/",
         Some((dir, _)) => dir,
         None => ".",

@@ -3,7 +3,7 @@
 use super::{Cause, Step, Subject, argument};
 use crate::conf::ere;
 use crate::fault::Full;
-use crate::model::{PathFacts, Protocol};
+use crate::model::{PathFacts, Protocol, split_last};
 use crate::wire::cursor::Cursor;
 
 /// Most bytes of the text that `wwn` matches: host node, host port, target node, target port.
@@ -70,6 +70,6 @@ fn portal(facts: &PathFacts) -> Option<&str> {
     if facts.protocol != Protocol::ScsiIscsi {
         return None;
     }
-    let (address, _) = facts.target_port.rsplit_once(':')?;
+    let (address, _) = split_last(&facts.target_port, b':')?;
     Some(address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address))
 }

@@ -4,7 +4,7 @@
 
 use super::{TableError, push_joined};
 use crate::fault::{Full, Malformed};
-use crate::model::{Text, parse_decimal};
+use crate::model::{Text, parse_decimal, same_word};
 use crate::wire::cursor::{Cursor, Words};
 
 /// Feature words of a multipath table.
@@ -51,21 +51,21 @@ impl Features {
         let word = words.word()?;
         let mut argument = || if left < 2 { Err(Malformed) } else { words.word() };
         let number = |word: &str| parse_decimal(word).ok_or(Malformed);
-        if word.eq_ignore_ascii_case(QUEUE) {
+        if same_word(word, QUEUE) {
             self.queue_if_no_path = true;
             Ok(1)
-        } else if word.eq_ignore_ascii_case(RETAIN) {
+        } else if same_word(word, RETAIN) {
             self.retain_attached_hw_handler = true;
             Ok(1)
-        } else if word.eq_ignore_ascii_case(RETRIES) {
+        } else if same_word(word, RETRIES) {
             self.pg_init_retries = Some(number(argument()?)?);
             Ok(2)
-        } else if word.eq_ignore_ascii_case(DELAY) {
+        } else if same_word(word, DELAY) {
             self.pg_init_delay_msecs = Some(number(argument()?)?);
             Ok(2)
-        } else if word.eq_ignore_ascii_case(MODE) {
+        } else if same_word(word, MODE) {
             let given = argument()?;
-            let known = ["bio", "rq", "mq"].into_iter().find(|mode| given.eq_ignore_ascii_case(mode)).ok_or(Malformed)?;
+            let known = ["bio", "rq", "mq"].into_iter().find(|mode| same_word(given, mode)).ok_or(Malformed)?;
             self.queue_mode.clear();
             self.queue_mode.push_str(known).map_err(|_| TableError::TooBig)?;
             Ok(2)
