@@ -204,9 +204,24 @@ enum Piece<'a> {
     Column(usize),
 }
 
+/// What a table asks about its columns, the same for maps and paths.
+trait Columns {
+    fn find(&self, letter: char) -> Option<usize>;
+    fn title(&self, column: usize) -> &'static str;
+}
+
+impl<W> Columns for &[(char, &'static str, W)] {
+    fn find(&self, letter: char) -> Option<usize> {
+        self.iter().position(|(c, _, _)| *c == letter)
+    }
+    fn title(&self, column: usize) -> &'static str {
+        self.get(column).map_or("", |(_, title, _)| title)
+    }
+}
+
 /// Splits off the next piece; `None` at the end. Unknown wildcards vanish with their percent sign.
 #[inline(never)]
-fn next_piece<'a, W>(format: &mut &'a str, columns: &[(char, &'static str, W)]) -> Option<Piece<'a>> {
+fn next_piece<'a>(format: &mut &'a str, columns: &dyn Columns) -> Option<Piece<'a>> {
     loop {
         if format.is_empty() {
             return None;
@@ -220,7 +235,7 @@ fn next_piece<'a, W>(format: &mut &'a str, columns: &[(char, &'static str, W)]) 
         let mut letters = rest.chars();
         let letter = letters.next();
         *format = letters.as_str();
-        if let Some(column) = letter.and_then(|l| columns.iter().position(|(c, _, _)| *c == l)) {
+        if let Some(column) = letter.and_then(|letter| columns.find(letter)) {
             return Some(Piece::Column(column));
         }
     }
@@ -228,9 +243,9 @@ fn next_piece<'a, W>(format: &mut &'a str, columns: &[(char, &'static str, W)]) 
 
 /// Writes `rows` rows of `format`. `cell(row, column, out)` writes one value.
 #[inline(never)]
-fn table<W>(
+fn table(
     format: &str,
-    columns: &[(char, &'static str, W)],
+    columns: &dyn Columns,
     dress: Dress,
     rows: usize,
     cell: &dyn Fn(usize, usize, &mut dyn Write) -> fmt::Result,
@@ -244,16 +259,14 @@ fn table<W>(
         let mut rest = format;
         while let Some(piece) = next_piece(&mut rest, columns) {
             let Piece::Column(column) = piece else { continue };
-            if column >= COLUMNS || widths[column] != 0 {
-                continue;
-            }
-            let mut width = if dress == Dress::Pretty { columns[column].1.len() } else { 1 };
+            let Some(known) = widths.get_mut(column).filter(|known| **known == 0) else { continue };
+            let mut width = if dress == Dress::Pretty { columns.title(column).len() } else { 1 };
             for row in 0..rows {
                 let mut counter = Counter(0);
                 cell(row, column, &mut counter)?;
                 width = width.max(counter.0);
             }
-            widths[column] = width.min(WIDEST);
+            *known = width.min(WIDEST);
         }
     }
     let pad = |used: usize, column: usize, out: &mut dyn Write| -> fmt::Result {
@@ -268,8 +281,9 @@ fn table<W>(
             match piece {
                 Piece::Text(text) => out.write_str(text)?,
                 Piece::Column(column) => {
-                    out.write_str(columns[column].1)?;
-                    pad(columns[column].1.len(), column, out)?;
+                    let title = columns.title(column);
+                    out.write_str(title)?;
+                    pad(title.len(), column, out)?;
                 }
             }
         }
@@ -299,13 +313,13 @@ fn table<W>(
 #[inline(never)]
 pub fn maps(view: &dyn View, only: Option<usize>, format: &str, dress: Dress, out: &mut dyn Write) -> fmt::Result {
     let rows = if only.is_some() { 1 } else { view.maps() };
-    table(format, MAP_COLUMNS, dress, rows, &|row, column, out| (MAP_COLUMNS[column].2)(&view.map(only.unwrap_or(row)), out), out)
+    table(format, &MAP_COLUMNS, dress, rows, &|row, column, out| (MAP_COLUMNS[column].2)(&view.map(only.unwrap_or(row)), out), out)
 }
 
 /// All paths.
 #[inline(never)]
 pub fn paths(view: &dyn View, format: &str, dress: Dress, out: &mut dyn Write) -> fmt::Result {
-    table(format, PATH_COLUMNS, dress, view.paths(), &|row, column, out| (PATH_COLUMNS[column].2)(&view.path(row), out), out)
+    table(format, &PATH_COLUMNS, dress, view.paths(), &|row, column, out| (PATH_COLUMNS[column].2)(&view.path(row), out), out)
 }
 
 /// The list of wildcards, as `show wildcards` prints it.

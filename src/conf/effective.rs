@@ -91,15 +91,16 @@ impl<'a> Pick<'a> {
     }
 
     /// Takes the values of one block, last one first; `seen` are the keywords that the block has given already.
-    #[inline(never)]
     fn take(&mut self, entries: impl Iterator<Item = Given<'a>>, seen: &mut u128) {
-        for Given { key, value, origin } in entries {
-            let slot = &mut self.values[key as usize];
-            if slot.is_none() && *seen & key.bit() == 0 && !value::is_unset(key, value) {
-                *slot = Some(Located { value, origin });
-            }
-            *seen |= key.bit();
+        entries.for_each(|given| self.take_one(&given, seen));
+    }
+    #[inline(never)]
+    fn take_one(&mut self, &Given { key, value, origin }: &Given<'a>, seen: &mut u128) {
+        let slot = &mut self.values[key as usize];
+        if slot.is_none() && *seen & key.bit() == 0 && !value::is_unset(key, value) {
+            *slot = Some(Located { value, origin });
         }
+        *seen |= key.bit();
     }
 }
 
