@@ -6,6 +6,7 @@
 //! # Safety
 //! Descriptors 0, 1 and 2 are only borrowed; a closed one makes the call fail with EBADF, which is an answer.
 
+use crate::wire::cursor::put;
 use core::fmt;
 use rustix::fd::BorrowedFd;
 
@@ -64,10 +65,10 @@ impl Console {
             if self.used == self.buffer.len() {
                 self.flush();
             }
-            let n = bytes.len().min(self.buffer.len() - self.used);
-            self.buffer[self.used..self.used + n].copy_from_slice(&bytes[..n]);
-            self.used += n;
-            bytes = &bytes[n..];
+            let (now, later) = bytes.split_at(bytes.len().min(self.buffer.len() - self.used));
+            put(&mut self.buffer, self.used, now);
+            self.used += now.len();
+            bytes = later;
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::fault::Errno;
 use crate::files;
 use crate::model::parse_decimal;
 use crate::raw;
+use crate::wire::cursor::put;
 use core::fmt::Write;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, OFlags};
@@ -121,8 +122,8 @@ pub fn attach(dev: impl AsFd, dir: impl AsFd, path: &str, read_only: bool) -> Re
         let fd = u32::try_from(file.as_fd().as_raw_fd()).map_err(|_| Errno::INVAL)?;
         let mut config = LoopConfig { fd, block_size: 0, info: EMPTY, reserved: [0; 8] };
         config.info.flags = if read_only { READ_ONLY } else { 0 };
-        let shown = &path.as_bytes()[path.len().saturating_sub(config.info.file_name.len() - 1)..];
-        config.info.file_name[..shown.len()].copy_from_slice(shown);
+        let hidden = path.len().saturating_sub(config.info.file_name.len() - 1);
+        put(&mut config.info.file_name, 0, path.as_bytes().get(hidden..).unwrap_or(&[]));
         // SAFETY: the kernel reads one LoopConfig.
         match unsafe { raw::ioctl(device.as_fd(), LOOP_CONFIGURE, &raw const config as usize) } {
             Ok(_) => return Ok(number),

@@ -15,7 +15,7 @@ use crate::fault::Errno;
 use crate::model::{Bus, DevName, Instant, PathFacts, Protocol, Text, Wwid, parse_unsigned};
 use crate::wire::partition::Partition;
 use crate::wire::root::{Candidate, Root};
-use core::cell::RefCell;
+use core::cell::{Ref, RefCell};
 use core::fmt::Write;
 use core::time::Duration;
 
@@ -59,6 +59,12 @@ pub struct Found {
     last: Option<Instant>,
 }
 
+/// A look at it. Not inlined: each look that may fail has its own place to tell of.
+#[inline(never)]
+pub fn known(found: &RefCell<Found>) -> Ref<'_, Found> {
+    found.borrow()
+}
+
 /// The configuration with root's disk named.
 pub struct Lens<'a> {
     pub inner: &'a dyn Lookup,
@@ -72,7 +78,7 @@ impl Lens<'_> {
         if wwid.is_empty() {
             return false;
         }
-        let mut named = [&self.found.borrow().wwid, &self.found.borrow().trial].iter().any(|known| *known == wwid);
+        let mut named = [&known(self.found).wwid, &known(self.found).trial].iter().any(|known| *known == wwid);
         let Some(spec) = self.spec else { return named };
         named |= spec.names(wwid, wwid);
         if matches!(spec, Root::MapName(_)) {
@@ -151,7 +157,7 @@ impl Audience for Watch<'_> {
         {
             self.looked_into(facts, false, Ok(Held::Root(number)));
         }
-        let found = self.found.borrow();
+        let found = known(self.found);
         // Another way to the disk on which root was found makes that one with paths.
         let news = found.local.is_empty() || (facts.name != found.local && !facts.wwid.is_empty() && facts.wwid == found.local_wwid);
         self.by_content && facts.size.0 > 0 && found.wwid.is_empty() && news
@@ -377,7 +383,7 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
     };
     let mut done = |engine: &Engine<'static>, hands: &super::runtime::Hands| match &root {
         Some((_, spec)) if !elsewhere => {
-            let found = found.borrow();
+            let found = known(&found);
             let now = crate::wait::now();
             if !found.local.is_empty() && !engine.unsettled().scan && !hands.peeking() {
                 return Ready::Yes;
@@ -411,15 +417,15 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
     let took = u64::try_from(crate::wait::now().since(began).as_millis()).unwrap_or(u64::MAX);
     match end {
         End::Done => {
-            let local = found.borrow().local.clone();
-            let inside = inside(&found.borrow());
-            if let Some((map, _)) = root_map(&machine.engine, spec.as_ref(), &found.borrow()).filter(|(map, _)| !map.tidy()) {
+            let local = known(&found).local.clone();
+            let inside = inside(&known(&found));
+            if let Some((map, _)) = root_map(&machine.engine, spec.as_ref(), &known(&found)).filter(|(map, _)| !map.tidy()) {
                 let _ = writeln!(cx.err, "corepath boot: partitions of a path of {} are still there: mount none of them", map.name());
             }
             if order.device
                 && let Some(text) = order.root
             {
-                device(&machine.engine, spec.as_ref(), &found.borrow(), text, cx.out);
+                device(&machine.engine, spec.as_ref(), &known(&found), text, cx.out);
                 return DONE;
             }
             let _ = match order.root {

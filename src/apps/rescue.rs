@@ -6,7 +6,7 @@
 //! its paths reinstated when they answer. No table of a live map is loaded on a machine whose "/" is a disk.
 
 use super::args::Arg;
-use super::boot::{self, Found, Lens, Watch};
+use super::boot::{self, Found, Lens, Watch, known};
 use super::runtime::Hands;
 use super::session::{self, End, Teller};
 use super::setup::{self, Common, Machine, Trouble, Wish};
@@ -55,7 +55,7 @@ struct Wanted<'a> {
 
 impl Wanted<'_> {
     fn map<'e>(&self, engine: &'e Engine<'static>) -> Option<(MapView<'e>, bool)> {
-        boot::root_map(engine, self.spec.as_ref(), &self.found.borrow()).or_else(|| {
+        boot::root_map(engine, self.spec.as_ref(), &known(self.found)).or_else(|| {
             let devno = self.mounted?;
             engine.maps().find_map(|map| {
                 let part = map.partitions().find(|part| part.devno == devno).map(|part| part.live);
@@ -68,7 +68,7 @@ impl Wanted<'_> {
     fn may_lead(&self, path: &PathView<'_>, map: Option<MapView<'_>>) -> bool {
         match map {
             Some(map) => path.wwid() == map.wwid(),
-            None => self.found.borrow().wwid.is_empty() || path.wwid() == self.found.borrow().wwid,
+            None => known(self.found).wwid.is_empty() || path.wwid() == known(self.found).wwid,
         }
     }
 }
@@ -205,7 +205,7 @@ fn diagnose(out: &mut dyn Write, engine: &Engine<'static>, wanted: &Wanted<'_>) 
         ("", Some(devno)) => write!(out, "root: \"/\" is mounted from {devno}, "),
         (text, _) => write!(out, "root: {text} "),
     };
-    let local = wanted.found.borrow().local.clone();
+    let local = known(wanted.found).local.clone();
     let (words, cure) = match wanted.map(engine) {
         Some((map, part)) => {
             let name = if map.name().is_empty() { map.wwid() } else { map.name() };
@@ -217,7 +217,7 @@ fn diagnose(out: &mut dyn Write, engine: &Engine<'static>, wanted: &Wanted<'_>) 
             ("a disk with one way to it: it needs no map (--root with its WWID claims it all the same)", Cure::Nothing)
         }
         None => {
-            let wwid = wanted.found.borrow().wwid.clone();
+            let wwid = known(wanted.found).wwid.clone();
             let mut paths = engine.paths().filter(|path| !wwid.is_empty() && path.wwid() == wwid);
             match paths.next() {
                 Some(path) => {
@@ -278,7 +278,7 @@ fn prescribe(out: &mut dyn Write, engine: &Engine<'static>, wanted: &Wanted<'_>,
         Cure::Nothing | Cure::Beyond => {}
         Cure::Mend | Cure::Assemble => {
             // A WWID claims the disk with one path.
-            let wwid = map.map_or(wanted.found.borrow().wwid.clone(), |map| Wwid::try_from(map.wwid()).unwrap_or_default());
+            let wwid = map.map_or(known(wanted.found).wwid.clone(), |map| Wwid::try_from(map.wwid()).unwrap_or_default());
             let _ = writeln!(out, "try: corepath boot --root={}", if wwid.is_empty() { wanted.text } else { &wwid });
             if map.is_some_and(|map| in_use(&map) == 0 && map.queueing()) {
                 let _ = out.write_str("if no path will come back: 'corepath release' lets what waits fail, and loses it\n");
@@ -330,7 +330,7 @@ fn treat(
             mend(engine, hands, wanted);
         }
         let named = |map: &MapView<'_>| map.named() && map.tidy() && !hands.naming();
-        let local = !wanted.found.borrow().local.is_empty() && !engine.unsettled().scan && !hands.peeking();
+        let local = !known(wanted.found).local.is_empty() && !engine.unsettled().scan && !hands.peeking();
         let live =
             |(map, part): (MapView<'_>, bool)| part && map.active() && !map.suspended() && in_use(&map) > 0 && (gentle || named(&map));
         (local || wanted.map(engine).is_some_and(live)).into()

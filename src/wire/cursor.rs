@@ -5,6 +5,16 @@
 use crate::fault::{Full, Malformed};
 use crate::model::{DevNo, parse_decimal};
 
+/// Copies `bytes` to where they belong in `buffer`, for callers that know them to have room there: one check for all of them.
+#[inline(never)]
+pub fn put(buffer: &mut [u8], at: usize, bytes: &[u8]) {
+    let place = buffer.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len()));
+    debug_assert!(place.is_some(), "{} bytes at {at}", bytes.len());
+    if let Some(place) = place {
+        place.copy_from_slice(bytes);
+    }
+}
+
 /// Appends to a slice. After `Full` the content is whatever fitted; the caller throws it away.
 pub struct Cursor<'a> {
     bytes: &'a mut [u8],

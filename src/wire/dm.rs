@@ -6,7 +6,7 @@
 
 use crate::fault::Full;
 use crate::model::{DevNo, Sectors};
-use crate::wire::cursor::Cursor;
+use crate::wire::cursor::{Cursor, put};
 use crate::wire::table::Table;
 
 mod names;
@@ -246,12 +246,10 @@ impl<'a> Address<'a> {
 pub fn emit(target: Target<'_>, request: &Request<'_>, buffer: &mut [u8]) -> Result<usize, EmitError> {
     let room = buffer.len().min(PAGE);
     let buffer = buffer.get_mut(..room).ok_or(EmitError::Full)?;
-    if room < HEADER {
-        return Err(EmitError::Full);
-    }
     buffer.fill(0);
+    let payload = buffer.get_mut(HEADER..).ok_or(EmitError::Full)?;
     let address = request.addresses(target)?;
-    let payload = emit_payload(request, &mut buffer[HEADER..])?;
+    let payload = emit_payload(request, payload)?;
     let size = if request.answers() { room } else { HEADER + payload };
     put32(buffer, 0, 4);
     put32(buffer, 12, size as u32);
@@ -260,16 +258,16 @@ pub fn emit(target: Target<'_>, request: &Request<'_>, buffer: &mut [u8]) -> Res
     put32(buffer, 28, request.flags());
     put32(buffer, 32, u32::from(request.cookie().0) << 16);
     if let Some(devno) = address.devno {
-        buffer[40..48].copy_from_slice(&devno.to_kernel().to_ne_bytes());
+        put(buffer, 40, &devno.to_kernel().to_ne_bytes());
     }
     // The checks above leave room for the NUL.
-    buffer[NAME_AT..][..address.name.len()].copy_from_slice(address.name.as_bytes());
-    buffer[UUID_AT..][..address.uuid.len()].copy_from_slice(address.uuid.as_bytes());
+    put(buffer, NAME_AT, address.name.as_bytes());
+    put(buffer, UUID_AT, address.uuid.as_bytes());
     Ok(size)
 }
 
 fn put32(buffer: &mut [u8], at: usize, value: u32) {
-    buffer[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+    put(buffer, at, &value.to_ne_bytes());
 }
 
 /// Writes what follows the header; returns its length with the terminating NUL and padding.
@@ -319,10 +317,10 @@ fn emit_load(size: Sectors, content: Content<'_>, buffer: &mut [u8]) -> Result<u
         return Err(EmitError::Full);
     }
     // A writer that ran full may have left bytes; nothing else follows the text.
-    text[len..].fill(0);
-    spec[8..16].copy_from_slice(&size.0.to_ne_bytes());
+    text.get_mut(len..).unwrap_or(&mut []).fill(0);
+    put(spec, 8, &size.0.to_ne_bytes());
     put32(spec, 20, whole as u32);
-    spec[24..24 + kind.len()].copy_from_slice(kind.as_bytes());
+    put(spec, 24, kind.as_bytes());
     Ok(whole)
 }
 

@@ -8,7 +8,7 @@
 
 use crate::fault::Errno;
 use crate::model::Sectors;
-use crate::wire::partition::guid::{hex, write_hex};
+use crate::wire::partition::guid::{parse_uuid, write_uuid};
 use crate::wire::partition::{ReadAt, SECTOR};
 use core::fmt;
 
@@ -36,35 +36,13 @@ pub struct Uuid(pub [u8; 16]);
 impl Uuid {
     /// `2c6f2a3d-…`, either case, 36 characters; `None` for anything else.
     pub fn parse(text: &str) -> Option<Uuid> {
-        let text = text.as_bytes();
-        if text.len() != 36 {
-            return None;
-        }
-        let mut uuid = Uuid::default();
-        let mut at = 0;
-        for (i, byte) in uuid.0.iter_mut().enumerate() {
-            if matches!(i, 4 | 6 | 8 | 10) {
-                if text[at] != b'-' {
-                    return None;
-                }
-                at += 1;
-            }
-            *byte = hex(text[at])? << 4 | hex(text[at + 1])?;
-            at += 2;
-        }
-        Some(uuid)
+        parse_uuid(text).map(Uuid)
     }
 }
 
 impl fmt::Display for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, byte) in self.0.into_iter().enumerate() {
-            if matches!(i, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write_hex(byte, f)?;
-        }
-        Ok(())
+        write_uuid(self.0, f)
     }
 }
 

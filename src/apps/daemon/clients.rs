@@ -7,6 +7,7 @@ use crate::model::Instant;
 use crate::raw::{AsFd, OwnedFd};
 use crate::sock::{self, Peer};
 use crate::wait::Poll;
+use crate::wire::cursor::put;
 use crate::wire::ipc::{self, Decoder};
 use core::fmt::{self, Write};
 use core::time::Duration;
@@ -182,7 +183,7 @@ impl Clients {
         let caller = Caller { index, generation: client.generation, root: client.peer.uid == 0 };
         let mut text = [0u8; ipc::REQUEST_LEN];
         let length = request.len().min(text.len());
-        text[..length].copy_from_slice(&request[..length]);
+        put(&mut text, 0, request.get(..length).unwrap_or(&[]));
         client.decoder.clear();
         // Into the large buffer if it is free, as the length is not known before; a reply that fits is then moved to the client's own.
         let free = !self.large_taken;
@@ -206,18 +207,19 @@ impl Clients {
             return self.reply(caller, "fail\nthe reply is too long for its buffer; ask for one map\n", poll, now);
         };
         let end = ipc::HEADER_LEN + used + 1;
-        client.small[..ipc::HEADER_LEN].copy_from_slice(&ipc::header(used));
+        put(&mut client.small, 0, &ipc::header(used));
         let large = free && used > ROOM;
         if !large {
             let mut at = ipc::HEADER_LEN;
             while free && at < end {
                 let rest = self.large.rest();
-                let count = rest.len().min(end - at);
-                client.small[at..at + count].copy_from_slice(&rest[..count]);
+                let rest = rest.get(..end - at).unwrap_or(rest);
+                let count = rest.len();
+                put(&mut client.small, at, rest);
                 self.large.take(count);
                 at += count;
             }
-            client.small[end - 1] = 0;
+            put(&mut client.small, end - 1, &[0]);
         }
         client.stage = Stage::Writing { at: 0, end, large };
         self.large_taken |= large;
@@ -228,11 +230,12 @@ impl Clients {
     pub fn reply(&mut self, caller: Caller, text: &str, poll: &Poll, now: Instant) {
         let Some(client) = at(self.slots, caller.index).filter(|c| c.generation == caller.generation) else { return };
         let text = text.as_bytes();
-        let length = text.len().min(SMALL - ipc::HEADER_LEN - 1);
-        client.small[..ipc::HEADER_LEN].copy_from_slice(&ipc::header(length));
-        client.small[ipc::HEADER_LEN..ipc::HEADER_LEN + length].copy_from_slice(&text[..length]);
-        client.small[ipc::HEADER_LEN + length] = 0;
-        client.stage = Stage::Writing { at: 0, end: ipc::HEADER_LEN + length + 1, large: false };
+        let text = text.get(..SMALL - ipc::HEADER_LEN - 1).unwrap_or(text);
+        let end = ipc::HEADER_LEN + text.len() + 1;
+        put(&mut client.small, 0, &ipc::header(text.len()));
+        put(&mut client.small, ipc::HEADER_LEN, text);
+        put(&mut client.small, end - 1, &[0]);
+        client.stage = Stage::Writing { at: 0, end, large: false };
         self.push(caller.index, poll, now);
     }
 

@@ -17,24 +17,37 @@ impl Guid {
 
     /// `0fc63daf-8483-4772-8e79-3d69d8477de4`, either case; `None` for anything else.
     pub fn parse(text: &str) -> Option<Guid> {
-        let text = text.as_bytes();
-        if text.len() != 36 {
+        parse_uuid(text).map(|written| Guid(mixed(written)))
+    }
+}
+
+/// From the order of the disk to that of the text, and back: the same exchange.
+fn mixed(bytes: [u8; 16]) -> [u8; 16] {
+    ORDER.map(|place| bytes[place])
+}
+
+/// The bytes of `0fc63daf-8483-4772-8e79-3d69d8477de4`, either case, as they are written; `None` for anything else.
+pub(crate) fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let mut digits = text.bytes();
+    let mut bytes = [0; 16];
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) && digits.next() != Some(b'-') {
             return None;
         }
-        let mut guid = Guid::default();
-        let mut at = 0;
-        for (i, place) in ORDER.into_iter().enumerate() {
-            if matches!(i, 4 | 6 | 8 | 10) {
-                if text[at] != b'-' {
-                    return None;
-                }
-                at += 1;
-            }
-            guid.0[place] = hex(text[at])? << 4 | hex(text[at + 1])?;
-            at += 2;
-        }
-        Some(guid)
+        *byte = hex(digits.next()?)? << 4 | hex(digits.next()?)?;
     }
+    digits.next().is_none().then_some(bytes)
+}
+
+/// And back, in lower case.
+pub(crate) fn write_uuid(bytes: [u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (i, byte) in bytes.into_iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            f.write_str("-")?;
+        }
+        write_hex(byte, f)?;
+    }
+    Ok(())
 }
 
 /// The value of one hexadecimal digit.
@@ -56,13 +69,7 @@ pub(crate) fn write_hex<W: fmt::Write + ?Sized>(byte: u8, out: &mut W) -> fmt::R
 
 impl fmt::Display for Guid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, place) in ORDER.into_iter().enumerate() {
-            if matches!(i, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write_hex(self.0[place], f)?;
-        }
-        Ok(())
+        write_uuid(mixed(self.0), f)
     }
 }
 
