@@ -157,17 +157,23 @@ impl Engine<'_> {
                 return;
             }
             Message::DisableGroup(_) | Message::EnableGroup(_) | Message::CancelDeferredRemove => {
-                self.maps[m].keep_after_all &= message != Message::CancelDeferredRemove;
-                self.maps[m].have.status_known = false;
+                let map = &mut self.maps[m];
+                map.keep_after_all &= message != Message::CancelDeferredRemove;
+                map.have.status_known = false;
                 return;
             }
         };
+        let have = &mut self.maps[m].have;
         let mut slot = NONE;
-        for x in &mut self.maps[m].have.members {
+        for x in &mut have.members {
             if x.devno == devno {
                 x.dm = to;
                 slot = x.path;
             }
+        }
+        if to == DmPathState::Active {
+            // The kernel may have switched groups for it; failback wants to know.
+            have.status_known = false;
         }
         if slot != NONE {
             if self.paths[slot].live_in == m {
@@ -175,20 +181,17 @@ impl Engine<'_> {
             }
             self.note(Some(slot), Some(m), What::DmState { to, by_us: true });
         }
-        if to == DmPathState::Active {
-            // The kernel may have switched groups for it; failback wants to know.
-            self.maps[m].have.status_known = false;
-        }
         self.refresh_usable(cx, m);
     }
 
     fn dm_failed(&mut self, cx: &Context<'_>, m: u32, job: Job, errno: Errno) {
         let step = job.step();
+        let map = &mut self.maps[m];
         match (job, errno) {
             // No such device: that is an answer.
             (Job::Status | Job::Table | Job::Message(_) | Job::Suspend | Job::Clear | Job::Remove | Job::Rename, Errno::NXIO)
             | (Job::Status | Job::Table, Errno::NODEV) => {
-                let was = self.maps[m].have.known == Known::Live;
+                let was = map.have.known == Known::Live;
                 if was && job != Job::Remove {
                     self.note(None, Some(m), What::MapVanished);
                 }
@@ -197,27 +200,27 @@ impl Engine<'_> {
             }
             // Also what the kernel says when a path does not open: read which it was.
             (Job::Load | Job::Resume, Errno::NXIO) => {
-                self.maps[m].have.known = Known::Unknown;
+                map.have.known = Known::Unknown;
                 self.members_look(cx, m);
             }
             // The map is suspended, or its table is not the one we think.
             (Job::Message(_), _) => {
-                self.maps[m].have.status_known = false;
+                map.have.status_known = false;
                 if errno == Errno::INVAL {
-                    self.maps[m].have.table_known = false;
+                    map.have.table_known = false;
                     if matches!(job, Job::Message(Message::SwitchGroup(_))) {
-                        self.maps[m].switch_to = None;
+                        map.switch_to = None;
                     }
                 }
             }
-            (Job::Load, Errno::ROFS) if !self.maps[m].force_read_only => {
-                self.maps[m].force_read_only = true;
-                self.maps[m].replan = true;
-                self.note(None, Some(m), What::ReadOnly);
+            (Job::Load, Errno::ROFS) if !map.force_read_only => {
+                map.force_read_only = true;
+                map.replan = true;
                 // The kernel knows of a path what sysfs told us otherwise a moment ago: each counts as read-only until it is read again.
                 // Once, as long as no table for writing is taken: a load must not be tried for ever.
-                if !core::mem::replace(&mut self.maps[m].doubted, true) {
-                    let mut at = self.maps[m].paths.head;
+                let (doubted, mut at) = (core::mem::replace(&mut map.doubted, true), map.paths.head);
+                self.note(None, Some(m), What::ReadOnly);
+                if !doubted {
                     while at != NONE {
                         self.paths[at].read_only = true;
                         at = self.path_by_map.next(at);
@@ -229,15 +232,14 @@ impl Engine<'_> {
             (Job::Load, Errno::INVAL) => {
                 // Words this kernel does not take: the plainest table next. But first the same once more: while a handler's module is
                 // being loaded for another map, the kernel says so as well.
-                self.maps[m].plain = self.maps[m].plain.saturating_add(1);
-                self.maps[m].replan = true;
+                map.plain = map.plain.saturating_add(1);
+                map.replan = true;
                 self.members_look(cx, m);
             }
             (Job::Load, Errno::BUSY) => self.members_look(cx, m),
             (Job::Create, Errno::BUSY) => {
                 // The uuid is there already, or another device has the name.
-                self.maps[m].have.known = Known::Unknown;
-                let map = &mut self.maps[m];
+                map.have.known = Known::Unknown;
                 map.names_taken = map.names_taken.saturating_add(1);
                 if map.names_taken == 1 {
                     // Where boot and a daemon start together one of them is second: nothing to tell.
@@ -246,18 +248,16 @@ impl Engine<'_> {
                 }
             }
             (Job::Rename, Errno::BUSY) => {
-                self.maps[m].rename_to.clear();
+                map.rename_to.clear();
                 self.note(None, Some(m), What::AliasTaken);
                 return;
             }
             // On request: it is told. One that went with its last path: its users are counted anew, and later again.
-            (Job::Remove, Errno::BUSY) if self.maps[m].remove => {
+            (Job::Remove, Errno::BUSY) if map.remove => {
                 self.remove_busy(cx, m);
                 return;
             }
-            (Job::Resume | Job::Suspend | Job::Remove | Job::Rename | Job::Create | Job::Clear, _) => {
-                self.maps[m].have.known = Known::Unknown;
-            }
+            (Job::Resume | Job::Suspend | Job::Remove | Job::Rename | Job::Create | Job::Clear, _) => map.have.known = Known::Unknown,
             _ => {}
         }
         self.map_backoff(cx, m, Some(errno), step);
@@ -266,27 +266,29 @@ impl Engine<'_> {
     /// The kernel's own words on map `m`.
     #[inline(never)]
     pub(super) fn absorb(&mut self, cx: &Context<'_>, m: u32, live: &LiveMap<'_>) {
-        let before = self.maps[m].have.known;
-        if self.maps[m].name.as_str() != live.name {
-            if before == Known::Live && self.maps[m].rename_to.as_str() != live.name && !self.maps[m].name.is_empty() {
-                self.note(None, Some(m), What::MapRenamedByOther);
+        let map = &mut self.maps[m];
+        let before = map.have.known;
+        if map.name.as_str() != live.name {
+            if before == Known::Live && map.rename_to.as_str() != live.name && !map.name.is_empty() {
                 // What was decided elsewhere stays: an existing map keeps its name.
-                self.maps[m].rename_to.clear();
+                map.rename_to.clear();
+                self.note(None, Some(m), What::MapRenamedByOther);
             } else if before == Known::Live {
                 self.note(None, Some(m), What::MapRenamed);
             }
             self.map_rename_index(m, live.name);
         }
         self.map_devno_index(m, live.devno);
-        let had_table = self.maps[m].have.active;
-        let had_inactive = self.maps[m].have.inactive;
-        self.maps[m].have.absorb_header(live);
+        let map = &mut self.maps[m];
+        let had_table = map.have.active;
+        let had_inactive = map.have.inactive;
+        map.have.absorb_header(live);
         if !live.inactive_table {
-            self.maps[m].loaded = false;
+            map.loaded = false;
         } else if !had_inactive {
             // Not by our hand.
-            self.maps[m].loaded = false;
-            self.maps[m].replan = true;
+            map.loaded = false;
+            map.replan = true;
         }
         if let Some(table) = live.table {
             self.absorb_table(cx, m, table, live);
@@ -324,8 +326,8 @@ impl Engine<'_> {
     }
 
     fn absorb_table(&mut self, cx: &Context<'_>, m: u32, table: &Table, live: &LiveMap<'_>) {
-        let old = core::mem::take(&mut self.maps[m].have.members);
         let map = &mut self.maps[m];
+        let old = core::mem::take(&mut map.have.members);
         map.have.active = true;
         map.have.table_known = true;
         map.have.table_strange = false;
@@ -371,7 +373,8 @@ impl Engine<'_> {
         }
         for i in self.member_slots(m) {
             // Who is not one of ours is asked again: being in a live table of this WWID speaks for it.
-            if self.paths[i].map != m && !self.paths[i].gone {
+            let p = &self.paths[i];
+            if p.map != m && !p.gone {
                 let facts = self.facts_of(i);
                 self.judge(cx, i, &facts);
             }
@@ -407,17 +410,18 @@ impl Engine<'_> {
 
     pub(super) fn unbind_members(&mut self, m: u32) {
         let slots = self.member_slots(m);
-        self.maps[m].have.members.clear();
-        self.maps[m].have.groups.clear();
+        let map = &mut self.maps[m];
+        map.have.members.clear();
+        map.have.groups.clear();
+        map.replan = true;
         for i in slots {
             self.unbound(m, i);
         }
-        self.maps[m].replan = true;
     }
 
     fn absorb_status(&mut self, cx: &Context<'_>, m: u32, status: &Status) {
-        let before = self.maps[m].have.arrived();
         let map = &mut self.maps[m];
+        let before = map.have.arrived();
         map.have.status_known = true;
         map.have.status_at = cx.now;
         map.have.queue_io = status.queue_io;
@@ -434,38 +438,38 @@ impl Engine<'_> {
         if map.have.members.len() != status.paths.len() {
             map.have.table_known = false;
         }
-        let map = &self.maps[m];
         if !map.have.handler.is_empty() && map.have.arrived() != before && map.have.arrived() != 0 {
             // The LUN may have moved to where that group leads: what the paths were worth before says nothing any more.
             self.ask_prios(cx, m);
         }
         for s in &status.paths {
-            let Some(k) = self.maps[m].have.members.iter().position(|x| x.devno == s.devno && x.group == s.group) else {
+            let map = &mut self.maps[m];
+            let Some(x) = map.have.members.iter_mut().find(|x| x.devno == s.devno && x.group == s.group) else {
                 // Another table than the one that was read.
-                self.maps[m].have.table_known = false;
+                map.have.table_known = false;
                 continue;
             };
-            let x = &mut self.maps[m].have.members[k];
             let (before, slot) = (x.dm, x.path);
             x.dm = s.state;
             x.fail_count = s.fail_count;
             if slot == NONE || before == s.state || self.paths[slot].live_in != m {
                 continue;
             }
+            if s.state == DmPathState::Failed && before == DmPathState::Active {
+                map.path_faults = map.path_faults.saturating_add(1);
+            }
             self.paths[slot].dm = s.state;
             if before != DmPathState::Undefined {
                 self.note(Some(slot), Some(m), What::DmState { to: s.state, by_us: false });
             }
-            if s.state == DmPathState::Failed && before == DmPathState::Active {
-                self.maps[m].path_faults = self.maps[m].path_faults.saturating_add(1);
-            }
             // The kernel has tried it; what the checker said before that says nothing any more.
-            if s.state == DmPathState::Failed && matches!(self.paths[slot].state, PathState::Up | PathState::Ghost) {
-                self.paths[slot].stale = before == DmPathState::Active || self.paths[slot].judged;
-                let p = &mut self.paths[slot];
+            let p = &mut self.paths[slot];
+            if s.state == DmPathState::Failed && matches!(p.state, PathState::Up | PathState::Ghost) {
+                p.stale = before == DmPathState::Active || p.judged;
                 p.dips = if cx.now.since(p.dipped_at) < PACE * 5 { p.dips.saturating_add(1) } else { 0 };
                 (p.dipped, p.dipped_at, p.prio_at) = (true, cx.now, None);
-                self.maps[m].prio_changed = self.maps[m].prio_changed.or(Some(cx.now));
+                let map = &mut self.maps[m];
+                map.prio_changed = map.prio_changed.or(Some(cx.now));
                 self.check_now(cx, slot);
             }
         }
@@ -473,19 +477,22 @@ impl Engine<'_> {
             // Nothing tells when its users close them.
             self.parts_doubt(m, true);
         }
-        self.maps[m].doubted &= self.maps[m].have.read_only;
+        let map = &mut self.maps[m];
+        map.doubted &= map.have.read_only;
         let next = self.status_due(cx, m);
         self.maps[m].next_status = next;
     }
 
     /// All paths of the map are asked anew what they are worth; failback waits for it.
     pub(super) fn ask_prios(&mut self, cx: &Context<'_>, m: u32) {
-        self.maps[m].prio_changed = self.maps[m].prio_changed.or(Some(cx.now));
-        let mut at = self.maps[m].paths.head;
+        let map = &mut self.maps[m];
+        map.prio_changed = map.prio_changed.or(Some(cx.now));
+        let mut at = map.paths.head;
         while at != NONE {
             let next = self.path_by_map.next(at);
-            if self.paths[at].stands() {
-                self.paths[at].prio_at = None;
+            let p = &mut self.paths[at];
+            if p.stands() {
+                p.prio_at = None;
                 self.check_now(cx, at);
             }
             at = next;
@@ -494,8 +501,8 @@ impl Engine<'_> {
 
     /// The map's device is no more.
     pub(super) fn map_gone(&mut self, cx: &Context<'_>, m: u32) {
-        let removed =
-            self.maps[m].remove || core::mem::take(&mut self.maps[m].flush) || (self.maps[m].have.deferred && !self.maps[m].keep_after_all);
+        let map = &mut self.maps[m];
+        let removed = map.remove || core::mem::take(&mut map.flush) || (map.have.deferred && !map.keep_after_all);
         if removed {
             // Its disks are plain disks again: the kernel reads their tables, also where an earlier process took the partitions away.
             for i in self.member_slots(m) {
@@ -505,8 +512,8 @@ impl Engine<'_> {
         self.unbind_members(m);
         let node = self.maps[m].have.devno;
         self.map_devno_drop(m, node);
-        self.maps[m].have.clear();
         let map = &mut self.maps[m];
+        map.have.clear();
         map.loaded = false;
         map.created = false;
         map.regroup = true;
@@ -524,8 +531,7 @@ impl Engine<'_> {
                 self.map_dismiss(cx, m);
             }
         } else {
-            let wait = cx.now + super::FIRST_WAIT;
-            self.maps[m].first_wait = Some(wait);
+            map.first_wait = Some(cx.now + super::FIRST_WAIT);
         }
         self.parts_orphaned(m);
         self.refresh_usable(cx, m);
