@@ -46,7 +46,7 @@ fn put_packed(name: &str, text: &[u8]) {
 }
 
 /// The files of initramfs/pieces, one after the other: who wants it, its mode (0 file, 1 program, 2 link), length of its path and of its text
-/// (two bytes), path, text.
+/// (seven bits a byte), path, text.
 fn pieces() -> Vec<u8> {
     let mut all = Vec::new();
     let list = std::fs::read_to_string("initramfs/pieces").expect("initramfs/pieces");
@@ -54,39 +54,80 @@ fn pieces() -> Vec<u8> {
         let [who, mode, path, from] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("initramfs/pieces: {line}") };
         let mode = ["644", "755", "link"].iter().position(|known| *known == mode).unwrap_or_else(|| panic!("initramfs/pieces: {line}"));
         let text = if mode == 2 { from.as_bytes().to_vec() } else { std::fs::read(format!("initramfs/{from}")).expect(from) };
-        all.extend([who.as_bytes()[0], mode as u8, u8::try_from(path.len()).expect("a short path")]);
-        all.extend(u16::try_from(text.len()).expect("a short file").to_le_bytes());
+        assert!(path.len() < 1 << 7 && text.len() < 1 << 14, "{path}: a short path and a short file");
+        all.extend([who.as_bytes()[0], mode as u8, path.len() as u8, text.len() as u8 & 0x7f, (text.len() >> 7) as u8]);
         all.extend(path.as_bytes());
         all.extend(text);
     }
     all
 }
 
-/// Packs text by references to what came before: a byte below 0x80 is followed by one more than so many bytes as they are; another gives the
-/// length of a repetition (less 0x80 - 4), and two bytes how far back it is. Half of it is repetition, and reading it takes ten lines.
+/// Packs ASCII text by references to what came before: a bit 0 and the seven of a character, or a bit 1, how long the repetition is less one,
+/// and how far back it is less one: what is above its seven lowest bits, plus one, and these. Both numbers are written as `Bits::number`
+/// does. Half of it is repetition, and reading it takes twenty lines.
 fn pack(text: &[u8]) -> Vec<u8> {
-    let (mut packed, mut plain, mut at) = (Vec::new(), 0, 0);
-    let flush = |packed: &mut Vec<u8>, bytes: &[u8]| {
-        for part in bytes.chunks(0x80) {
-            packed.push((part.len() - 1) as u8);
-            packed.extend(part);
+    assert!(text.is_ascii(), "characters of seven bits");
+    let mut places = std::collections::HashMap::<&[u8], Vec<usize>>::new();
+    text.windows(2).enumerate().for_each(|(at, pair)| places.entry(pair).or_default().push(at));
+    // From the end on: the fewest bits that write the rest, and the step they begin with, its length and how far back.
+    let mut best = vec![(0, 1, 0); text.len() + 1];
+    for at in (0..text.len()).rev() {
+        best[at] = (8 + best[at + 1].0, 1, 0);
+        let mut longest = 1;
+        let pair = &text[at..text.len().min(at + 2)];
+        // The nearest first: a number costs the less the smaller it is.
+        for &from in places.get(pair).into_iter().flatten().rev().filter(|from| **from < at) {
+            let back = at - from;
+            let length = text[from..].iter().zip(&text[at..]).take_while(|(a, b)| a == b).count();
+            for length in longest + 1..=length {
+                let bits = 1 + Bits::cost(length - 1) + Bits::cost(((back - 1) >> 7) + 1) + 7 + best[at + length].0;
+                best[at] = best[at].min((bits, length, back));
+            }
+            longest = longest.max(length);
         }
-    };
-    while at < text.len() {
-        let same = |from: usize| text[from..].iter().zip(&text[at..]).take(0x7f + 4).take_while(|(a, b)| a == b).count();
-        let (length, from) = (0..at).map(|from| (same(from), from)).max().unwrap_or_default();
-        if length < 4 {
-            at += 1;
-            continue;
-        }
-        flush(&mut packed, &text[plain..at]);
-        packed.push(0x80 + (length - 4) as u8);
-        packed.extend(u16::try_from(at - from).expect("64 KB at most").to_le_bytes());
-        at += length;
-        plain = at;
     }
-    flush(&mut packed, &text[plain..]);
-    packed
+    let (mut packed, mut at) = (Bits::default(), 0);
+    while at < text.len() {
+        let (_, length, back) = best[at];
+        if back == 0 {
+            packed.put(text[at].into(), 8);
+        } else {
+            packed.put(1, 1);
+            packed.number(length - 1);
+            packed.number(((back - 1) >> 7) + 1);
+            packed.put((back - 1) & 0x7f, 7);
+        }
+        at += length;
+    }
+    packed.bytes
+}
+
+/// Bits, the highest of a byte first.
+#[derive(Default)]
+struct Bits {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Bits {
+    fn put(&mut self, value: usize, count: usize) {
+        for place in (0..count).rev() {
+            if self.used.is_multiple_of(8) {
+                self.bytes.push(0);
+            }
+            *self.bytes.last_mut().unwrap() |= ((value >> place & 1) << (7 - self.used % 8)) as u8;
+            self.used += 1;
+        }
+    }
+
+    /// A number from 1: as many zeros as it has bits after its highest, then the number (Elias gamma).
+    fn number(&mut self, value: usize) {
+        self.put(value, Bits::cost(value));
+    }
+
+    fn cost(value: usize) -> usize {
+        2 * value.ilog2() as usize + 1
+    }
 }
 
 fn var(name: &str) -> String {

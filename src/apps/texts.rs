@@ -2,20 +2,54 @@
 
 /// What `build.rs` packed; stops where the room ends.
 #[inline(never)]
-pub fn unpack(mut packed: &[u8], room: &mut [u8]) {
-    let mut at = 0usize;
-    while let Some((&code, rest)) = packed.split_first() {
-        packed = rest;
-        let repeats = code >= 0x80;
-        let back = if repeats { packed.get(..2).map_or(0, |b| usize::from(b[0]) | usize::from(b[1]) << 8) } else { 0 };
-        let count = usize::from(code & 0x7f) + if repeats { 4 } else { 1 };
-        for n in 0..count {
-            let byte = if repeats { at.checked_sub(back).and_then(|from| room.get(from)) } else { packed.get(n) };
-            let Some(&byte) = byte else { return };
-            let Some(place) = room.get_mut(at) else { return };
-            *place = byte;
-            at += 1;
+pub fn unpack(packed: &[u8], room: &mut [u8]) {
+    let mut bits = Bits { packed, used: 0 };
+    let mut at = 0;
+    while step(&mut bits, room, &mut at).is_some() {}
+}
+
+/// One character, or a repetition of what came before.
+fn step(bits: &mut Bits<'_>, room: &mut [u8], at: &mut usize) -> Option<()> {
+    if bits.take(1)? == 0 {
+        *room.get_mut(*at)? = bits.take(7)? as u8;
+        *at += 1;
+        return Some(());
+    }
+    let count = bits.number()? + 1;
+    let back = ((bits.number()? - 1) << 7 | bits.take(7)?) + 1;
+    for _ in 0..count {
+        let byte = *room.get(at.checked_sub(back)?)?;
+        *room.get_mut(*at)? = byte;
+        *at += 1;
+    }
+    Some(())
+}
+
+/// The highest bit of a byte comes first.
+struct Bits<'a> {
+    packed: &'a [u8],
+    used: usize,
+}
+
+impl Bits<'_> {
+    fn take(&mut self, count: u32) -> Option<usize> {
+        let mut value = 0;
+        for _ in 0..count {
+            let byte = self.packed.get(self.used / 8)?;
+            value = value << 1 | usize::from(byte >> (7 - self.used % 8) & 1);
+            self.used += 1;
         }
-        packed = packed.get(if repeats { 2 } else { count }..).unwrap_or(&[]);
+        Some(value)
+    }
+
+    /// A number from 1: as many zeros as it has bits after its highest, then the number.
+    fn number(&mut self) -> Option<usize> {
+        let mut more = 0;
+        while self.take(1)? == 0 {
+            more += 1;
+        }
+        // No text is so long that it has a number of more bits.
+        (more < 16).then_some(())?;
+        Some(1 << more | self.take(more)?)
     }
 }
