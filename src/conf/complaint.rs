@@ -155,7 +155,7 @@ pub fn emit(out: &mut dyn Write, file: &str, complaint: &Complaint<'_>) -> Print
         What::BadCount => expected(out, "the count is not that of the words", key)?,
         What::BadPair => out.write_str("words that are not prefix:ATTRIBUTE are ignored")?,
         What::Slash => out.write_str("a / cannot be part of it")?,
-        What::TooLong => match key.map(|key| key.row().kind) {
+        What::TooLong => match key.map(|key| *key.row().kind) {
             Some(Kind::Pairs | Kind::Pattern | Kind::Inverting) => {
                 out.write_str("longer than ")?;
                 decimal(out, LONGEST as u64)?;
@@ -168,7 +168,7 @@ pub fn emit(out: &mut dyn Write, file: &str, complaint: &Complaint<'_>) -> Print
             out.write_str(pattern_error(error))?;
         }
         What::BadKey => expected(out, "bad key", key)?,
-        What::Deprecated => match key.map(|key| key.row().kind) {
+        What::Deprecated => match key.map(|key| *key.row().kind) {
             Some(Kind::Ignored) => out.write_str("obsolete")?,
             _ => out.write_str("an old spelling, still understood")?,
         },
@@ -214,7 +214,7 @@ fn expected(out: &mut dyn Write, problem: &str, key: Option<Key>) -> Printed {
 
 /// What a keyword's value may be, in words.
 pub fn describe(out: &mut dyn Write, key: Key) -> Printed {
-    match key.row().kind {
+    match *key.row().kind {
         Kind::Block => out.write_str("{"),
         Kind::Choice { words, numbers, .. } => {
             let mut before = "";
@@ -245,7 +245,7 @@ pub fn describe(out: &mut dyn Write, key: Key) -> Printed {
         Kind::Text(most) | Kind::Name(most) => {
             out.write_str("text of at most ")?;
             decimal(out, u64::from(most))?;
-            out.write_str(if matches!(key.row().kind, Kind::Name(_)) { " bytes without /" } else { " bytes" })
+            out.write_str(if matches!(*key.row().kind, Kind::Name(_)) { " bytes without /" } else { " bytes" })
         }
         Kind::Counted { at: 0, .. } => out.write_str("\"count word ...\""),
         Kind::Counted { .. } => out.write_str("\"name count word ...\""),

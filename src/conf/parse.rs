@@ -303,7 +303,7 @@ impl<'a> Parser<'a> {
         if self.seen[depth] & key.bit() != 0 && !key.repeats() {
             self.complain(What::Duplicate, Some(key), name, InForce::Written);
         }
-        let kind = key.row().kind;
+        let kind = *key.row().kind;
         if matches!(kind, Kind::Block) {
             self.seen[depth] |= key.bit();
             self.open(key);

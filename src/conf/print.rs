@@ -234,12 +234,12 @@ pub fn keywords(out: &mut dyn Write, only: Option<&str>) -> Result<bool, core::f
         complaint::list(out, row.places)?;
         out.write_str(")\n    ")?;
         out.write_str(row.doc())?;
-        out.write_str(match row.kind {
+        out.write_str(match *row.kind {
             Kind::Ignored => "; accepted without effect\n",
             Kind::Same(_) | Kind::Block => "\n",
             _ => "\n    ",
         })?;
-        if matches!(row.kind, Kind::Ignored | Kind::Same(_) | Kind::Block) {
+        if matches!(*row.kind, Kind::Ignored | Kind::Same(_) | Kind::Block) {
             continue;
         }
         complaint::describe(out, row.key)?;

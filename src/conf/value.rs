@@ -37,7 +37,7 @@ pub const NO_DELIMITER: &str = "/UNSET/";
 
 /// Is this value "not set" in disguise, so that it takes nothing away from other sections?
 pub fn is_unset(key: Key, value: Value<'_>) -> bool {
-    match (key.row().kind, value) {
+    match (*key.row().kind, value) {
         (Kind::Choice { style: Style::ZeroUnset, .. }, Value::Number(0)) => true,
         (_, Value::Text(text)) => key == Key::PartitionDelimiter && text == NO_DELIMITER,
         _ => false,
@@ -47,7 +47,7 @@ pub fn is_unset(key: Key, value: Value<'_>) -> bool {
 /// Reads a value. `Ok` may carry a complaint about a value that was taken all the same; `Err` is why it was refused.
 pub fn parse(key: Key, text: &str) -> Result<(Value<'_>, Option<What>), What> {
     let taken = |value| Ok((value, None));
-    match key.row().kind {
+    match *key.row().kind {
         Kind::Choice { words, numbers, .. } => choice(words, numbers, text),
         Kind::Octal(most) => match unsigned(digits(text), 8) {
             Some(mode) if mode <= most => taken(Value::Number(mode)),
@@ -186,7 +186,7 @@ pub fn reservation_key(text: &str) -> Option<ReservationKey> {
 
 /// Prints a value as the language writes it: text and most words quoted, numbers bare.
 pub fn emit(out: &mut dyn Write, key: Key, value: Value<'_>) -> Printed {
-    match (key.row().kind, value) {
+    match (*key.row().kind, value) {
         (Kind::Choice { words, numbers, style }, Value::Number(code)) => {
             if let Some((word, _)) = words.iter().find(|(_, c)| *c == code) {
                 return if style == Style::Bare { out.write_str(word) } else { quote(out, word) };
