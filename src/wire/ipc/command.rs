@@ -7,127 +7,87 @@ use crate::model::parse_decimal;
 /// Most keywords in one command.
 const KEYWORDS: usize = 4;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Word {
-    List,
-    Add,
-    Remove,
-    Switch,
-    Suspend,
-    Resume,
-    Reinstate,
-    Fail,
-    Resize,
-    Reset,
-    Reload,
-    ForceQueueing,
-    DisableQueueing,
-    RestoreQueueing,
-    Paths,
-    Maps,
-    Path,
-    Map,
-    Group,
-    Reconfigure,
-    Daemon,
-    Status,
-    Stats,
-    Topology,
-    Config,
-    Blacklist,
-    Devices,
-    Raw,
-    Wildcards,
-    Quit,
-    Shutdown,
-    GetPrStatus,
-    SetPrStatus,
-    UnsetPrStatus,
-    Format,
-    Json,
-    GetPrKey,
-    SetPrKey,
-    UnsetPrKey,
-    Key,
-    Local,
-    SetMarginal,
-    UnsetMarginal,
-    All,
-    GetPrHold,
-    SetPrHold,
-    UnsetPrHold,
-    PathList,
-    Starved,
+macro_rules! words {
+    ($($word:ident $($text:literal)+;)*) => {
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        enum Word { $($word),* }
+        const ALL: &[Word] = &[$(Word::$word),*];
+        /// How each of [`ALL`] is written, one on a line; a prefix common to two spellings of one is not unique either.
+        const SPELLINGS: &str = concat!($($($text, " ",)+ "\n"),*);
+    };
 }
 
-/// Every word with its meaning; aliases are rows of their own, so that a prefix common to two of them is not unique either.
-const WORDS: &[(&str, Word)] = &[
-    ("list", Word::List),
-    ("show", Word::List),
-    ("add", Word::Add),
-    ("remove", Word::Remove),
-    ("del", Word::Remove),
-    ("switch", Word::Switch),
-    ("switchgroup", Word::Switch),
-    ("suspend", Word::Suspend),
-    ("resume", Word::Resume),
-    ("reinstate", Word::Reinstate),
-    ("fail", Word::Fail),
-    ("resize", Word::Resize),
-    ("reset", Word::Reset),
-    ("reload", Word::Reload),
-    ("forcequeueing", Word::ForceQueueing),
-    ("disablequeueing", Word::DisableQueueing),
-    ("restorequeueing", Word::RestoreQueueing),
-    ("paths", Word::Paths),
-    ("maps", Word::Maps),
-    ("multipaths", Word::Maps),
-    ("path", Word::Path),
-    ("map", Word::Map),
-    ("multipath", Word::Map),
-    ("group", Word::Group),
-    ("reconfigure", Word::Reconfigure),
-    ("daemon", Word::Daemon),
-    ("status", Word::Status),
-    ("stats", Word::Stats),
-    ("topology", Word::Topology),
-    ("config", Word::Config),
-    ("blacklist", Word::Blacklist),
-    ("devices", Word::Devices),
-    ("raw", Word::Raw),
-    ("wildcards", Word::Wildcards),
-    ("quit", Word::Quit),
-    ("exit", Word::Quit),
-    ("shutdown", Word::Shutdown),
-    ("getprstatus", Word::GetPrStatus),
-    ("setprstatus", Word::SetPrStatus),
-    ("unsetprstatus", Word::UnsetPrStatus),
-    ("format", Word::Format),
-    ("json", Word::Json),
-    ("getprkey", Word::GetPrKey),
-    ("setprkey", Word::SetPrKey),
-    ("unsetprkey", Word::UnsetPrKey),
-    ("key", Word::Key),
-    ("local", Word::Local),
-    ("setmarginal", Word::SetMarginal),
-    ("unsetmarginal", Word::UnsetMarginal),
-    ("all", Word::All),
-    ("getprhold", Word::GetPrHold),
-    ("setprhold", Word::SetPrHold),
-    ("unsetprhold", Word::UnsetPrHold),
-    ("pathlist", Word::PathList),
-    ("starved", Word::Starved),
-];
+words! {
+    List "list" "show";
+    Add "add";
+    Remove "remove" "del";
+    Switch "switch" "switchgroup";
+    Suspend "suspend";
+    Resume "resume";
+    Reinstate "reinstate";
+    Fail "fail";
+    Resize "resize";
+    Reset "reset";
+    Reload "reload";
+    ForceQueueing "forcequeueing";
+    DisableQueueing "disablequeueing";
+    RestoreQueueing "restorequeueing";
+    Paths "paths";
+    Maps "maps" "multipaths";
+    Path "path";
+    Map "map" "multipath";
+    Group "group";
+    Reconfigure "reconfigure";
+    Daemon "daemon";
+    Status "status";
+    Stats "stats";
+    Topology "topology";
+    Config "config";
+    Blacklist "blacklist";
+    Devices "devices";
+    Raw "raw";
+    Wildcards "wildcards";
+    Quit "quit" "exit";
+    Shutdown "shutdown";
+    GetPrStatus "getprstatus";
+    SetPrStatus "setprstatus";
+    UnsetPrStatus "unsetprstatus";
+    Format "format";
+    Json "json";
+    GetPrKey "getprkey";
+    SetPrKey "setprkey";
+    UnsetPrKey "unsetprkey";
+    Key "key";
+    Local "local";
+    SetMarginal "setmarginal";
+    UnsetMarginal "unsetmarginal";
+    All "all";
+    GetPrHold "getprhold";
+    SetPrHold "setprhold";
+    UnsetPrHold "unsetprhold";
+    PathList "pathlist";
+    Starved "starved";
+}
 
 impl Word {
+    /// Each spelling with its meaning.
+    fn each() -> impl Iterator<Item = (&'static str, Word)> {
+        SPELLINGS.split('\n').zip(ALL).flat_map(|(line, word)| line.split_ascii_whitespace().map(|text| (text, *word)))
+    }
+
     /// The whole word, else the only word that begins so.
     fn find(word: &[u8]) -> Option<Word> {
-        if let Some(row) = WORDS.iter().find(|row| row.0.as_bytes() == word) {
-            return Some(row.1);
+        let (mut found, mut count) = (None, 0);
+        for (text, meaning) in Word::each() {
+            if text.as_bytes() == word {
+                return Some(meaning);
+            }
+            if text.as_bytes().starts_with(word) {
+                found = Some(meaning);
+                count += 1;
+            }
         }
-        let mut rows = WORDS.iter().filter(|row| row.0.as_bytes().starts_with(word));
-        let found = rows.next()?;
-        if rows.next().is_some() { None } else { Some(found.1) }
+        found.filter(|_| count == 1)
     }
 
     const fn takes_parameter(self) -> bool {
@@ -516,9 +476,10 @@ mod tests {
 
     #[test]
     fn every_word_finds_itself() {
-        for (word, key) in WORDS {
-            assert_eq!(Word::find(word.as_bytes()), Some(*key), "{word}");
+        for (word, key) in Word::each() {
+            assert_eq!(Word::find(word.as_bytes()), Some(key), "{word}");
         }
+        assert_eq!(Word::each().count(), 55);
         assert_eq!(Word::find(b""), None);
     }
 
@@ -529,9 +490,9 @@ mod tests {
         }
 
         #[test]
-        fn any_words(words in proptest::collection::vec(0..WORDS.len() + 4, 0..8)) {
+        fn any_words(words in proptest::collection::vec(0..55usize + 4, 0..8)) {
             let odd = ["\"", "x", "{", "\"a \"\" b\""];
-            let line: std::vec::Vec<&str> = words.iter().map(|&i| WORDS.get(i).map_or_else(|| odd[i - WORDS.len()], |w| w.0)).collect();
+            let line: std::vec::Vec<&str> = words.iter().map(|&i| Word::each().nth(i).map_or_else(|| odd[i - 55], |w| w.0)).collect();
             let _ = Command::parse(line.join(" ").as_bytes(), &mut Scratch::default());
         }
     }
