@@ -6,6 +6,7 @@ use super::{Attributes, Roots, clean, join};
 use crate::fault::Errno;
 use crate::files;
 use crate::model::{Hctl, PathFacts, Protocol};
+use heapless::string::StringView;
 use rustix::fd::AsFd;
 
 /// The components of a disk's place in the device tree that say something. Empty: there is none.
@@ -80,6 +81,19 @@ impl<'a> Lineage<'a> {
     }
 }
 
+impl Attributes<'_> {
+    /// As [`Attributes::text`] of a path in pieces.
+    #[inline(never)]
+    fn text_of(&mut self, path: &[&str]) -> Result<&str, Errno> {
+        self.text(&join(path)?)
+    }
+    /// As [`Attributes::clean`] of a path in pieces.
+    #[inline(never)]
+    fn clean_of(&mut self, path: &[&str], into: &mut StringView) -> Result<(), Errno> {
+        self.clean(&join(path)?, into)
+    }
+}
+
 /// Fills in address, protocol and port names.
 #[inline(never)]
 pub(super) fn scsi(roots: &Roots, lineage: &Lineage<'_>, scratch: &mut [u8], facts: &mut PathFacts) -> Result<(), Errno> {
@@ -87,17 +101,16 @@ pub(super) fn scsi(roots: &Roots, lineage: &Lineage<'_>, scratch: &mut [u8], fac
     let mut at = Attributes { dir: roots.sys.as_fd(), scratch };
     let l = lineage;
     facts.protocol = if !l.rport.is_empty() {
-        let rport = |attribute| join(&["class/fc_remote_ports/", l.rport, attribute]);
-        at.clean(&rport("/node_name")?, facts.target_node.as_mut_view())?;
-        at.clean(&rport("/port_name")?, facts.target_port.as_mut_view())?;
-        at.clean(&join(&["class/fc_host/", l.host, "/node_name"])?, facts.host_node.as_mut_view())?;
-        at.clean(&join(&["class/fc_host/", l.host, "/port_name"])?, facts.host_port.as_mut_view())?;
+        at.clean_of(&["class/fc_remote_ports/", l.rport, "/node_name"], facts.target_node.as_mut_view())?;
+        at.clean_of(&["class/fc_remote_ports/", l.rport, "/port_name"], facts.target_port.as_mut_view())?;
+        at.clean_of(&["class/fc_host/", l.host, "/node_name"], facts.host_node.as_mut_view())?;
+        at.clean_of(&["class/fc_host/", l.host, "/port_name"], facts.host_port.as_mut_view())?;
         Protocol::ScsiFcp
     } else if !l.end_device.is_empty() {
-        at.clean(&join(&["class/sas_device/", l.end_device, "/sas_address"])?, facts.target_node.as_mut_view())?;
+        at.clean_of(&["class/sas_device/", l.end_device, "/sas_address"], facts.target_node.as_mut_view())?;
         Protocol::ScsiSas
     } else if !l.session.is_empty() {
-        at.clean(&join(&["class/iscsi_session/", l.session, "/targetname"])?, facts.target_node.as_mut_view())?;
+        at.clean_of(&["class/iscsi_session/", l.session, "/targetname"], facts.target_node.as_mut_view())?;
         portal(&mut at, l.session, facts)?;
         Protocol::ScsiIscsi
     } else if l.usb {
@@ -106,9 +119,9 @@ pub(super) fn scsi(roots: &Roots, lineage: &Lineage<'_>, scratch: &mut [u8], fac
         Protocol::ScsiAta
     } else if l.firewire {
         Protocol::ScsiSbp
-    } else if at.text(&join(&["class/scsi_host/", l.host, "/proc_name"])?)? == "ib_srp" {
+    } else if at.text_of(&["class/scsi_host/", l.host, "/proc_name"])? == "ib_srp" {
         if !l.port.is_empty() {
-            at.clean(&join(&["class/srp_remote_ports/", l.port, "/port_id"])?, facts.target_node.as_mut_view())?;
+            at.clean_of(&["class/srp_remote_ports/", l.port, "/port_id"], facts.target_node.as_mut_view())?;
         }
         Protocol::ScsiSrp
     } else if !l.target.is_empty() && files::exists(&roots.sys, &join(&["class/spi_transport/", l.target])?) {
@@ -124,11 +137,11 @@ pub(super) fn scsi(roots: &Roots, lineage: &Lineage<'_>, scratch: &mut [u8], fac
 fn portal(at: &mut Attributes<'_>, session: &str, facts: &mut PathFacts) -> Result<(), Errno> {
     let number = session.strip_prefix("session").unwrap_or("");
     let mut portal = crate::model::Text::<64>::new();
-    at.clean(&join(&["class/iscsi_connection/connection", number, ":0/persistent_address"])?, portal.as_mut_view())?;
+    at.clean_of(&["class/iscsi_connection/connection", number, ":0/persistent_address"], portal.as_mut_view())?;
     if portal.is_empty() {
         return Ok(());
     }
-    let port = at.text(&join(&["class/iscsi_connection/connection", number, ":0/persistent_port"])?)?;
+    let port = at.text_of(&["class/iscsi_connection/connection", number, ":0/persistent_port"])?;
     if !port.is_empty() && port.len() < 6 {
         let _ = portal.push(':').and_then(|()| portal.push_str(port));
     }
