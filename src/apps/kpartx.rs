@@ -251,11 +251,12 @@ fn image(cx: &mut Cx<'_>, asked: &Asked<'_>, maps: &mut Maps) -> i32 {
         let _ = writeln!(cx.err, "can't set up loop");
         say(cx, asked.device, Trouble::Open(errno))
     };
-    let (block, here) = match (files::open_dir("/sys/block"), files::open_dir(".")) {
-        (Ok(block), Ok(here)) => (block, here),
-        (Err(errno), _) | (_, Err(errno)) => return loop_trouble(cx, errno),
+    let here = files::current_dir();
+    let block = match files::open_dir("/sys/block") {
+        Ok(block) => block,
+        Err(errno) => return loop_trouble(cx, errno),
     };
-    let bound = match crate::loopdev::find(&maps.dev, &block, &here, asked.device) {
+    let bound = match crate::loopdev::find(&maps.dev, &block, here, asked.device) {
         Ok(bound) => bound,
         Err(errno) => return loop_trouble(cx, errno),
     };
@@ -264,7 +265,7 @@ fn image(cx: &mut Cx<'_>, asked: &Asked<'_>, maps: &mut Maps) -> i32 {
         (None, Action::Delete) => return DONE,
         // What -a would use; the file itself can be read without it.
         (None, Action::List) => crate::loopdev::free(&maps.dev),
-        (None, _) => crate::loopdev::attach(&maps.dev, &here, asked.device, asked.read_only),
+        (None, _) => crate::loopdev::attach(&maps.dev, here, asked.device, asked.read_only),
     };
     let number = match number {
         Ok(number) => number,

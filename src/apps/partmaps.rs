@@ -295,8 +295,7 @@ impl Maps {
                 && holder.starts_with("dm-")
                 && !passed.contains(&devno)
             {
-                found = self.look(Target::Device(devno));
-                found = core::mem::replace(&mut found, Ok(None)).map(|seen| seen.filter(|seen| over(seen, parent)));
+                found = self.look(Target::Device(devno)).map(|seen| seen.filter(|seen| over(seen, parent)));
             }
             matches!(found, Ok(None))
         })
@@ -397,8 +396,7 @@ pub fn read(parent: &Parent, options: &Options, found: &mut Found<'_>) -> Result
 
 /// Opens a device or image by its path.
 pub fn open(path: &str) -> Result<Disk, Trouble> {
-    let root = files::open_dir(".").map_err(Trouble::Open)?;
-    Disk::open(&root, path).map_err(Trouble::Open)
+    Disk::open(files::current_dir(), path).map_err(Trouble::Open)
 }
 
 /// Reads the table of an open disk into `found`.
@@ -416,8 +414,7 @@ pub fn ids(parent: &Parent, partition: &Partition) -> Result<Option<Ids>, Troubl
 
 /// What `path` is.
 pub fn what(path: &str) -> Result<What, Trouble> {
-    let root = files::open_dir(".").map_err(Trouble::Open)?;
-    diskread::what(&root, path).map_err(Trouble::Open)
+    diskread::what(files::current_dir(), path).map_err(Trouble::Open)
 }
 
 /// Does the complaint mean that a partition of the table is not there for anybody?

@@ -88,7 +88,8 @@ impl Have {
 
     /// Nothing there.
     pub(super) fn clear(&mut self) {
-        *self = Have { known: Known::Absent, ..Have::default() };
+        *self = Have::default();
+        self.known = Known::Absent;
     }
 
     /// The live table as a value, to be compared with a wanted one; without repeat counts, which the kernel makes 1 whatever is said.

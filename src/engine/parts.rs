@@ -44,7 +44,9 @@ impl Engine<'_> {
             return None;
         };
         let head = self.parts[k].head;
-        self.parts[k] = PartSlot { head, map: m, number, known: Known::Absent, ..PartSlot::default() };
+        self.parts[k] = PartSlot::default();
+        let part = &mut self.parts[k];
+        (part.head, part.map, part.number, part.known) = (head, m, number, Known::Absent);
         self.part_keys.insert(hash_part(m, number), k);
         self.part_by_map.push_back(&mut self.maps[m].parts, k);
         Some(k)

@@ -25,7 +25,9 @@ impl Engine<'_> {
         }
         let i = self.ports.take()?;
         let head = self.ports[i].head;
-        self.ports[i] = PortSlot { head, nexus: Some(nexus), ..PortSlot::default() };
+        self.ports[i] = PortSlot::default();
+        let port = &mut self.ports[i];
+        (port.head, port.nexus) = (head, Some(nexus));
         self.port_keys.insert(key_hash(nexus), i);
         Ok(i)
     }

@@ -43,16 +43,18 @@ impl Engine<'_> {
             self.note(None, None, What::Full { what: Room::Maps, refused: self.maps.refused });
             return None;
         };
-        let head = self.maps[m].head;
-        self.maps[m] = MapSlot { head, regroup: true, replan: true, lead: NONE, ..MapSlot::default() };
+        // In its place: a slot with some fields of its own is put together from the pieces of two.
         let map = &mut self.maps[m];
+        let head = map.head;
+        *map = MapSlot::default();
+        (map.head, map.regroup, map.replan, map.lead) = (head, true, true, NONE);
         // A WWID's capacity.
         let _ = map.wwid.push_str(wwid);
         map.have.known = if self.surveyed { Known::Absent } else { Known::Unknown };
         map.queue.hurry(self.hurried, self.now);
         map.part_table = if self.options.partitions { PartTable::Unread } else { PartTable::Never };
+        map.seen = self.survey.serial;
         self.map_wwids.insert(hash(wwid.as_bytes()), m);
-        self.maps[m].seen = self.survey.serial;
         self.map_order.push_back(&mut self.map_seen_list, m);
         self.map_touch(m);
         Some(m)
@@ -66,24 +68,19 @@ impl Engine<'_> {
         if named {
             self.map_names.remove(name, m);
         }
-        let devno = self.maps[m].have.devno;
+        let devno = map.have.devno;
         self.map_devno_drop(m, devno);
         self.map_order.remove(&mut self.map_seen_list, m);
         self.map_chain.remove(&mut self.map_ready, m);
         self.map_heavy_chain.remove(&mut self.map_heavy, m);
         let timer = self.map_timer(m);
         self.timers.set(timer, None);
-        if self.maps[m].starved {
-            self.maps[m].starved = false;
-            self.starved -= 1;
-        }
-        let lead = self.maps[m].lead;
+        let map = &mut self.maps[m];
+        self.starved -= u32::from(core::mem::take(&mut map.starved));
+        self.open_maps -= u32::from(core::mem::take(&mut map.open));
+        let lead = map.lead;
         if self.ports.get(lead).is_some() {
             self.ports[lead].leads = self.ports[lead].leads.saturating_sub(1);
-        }
-        if self.maps[m].open {
-            self.maps[m].open = false;
-            self.open_maps -= 1;
         }
         self.maps.give(m);
     }
