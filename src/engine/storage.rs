@@ -314,8 +314,12 @@ impl<'s> Index<'s> {
         self.next[i as usize]
     }
 
-    #[inline(never)]
     pub(super) fn find(&self, hash: u32, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.walk(hash, &mut is)
+    }
+
+    #[inline(never)]
+    fn walk(&self, hash: u32, is: &mut dyn FnMut(u32) -> bool) -> Option<u32> {
         let mut at = self.first(hash);
         while at != NONE {
             if is(at) {
