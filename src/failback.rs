@@ -157,7 +157,8 @@ impl State {
 
 /// The order test over the groups that have a usable path. A group whose paths all failed is worth 0 for the time being; to move it to
 /// the end and back again would be two table loads for nothing.
-fn usable_in_order(groups: &[Rating]) -> bool {
+#[inline(never)]
+pub fn usable_in_order(groups: &[Rating]) -> bool {
     in_order(groups.iter().copied().filter(|g| g.usable > 0))
 }
 

@@ -164,7 +164,7 @@ pub const PATH_COLUMNS: &[(char, &str, PathWriter)] = &[
     ('I', "init_st", |p, o| o.write_str(if p.partial { "partial" } else { "ok" })),
     ('L', "LUN hex", |p, o| write!(o, "{:#018x}", p.hctl.map_or(0, |h| h.lun))),
     ('A', "TPG", |p, o| match (p.target_port_group, p.tpgs) {
-        (Some(group), _) => write!(o, "{group:#06x}"),
+        (Some(group), _) => write!(o, "{:#06x}", u64::from(group)),
         (None, Tpgs::Unknown) => o.write_str("[unknown]"),
         (None, _) => o.write_str("[undef]"),
     }),
@@ -326,18 +326,17 @@ pub fn paths(view: &dyn View, format: &str, dress: Dress, out: &mut dyn Write) -
 #[inline(never)]
 pub fn wildcards(out: &mut dyn Write) -> fmt::Result {
     out.write_str("multipath format wildcards:\n")?;
-    for (letter, name, _) in MAP_COLUMNS {
-        writeln!(out, "%{letter}  {name}")?;
-    }
+    MAP_COLUMNS.iter().try_for_each(|(letter, name, _)| wildcard(*letter, name, out))?;
     out.write_str("\npath format wildcards:\n")?;
-    for (letter, name, _) in PATH_COLUMNS {
-        writeln!(out, "%{letter}  {name}")?;
-    }
+    PATH_COLUMNS.iter().try_for_each(|(letter, name, _)| wildcard(*letter, name, out))?;
     out.write_str("\npathgroup format wildcards:\n")?;
-    for (letter, name, _) in GROUP_COLUMNS {
-        writeln!(out, "%{letter}  {name}")?;
-    }
-    Ok(())
+    GROUP_COLUMNS.iter().try_for_each(|(letter, name, _)| wildcard(*letter, name, out))
+}
+
+fn wildcard(letter: char, name: &str, out: &mut dyn Write) -> fmt::Result {
+    out.write_char('%')?;
+    out.write_char(letter)?;
+    writeln!(out, "  {name}")
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ impl Write for Escape<'_> {
                 '\\' => self.0.write_str("\\\\")?,
                 '\n' => self.0.write_str("\\n")?,
                 '\t' => self.0.write_str("\\t")?,
-                c if (c as u32) < 0x20 => write!(self.0, "\\u{:04x}", c as u32)?,
+                c if (c as u32) < 0x20 => write!(self.0, "\\u{:04x}", c as u8)?,
                 c => self.0.write_char(c)?,
             }
         }
@@ -90,7 +90,9 @@ impl<'a> Json<'a> {
 
     pub fn number(&mut self, key: &str, value: i64) -> fmt::Result {
         self.key(key)?;
-        write!(self.out, "{value}")
+        // By its sign: no other number of this size is written.
+        self.out.write_str(if value < 0 { "-" } else { "" })?;
+        write!(self.out, "{}", value.unsigned_abs())
     }
 
     pub fn boolean(&mut self, key: &str, value: bool) -> fmt::Result {

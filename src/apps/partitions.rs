@@ -123,7 +123,7 @@ fn type_of(kind: Type, out: &mut dyn Write) -> fmt::Result {
         Type::Dos(byte) => write!(out, "{byte:02x}"),
         Type::Gpt(guid) => write!(out, "{guid}"),
         Type::Bsd(byte) => write!(out, "{byte}"),
-        Type::Tag(tag) => write!(out, "{tag}"),
+        Type::Tag(tag) => write!(out, "{}", u32::from(tag)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! A map of somebody else, told by its uuid, is never touched. A multipath map's table is read through a path that is up, not through
 //! the map: a map without paths would queue the read for ever.
 
+use super::say;
 use crate::diskread::{self, Disk, What};
 use crate::dmioctl::{self, Control, Failure, Page};
 use crate::fault::{Errno, Full};
@@ -73,17 +74,9 @@ impl fmt::Display for Trouble {
         f.write_str(words)?;
         if let Some(errno) = errno {
             f.write_str(": ")?;
-            errno_words(errno, f)?;
+            say::errno(errno, f)?;
         }
         Ok(())
-    }
-}
-
-/// `EBUSY`, or `error 123`.
-fn errno_words(errno: Errno, out: &mut dyn Write) -> fmt::Result {
-    match errno.word() {
-        Some(word) => out.write_str(word),
-        None => write!(out, "error {}", errno.0),
     }
 }
 
@@ -456,7 +449,7 @@ pub fn complain(complaint: &Complaint, out: &mut dyn Write) -> fmt::Result {
                 GptFault::EntrySize(size) => write!(out, "entries of {size} bytes"),
                 GptFault::EntryCount(count) => write!(out, "{count} entries do not fit"),
                 GptFault::EntriesCrc => out.write_str("entries checksum"),
-                GptFault::Unreadable(errno) => errno_words(errno, out),
+                GptFault::Unreadable(errno) => say::errno(errno, out),
             }
         }
         Complaint::GptBackupUsed(copy) => write!(out, "{} GPT used; repair the primary", copy_word(copy)),
@@ -472,7 +465,7 @@ pub fn complain(complaint: &Complaint, out: &mut dyn Write) -> fmt::Result {
         Complaint::ChainTooLong { sector } => write!(out, "chain of logical partitions too long at sector {sector}"),
         Complaint::Unreadable { sector, errno } => {
             write!(out, "table incomplete: sector {sector} unreadable: ")?;
-            errno_words(errno, out)
+            say::errno(errno, out)
         }
         Complaint::Checksum(kind) => write!(out, "{} label not believed: checksum", kind.word()),
         Complaint::Unsupported(kind) => write!(out, "{} label of an unknown version or block size", kind.word()),

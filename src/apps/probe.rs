@@ -242,7 +242,7 @@ fn groups(sheet: &mut Sheet<'_>, talk: &mut Talk<'_>, facts: &PathFacts) {
                 sheet.text("state", rtpg::word(group.state));
                 sheet.flag("preferred", group.preferred);
                 sheet.flag("here", here == Some(group.id));
-                sheet.with("ports", &|out| group.ports().take(GROUPS).try_for_each(|port| write!(out, " {port}")));
+                sheet.with("ports", &|out| group.ports().take(GROUPS).try_for_each(|port| write!(out, " {}", u32::from(port))));
                 sheet.close();
             }
             let more = report.groups().count().saturating_sub(GROUPS);

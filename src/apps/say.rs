@@ -9,11 +9,13 @@ use crate::lockdown;
 use crate::model::{DmPathState, PathState, SysState};
 use core::fmt::{self, Write};
 
+// Numbers are written as u32, u64, u8 or i32, whatever they are: each size has a quarter of a kilobyte of its own.
+
 /// `EBUSY`, or `error 123`.
 pub fn errno(errno: Errno, out: &mut dyn Write) -> fmt::Result {
     match errno.word() {
         Some(word) => out.write_str(word),
-        None => write!(out, "error {}", errno.0),
+        None => write!(out, "error {}", u32::from(errno.0)),
     }
 }
 
@@ -54,7 +56,7 @@ pub fn cause(cause: Cause, out: &mut dyn Write) -> fmt::Result {
             write!(out, ": sense {key:02x}/{asc:02x}/{ascq:02x}")?;
             write!(out, " ({})", crate::wire::sense::Sense { key, asc, ascq, deferred: false }.words())
         }
-        Cause::Host(code) => write!(out, ": host byte {code:#04x}{}", host_words(code)),
+        Cause::Host(code) => write!(out, ": host byte {:#04x}{}", u64::from(code), host_words(code)),
         Cause::Status(status) => write!(out, ": SCSI status {status:#04x}{}", status_words(status)),
         Cause::Errno(e) => {
             out.write_str(": ")?;
@@ -66,7 +68,7 @@ pub fn cause(cause: Cause, out: &mut dyn Write) -> fmt::Result {
         Cause::Admin => out.write_str(": an administrator said so"),
         Cause::WwidChanged => out.write_str(": it is another LUN now"),
         Cause::Array(fault) => array_fault(fault, out),
-        Cause::Driver(code) => write!(out, ": driver byte {code:#04x}"),
+        Cause::Driver(code) => write!(out, ": driver byte {:#04x}", u64::from(code)),
         Cause::ShortRead(bytes) => write!(out, ": only {bytes} bytes could be read"),
         Cause::Gone => out.write_str(": the device is gone"),
         Cause::Shaky => out.write_str(": it failed too often lately"),
@@ -314,7 +316,7 @@ pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt:
         What::PartitionInUse { number } => {
             write!(out, "keeps its partition {number}, which is in use: what uses it sees one path only and should use the map's")
         }
-        What::PartitionsFound { count } => write!(out, "{count} partition{} found", if count == 1 { "" } else { "s" }),
+        What::PartitionsFound { count } => write!(out, "{} partition{} found", u32::from(count), if count == 1 { "" } else { "s" }),
         What::PartitionMade { number } => write!(out, "partition {number} made"),
         What::PartitionRemoved { number } => write!(out, "partition {number} removed"),
         What::Full { what, refused } => write!(

@@ -101,7 +101,7 @@ fn one(view: &dyn View, map: usize, widths: &Widths, style: Style, out: &mut dyn
     for g in 0..groups {
         let group = view.group(map, g);
         let last_group = g + 1 == groups;
-        let corner = if last_group { '`' } else { '|' };
+        let corner = if last_group { "`" } else { "|" };
         writeln!(out, "{corner}-+- policy='{}' prio={} status={}", group.selector, group.prio, group_word(group.state))?;
         for p in 0..group.paths {
             let path = view.group_path(map, g, p);

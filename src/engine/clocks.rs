@@ -12,7 +12,7 @@ use super::queueing::{self, LastPath, Outage, Want};
 use super::storage::NONE;
 use super::{Context, Engine};
 use crate::conf::settings::{Failback, MarginalPathgroups, NoPathRetry, Policy};
-use crate::failback::{Decision, Hold, View};
+use crate::failback::{Decision, Hold, View, usable_in_order};
 use crate::model::{GroupState, Instant, MAP_PATHS, PathState};
 use crate::wire::table::MAP_GROUPS;
 use core::time::Duration;
@@ -239,8 +239,7 @@ impl Engine<'_> {
             refused: best_state == GroupState::Disabled,
         };
         // Not on what was known before the last move, nor half of it before and half after: what the paths are worth is asked once more.
-        let usable = ratings.iter().copied().filter(|r| r.usable > 0);
-        let need = view.regroup || (have.current_group != best && have.current_group != 0) || !group::in_order(usable);
+        let need = view.regroup || (have.current_group != best && have.current_group != 0) || !usable_in_order(&ratings);
         if !core::mem::replace(&mut self.maps[m].asked_anew, need) && need && self.options.resident && self.starved == 0 {
             return self.ask_prios(cx, m);
         }

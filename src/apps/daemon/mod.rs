@@ -81,7 +81,7 @@ impl Ears {
             *limit = Limit { key, count: 0, left_out: 0, since: now };
             if left_out > 0 {
                 let mut line = Line::new();
-                let _ = write!(line, "left out {left_out} lines about a path that changes its state too often");
+                let _ = write!(line, "left out {} lines about a path that changes its state too often", u32::from(left_out));
                 self.ring.push(5, line.text());
             }
         }
