@@ -29,6 +29,11 @@ fn fill(out: &mut StringView, write: impl FnOnce(&mut StringView) -> fmt::Result
     })
 }
 
+#[inline(never)]
+fn append(out: &mut StringView, what: fmt::Arguments<'_>) -> Result<(), Full> {
+    fill(out, |out| out.write_fmt(what))
+}
+
 /// Appends the name of partition `number` of `parent`. A slash becomes `!` (`cciss/c0d0`), but for one that starts the name.
 pub fn partition_name(parent: &str, delimiter: &str, number: u32, out: &mut StringView) -> Result<(), Full> {
     fill(out, |out| {
@@ -41,12 +46,12 @@ pub fn partition_name(parent: &str, delimiter: &str, number: u32, out: &mut Stri
 
 /// Appends the uuid of partition `number` of the dm device with uuid `parent`.
 pub fn partition_uuid(parent: &str, number: u32, out: &mut StringView) -> Result<(), Full> {
-    fill(out, |out| write!(out, "part{number}-{parent}"))
+    append(out, format_args!("part{number}-{parent}"))
 }
 
 /// Appends the uuid that stands for a parent which is no dm device, as the peer invents it.
 pub fn devnode_uuid(parent: DevNo, out: &mut StringView) -> Result<(), Full> {
-    fill(out, |out| write!(out, "devnode_{parent}_Wh5pYvM"))
+    append(out, format_args!("devnode_{parent}_Wh5pYvM"))
 }
 
 /// Characters that udev and libdm leave as they are.
@@ -144,18 +149,16 @@ pub fn each(subject: &Subject<'_>, visit: &mut dyn FnMut(Place, &str)) {
             visit(place, &name);
         }
     };
-    link(Place::Id, &|out| fill(out, |out| write!(out, "dm-name-{}", subject.name)));
+    link(Place::Id, &|out| append(out, format_args!("dm-name-{}", subject.name)));
     if !subject.uuid.is_empty() {
-        link(Place::Id, &|out| fill(out, |out| write!(out, "dm-uuid-{}", subject.uuid)));
+        link(Place::Id, &|out| append(out, format_args!("dm-uuid-{}", subject.uuid)));
     }
     // NAA identifiers only, as udev's ID_WWN_WITH_EXTENSION: 64 or 128 bits.
     let naa = subject.wwid.strip_prefix('3').filter(|id| matches!(id.len(), 16 | 32) && id.bytes().all(|b| b.is_ascii_hexdigit()));
     if let Some(id) = naa {
-        link(Place::Id, &|out| {
-            fill(out, |out| match subject.partition {
-                Some(p) => write!(out, "wwn-0x{id}-part{}", p.number),
-                None => write!(out, "wwn-0x{id}"),
-            })
+        link(Place::Id, &|out| match subject.partition {
+            Some(p) => append(out, format_args!("wwn-0x{id}-part{}", p.number)),
+            None => append(out, format_args!("wwn-0x{id}")),
         });
     }
     if let Some(p) = subject.partition {
@@ -165,13 +168,13 @@ pub fn each(subject: &Subject<'_>, visit: &mut dyn FnMut(Place, &str)) {
         if !p.name.is_empty() {
             link(Place::PartLabel, &|out| {
                 let mut utf8 = Text::<{ 36 * 4 }>::new();
-                fill(utf8.as_mut_view(), |utf8| write!(utf8, "{}", p.name))?;
+                append(utf8.as_mut_view(), format_args!("{}", p.name))?;
                 encode(utf8.as_bytes(), out)
             });
         }
     }
     if let Some(ids) = subject.ids {
-        link(Place::Uuid, &|out| fill(out, |out| write!(out, "{}", ids.uuid)));
+        link(Place::Uuid, &|out| append(out, format_args!("{}", ids.uuid)));
         link(Place::Label, &|out| encode(ids.label(), out));
     }
 }
