@@ -6,23 +6,49 @@
 
 /// Puts `list` in the order in which `before(a, b)` says that `a` comes first; it must be a strict weak order, or the result is some
 /// permutation.
-pub fn sort<T>(list: &mut [T], mut before: impl FnMut(&T, &T) -> bool) {
-    let mut len = list.len();
+pub fn sort<T>(list: &mut [T], before: impl FnMut(&T, &T) -> bool) {
+    let len = list.len();
+    heap_sort(&mut List { list, before }, len);
+}
+
+/// What sorting asks of a list, by numbers: so that it is there once and not for each kind of element.
+trait Heap {
+    fn before(&mut self, a: usize, b: usize) -> bool;
+    fn swap(&mut self, a: usize, b: usize);
+}
+
+struct List<'l, T, F> {
+    list: &'l mut [T],
+    before: F,
+}
+
+impl<T, F: FnMut(&T, &T) -> bool> Heap for List<'_, T, F> {
+    fn before(&mut self, a: usize, b: usize) -> bool {
+        self.list.get(a).zip(self.list.get(b)).is_some_and(|(a, b)| (self.before)(a, b))
+    }
+    fn swap(&mut self, a: usize, b: usize) {
+        self.list.swap(a, b);
+    }
+}
+
+#[inline(never)]
+fn heap_sort(heap: &mut dyn Heap, mut len: usize) {
     let mut root = len / 2;
     while len > 1 {
         if root > 0 {
             root -= 1;
         } else {
             len -= 1;
-            list.swap(0, len);
+            heap.swap(0, len);
         }
         // Let the root sink: below it, every parent comes after its children.
-        let (Some(heap), mut at) = (list.get_mut(..len), root) else { return };
-        while let Some(mut child) = heap.get(2 * at + 1).map(|_| 2 * at + 1) {
-            if heap.get(child + 1).is_some_and(|right| before(&heap[child], right)) {
+        let mut at = root;
+        while 2 * at + 1 < len {
+            let mut child = 2 * at + 1;
+            if child + 1 < len && heap.before(child, child + 1) {
                 child += 1;
             }
-            if !before(&heap[at], &heap[child]) {
+            if !heap.before(at, child) {
                 break;
             }
             heap.swap(at, child);

@@ -87,7 +87,7 @@ pub fn open(dev: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
     // sysfs writes '!' for a '/' in a name (cciss!c0d0).
     let mut path = crate::model::DevName::new();
     for c in name.chars() {
-        path.push(if c == '!' { '/' } else { c }).map_err(|_| Errno::NAMETOOLONG)?;
+        path.as_mut_view().push(if c == '!' { '/' } else { c }).map_err(|_| Errno::NAMETOOLONG)?;
     }
     crate::files::open_at(dev, &path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::DIRECT)
 }

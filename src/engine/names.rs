@@ -206,12 +206,12 @@ fn from_wwid(wwid: &str) -> MapName {
     let mut name = MapName::new();
     for c in wwid.chars() {
         let plain = c.is_ascii_graphic() && c != '/';
-        if name.push(if plain { c } else { '_' }).is_err() {
+        if name.as_mut_view().push(if plain { c } else { '_' }).is_err() {
             break;
         }
     }
     if matches!(name.as_str(), "control" | "." | "..") {
-        let _ = name.push('_');
+        let _ = name.push_str("_");
     }
     name
 }
@@ -238,7 +238,7 @@ pub fn partition(map: &str, delimiter: &str, number: u32) -> Result<MapName, Nam
         }
     }
     for &d in digits.get(at..).unwrap_or(&[]) {
-        name.push(char::from(d)).map_err(|_| NameFault::TooLong)?;
+        name.as_mut_view().push(char::from(d)).map_err(|_| NameFault::TooLong)?;
     }
     check(&name)?;
     Ok(name)

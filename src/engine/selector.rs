@@ -290,7 +290,7 @@ fn choose_handler(configured: &str, kernel: &Kernel, members: &[Member<'_>], cho
     if from_settings && name == Handler::Alua.word() {
         for word in words {
             let before = choice.handler.len();
-            if choice.handler.push(' ').is_err() || choice.handler.push_str(word).is_err() {
+            if choice.handler.push_str(" ").is_err() || choice.handler.push_str(word).is_err() {
                 choice.handler.truncate(before);
                 return;
             }

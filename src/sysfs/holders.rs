@@ -195,7 +195,7 @@ fn is_part(roots: &Roots, parts: &[DevNo], source: &str) -> bool {
 fn shortened(place: &str) -> Text<64> {
     let mut text = Text::new();
     for c in place.chars() {
-        if text.push(if c.is_control() { '_' } else { c }).is_err() {
+        if text.as_mut_view().push(if c.is_control() { '_' } else { c }).is_err() {
             break;
         }
     }

@@ -143,7 +143,7 @@ fn portal(at: &mut Attributes<'_>, session: &str, facts: &mut PathFacts) -> Resu
     }
     let port = at.text_of(&["class/iscsi_connection/connection", number, ":0/persistent_port"])?;
     if !port.is_empty() && port.len() < 6 {
-        let _ = portal.push(':').and_then(|()| portal.push_str(port));
+        let _ = portal.push_str(":").and_then(|()| portal.push_str(port));
     }
     clean(portal.as_bytes(), facts.target_port.as_mut_view());
     Ok(())

@@ -73,7 +73,7 @@ pub fn text<const N: usize>(bytes: &[u8]) -> Text<N> {
     let mut out = Text::new();
     for &b in bytes {
         let c = if matches!(b, 0x20..=0x7e) { char::from(b) } else { '_' };
-        if out.push(c).is_err() {
+        if out.as_mut_view().push(c).is_err() {
             break;
         }
     }

@@ -229,7 +229,7 @@ fn join<const N: usize>(text: &mut Text<N>, words: &mut Words<'_>, count: u32) -
 
 fn push_joined<const N: usize>(text: &mut Text<N>, word: &str) -> Result<(), TableError> {
     if !text.is_empty() {
-        text.push(' ').map_err(|_| TableError::TooBig)?;
+        text.push_str(" ").map_err(|_| TableError::TooBig)?;
     }
     text.push_str(word).map_err(|_| TableError::TooBig)
 }
