@@ -227,15 +227,22 @@ impl<'a> Settings<'a> {
     pub(super) fn live(&self, place: Place) -> impl DoubleEndedIterator<Item = (usize, &'a Section)> + use<'a> {
         self.sections.iter().enumerate().filter(move |(_, section)| section.place == place && !section.superseded)
     }
-    /// What device entries keep out by product_blacklist: vendor, product, origin.
-    pub(super) fn kept_out(&self) -> impl Iterator<Item = (&'a str, &'a str, Origin)> + '_ {
-        let rows = ROWS.iter().enumerate().filter(|(i, _)| self.row_counts(*i));
-        let built_in =
-            rows.filter_map(|(i, row)| Some((row.text(Key::Vendor)?, row.text(Key::ProductBlacklist)?, Origin::Table(i as u16))));
-        built_in.chain(self.live(Place::Device).filter_map(|(i, section)| {
-            let (product, origin) = self.product_pattern(i)?;
-            Some((self.text_of(section, Key::Vendor)?, product, origin))
-        }))
+    /// What device entries keep out by product_blacklist, until `visit` says false: vendor, product, origin.
+    pub(super) fn kept_out(&self, visit: &mut dyn FnMut(&'a str, &'a str, Origin) -> bool) {
+        for (i, row) in ROWS.iter().enumerate().filter(|(i, _)| self.row_counts(*i)) {
+            if let (Some(vendor), Some(product)) = (row.text(Key::Vendor), row.text(Key::ProductBlacklist))
+                && !visit(vendor, product, Origin::Table(i as u16))
+            {
+                return;
+            }
+        }
+        for (i, section) in self.live(Place::Device) {
+            if let (Some(vendor), Some((product, origin))) = (self.text_of(section, Key::Vendor), self.product_pattern(i))
+                && !visit(vendor, product, origin)
+            {
+                return;
+            }
+        }
     }
     /// All device entries that match, last one first.
     fn take_devices(&self, pick: &mut Pick<'a>, facts: &PathFacts) {

@@ -162,22 +162,34 @@ impl<'a> Printer<'_, 'a> {
     #[inline(never)]
     fn product_blacklist(&mut self) -> Printed {
         let settings = self.settings;
-        for (n, (vendor, product, origin)) in settings.kept_out().enumerate() {
+        let (mut count, mut result) = (0u32, Ok(()));
+        settings.kept_out(&mut |vendor, product, origin| {
             let same = |v: &str, p: &str| unescaped(v) == unescaped(vendor) && unescaped(p) == unescaped(product);
-            let listed = settings.live(Place::BlacklistDevice).any(|(_, section)| {
+            let mut listed = settings.live(Place::BlacklistDevice).any(|(_, section)| {
                 let text = |key| settings.text_of(section, key);
                 matches!((text(Key::BlacklistVendor), text(Key::BlacklistProduct)), (Some(v), Some(p)) if same(v, p))
             });
-            if listed || settings.kept_out().take(n).any(|(v, p, _)| same(v, p)) {
-                continue;
+            // Those before this one.
+            let mut left = count;
+            settings.kept_out(&mut |v, p, _| {
+                listed |= left > 0 && same(v, p);
+                left = left.saturating_sub(1);
+                left > 0
+            });
+            count += 1;
+            if !listed {
+                result = self.kept_out_device(vendor, product, origin);
             }
-            self.open("device")?;
-            for (key, text) in [(Key::BlacklistVendor, vendor), (Key::BlacklistProduct, product)] {
-                self.inverting_line(key, text, origin)?;
-            }
-            self.close()?;
+            result.is_ok()
+        });
+        result
+    }
+    fn kept_out_device(&mut self, vendor: &'a str, product: &'a str, origin: Origin) -> Printed {
+        self.open("device")?;
+        for (key, text) in [(Key::BlacklistVendor, vendor), (Key::BlacklistProduct, product)] {
+            self.inverting_line(key, text, origin)?;
         }
-        Ok(())
+        self.close()
     }
     /// A plain pattern where a leading `!` would invert it.
     fn inverting_line(&mut self, key: Key, text: &'a str, origin: Origin) -> Printed {
