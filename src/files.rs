@@ -203,8 +203,8 @@ pub fn link(root: &str, path: &str, target: &str) -> Result<(), Errno> {
 /// Reads until `into` is full or the file ends.
 fn fill(fd: BorrowedFd<'_>, into: &mut [u8]) -> Result<usize, Errno> {
     let mut used = 0;
-    while used < into.len() {
-        match rustix::io::read(fd, &mut into[used..]) {
+    while let Some(rest @ [_, ..]) = into.get_mut(used..) {
+        match rustix::io::read(fd, rest) {
             Ok(0) => break,
             Ok(count) => used += count,
             Err(rustix::io::Errno::INTR) => {}
@@ -221,7 +221,7 @@ pub fn read<'b>(dir: impl AsFd, path: &str, into: &'b mut [u8]) -> Result<&'b [u
     if used == into.len() && fill(fd.as_fd(), &mut [0])? > 0 {
         return Err(Errno::OVERFLOW);
     }
-    Ok(&into[..used])
+    Ok(into.get(..used).unwrap_or_default())
 }
 
 /// The front of a sysfs attribute, as much as fits; for formats that carry their own length (VPD pages). An attribute comes in pieces of
@@ -229,14 +229,14 @@ pub fn read<'b>(dir: impl AsFd, path: &str, into: &'b mut [u8]) -> Result<&'b [u
 pub fn read_front<'b>(dir: impl AsFd, path: &str, into: &'b mut [u8]) -> Result<&'b [u8], Errno> {
     let fd = open_read(dir, path)?;
     let mut used = 0;
-    while used < into.len() {
-        let count = fill_once(fd.as_fd(), &mut into[used..])?;
+    while let Some(rest @ [_, ..]) = into.get_mut(used..) {
+        let count = fill_once(fd.as_fd(), rest)?;
         used += count;
         if count == 0 || !count.is_multiple_of(4096) {
             break;
         }
     }
-    Ok(&into[..used])
+    Ok(into.get(..used).unwrap_or_default())
 }
 
 /// Reads an open file from its start: how a held sysfs attribute is read again, without any lookup. One system call; an attribute
@@ -244,7 +244,7 @@ pub fn read_front<'b>(dir: impl AsFd, path: &str, into: &'b mut [u8]) -> Result<
 pub fn reread(fd: impl AsFd, into: &mut [u8]) -> Result<&[u8], Errno> {
     loop {
         match rustix::io::pread(fd.as_fd(), &mut *into, 0) {
-            Ok(count) => return Ok(&into[..count]),
+            Ok(count) => return Ok(into.get(..count).unwrap_or_default()),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(errno(error)),
         }
@@ -342,7 +342,7 @@ pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match rustix::io::write(fd.as_fd(), bytes) {
             Ok(0) => return Err(Errno::IO),
-            Ok(count) => bytes = &bytes[count..],
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(errno(error)),
         }

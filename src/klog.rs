@@ -156,14 +156,16 @@ impl Ring {
     }
 
     fn put(&mut self, byte: u8) {
-        let at = (self.head + self.used) % self.memory.len();
-        self.memory[at] = byte;
+        let at = self.head + self.used;
+        if let Some(place) = at.checked_rem(self.memory.len()).and_then(|at| self.memory.get_mut(at)) {
+            *place = byte;
+        }
         self.used += 1;
     }
 
     fn get(&mut self) -> u8 {
-        let byte = self.memory[self.head];
-        self.head = (self.head + 1) % self.memory.len();
+        let byte = self.byte(self.head);
+        self.head = (self.head + 1).checked_rem(self.memory.len()).unwrap_or(0);
         self.used -= 1;
         self.past += 1;
         byte
@@ -223,11 +225,11 @@ impl Ring {
     }
 
     fn oldest(&self) -> usize {
-        (self.head + self.memory.len() - self.past) % self.memory.len()
+        (self.head + self.memory.len() - self.past).checked_rem(self.memory.len()).unwrap_or(0)
     }
 
     fn byte(&self, at: usize) -> u8 {
-        self.memory[at % self.memory.len()]
+        at.checked_rem(self.memory.len()).and_then(|at| self.memory.get(at)).copied().unwrap_or(0)
     }
 
     /// Level, second and length of the record at `at`.
@@ -246,7 +248,7 @@ impl Ring {
             for (n, place) in text.iter_mut().enumerate().take(length) {
                 *place = self.byte(at + RECORD + n);
             }
-            tell(second, core::str::from_utf8(&text[..length.min(LINE)]).unwrap_or(""));
+            tell(second, core::str::from_utf8(text.get(..length.min(LINE)).unwrap_or(&[])).unwrap_or(""));
             at += RECORD + length;
             left = left.saturating_sub(RECORD + length);
         }

@@ -6,6 +6,7 @@ use crate::fault::Errno;
 use crate::model::parse_unsigned;
 use crate::raw::OwnedFd;
 use crate::sock::{self, Address};
+use crate::wire::cursor::put;
 use crate::wire::ipc;
 use core::fmt::Write;
 
@@ -27,17 +28,17 @@ pub fn request(socket: &OwnedFd, text: &str, out: &mut dyn FnMut(&[u8])) -> Resu
     sock::send_all(socket, &[0])?;
     let mut header = [0u8; ipc::HEADER_LEN];
     let mut have = 0;
-    while have < header.len() {
-        have += receive(socket, &mut header[have..])?;
+    while let Some(rest @ [_, ..]) = header.get_mut(have..) {
+        have += receive(socket, rest)?;
     }
     let mut left = ipc::parse_header(header, ipc::REPLY_LEN).map_err(|_| Errno::IO)?;
     let mut failed = None;
     let mut buffer = [0u8; 4096];
     while left > 0 {
         let room = left.min(buffer.len());
-        let got = receive(socket, &mut buffer[..room])?;
+        let got = receive(socket, buffer.get_mut(..room).unwrap_or_default())?;
         left -= got;
-        let mut bytes = &buffer[..got];
+        let mut bytes = buffer.get(..got).unwrap_or_default();
         if left == 0 {
             bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
         }
@@ -116,8 +117,7 @@ pub fn run(cx: &mut Cx<'_>, command: &str) -> i32 {
             let mut first = true;
             let failed = request(&socket, &text, &mut |bytes| {
                 if core::mem::take(&mut first) {
-                    let n = bytes.len().min(reply.len());
-                    reply[..n].copy_from_slice(&bytes[..n]);
+                    put(&mut reply, 0, bytes.get(..5).unwrap_or(bytes));
                 }
             });
             if failed == Ok(true) {
@@ -151,20 +151,25 @@ fn show_rates(cx: &mut Cx<'_>, before: &mut [[u64; 3]; RATED], seconds: u64) {
         };
         let mut buffer = [0u8; 256];
         let length = read("dm/uuid", &mut buffer);
-        if !buffer[..length].starts_with(crate::model::UUID_PREFIX.as_bytes()) {
+        if !buffer.get(..length).unwrap_or_default().starts_with(crate::model::UUID_PREFIX.as_bytes()) {
             continue;
         }
         let length = read("stat", &mut buffer);
         // Documentation/block/stat.rst: reads, merged, sectors, ms, then the same of writes.
         let mut fields = [0u64; 7];
-        let words = core::str::from_utf8(&buffer[..length]).unwrap_or("").split_ascii_whitespace();
+        let words = core::str::from_utf8(buffer.get(..length).unwrap_or_default()).unwrap_or("").split_ascii_whitespace();
         for (field, word) in fields.iter_mut().zip(words) {
             *field = parse_unsigned(word).unwrap_or(0);
         }
-        let now = [fields[0], fields[4], (fields[2] + fields[6]) / 2];
+        let [reads, _, read, _, writes, _, written] = fields;
+        let now = [reads, writes, (read + written) / 2];
         if *before != [0; 3] {
-            let rate = |n: usize| now[n].saturating_sub(before[n]) / seconds;
-            let _ = writeln!(cx.out, "dm-{minor}: {} reads/s, {} writes/s, {} KiB/s", rate(0), rate(1), rate(2));
+            let mut rates = [0; 3];
+            for ((rate, now), before) in rates.iter_mut().zip(now).zip(*before) {
+                *rate = now.saturating_sub(before) / seconds;
+            }
+            let [reads, writes, kib] = rates;
+            let _ = writeln!(cx.out, "dm-{minor}: {reads} reads/s, {writes} writes/s, {kib} KiB/s");
         }
         *before = now;
     }
