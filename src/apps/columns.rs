@@ -313,13 +313,33 @@ fn table(
 #[inline(never)]
 pub fn maps(view: &dyn View, only: Option<usize>, format: &str, dress: Dress, out: &mut dyn Write) -> fmt::Result {
     let rows = if only.is_some() { 1 } else { view.maps() };
-    table(format, &MAP_COLUMNS, dress, rows, &|row, column, out| (MAP_COLUMNS[column].2)(&view.map(only.unwrap_or(row)), out), out)
+    table(
+        format,
+        &MAP_COLUMNS,
+        dress,
+        rows,
+        &|row, column, out| match MAP_COLUMNS.get(column) {
+            Some((_, _, write)) => write(&view.map(only.unwrap_or(row)), out),
+            None => Ok(()),
+        },
+        out,
+    )
 }
 
 /// All paths.
 #[inline(never)]
 pub fn paths(view: &dyn View, format: &str, dress: Dress, out: &mut dyn Write) -> fmt::Result {
-    table(format, &PATH_COLUMNS, dress, view.paths(), &|row, column, out| (PATH_COLUMNS[column].2)(&view.path(row), out), out)
+    table(
+        format,
+        &PATH_COLUMNS,
+        dress,
+        view.paths(),
+        &|row, column, out| match PATH_COLUMNS.get(column) {
+            Some((_, _, write)) => write(&view.path(row), out),
+            None => Ok(()),
+        },
+        out,
+    )
 }
 
 /// The list of wildcards, as `show wildcards` prints it.

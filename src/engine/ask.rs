@@ -140,7 +140,8 @@ impl Engine<'_> {
                 if self.in_use(m) {
                     return Err(Refusal::InUse);
                 }
-                (self.maps[m].remove, self.maps[m].dismiss) = (true, true);
+                let map = &mut self.maps[m];
+                (map.remove, map.dismiss) = (true, true);
                 self.ask_map(m);
                 Ok(Goal::MapAbsent(self.map_id(m)))
             }
@@ -152,7 +153,8 @@ impl Engine<'_> {
                             self.asks.busy = true;
                             continue;
                         }
-                        (self.maps[m].remove, self.maps[m].dismiss) = (true, true);
+                        let map = &mut self.maps[m];
+                        (map.remove, map.dismiss) = (true, true);
                         self.ask_map(m);
                     }
                 }
@@ -166,8 +168,9 @@ impl Engine<'_> {
                 if !self.group_usable(m, group) {
                     return Err(Refusal::NoUsablePath);
                 }
-                self.maps[m].switch_to = Some(group);
-                self.maps[m].failback.hold();
+                let map = &mut self.maps[m];
+                map.switch_to = Some(group);
+                map.failback.hold();
                 self.ask_map(m);
                 Ok(Goal::Switched(self.map_id(m)))
             }

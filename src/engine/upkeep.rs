@@ -263,8 +263,8 @@ impl Engine<'_> {
         self.probes[k] = ProbeSlot { head, stage: Stage::Activate(machine), question, sent: cx.now };
         let m = self.paths[i].map;
         self.paths[i].probe = k;
-        self.maps[m].activating = Some(cx.now);
-        self.maps[m].activate_group = 0;
+        let map = &mut self.maps[m];
+        (map.activating, map.activate_group) = (Some(cx.now), 0);
         self.path_touch(i);
         Turn::Idle
     }

@@ -76,7 +76,7 @@ unsafe fn seal_relro(ehdr: *const u8) {
 }
 
 /// Collects NUL-terminated strings from a NULL-terminated vector; `false` when there were more than fit.
-unsafe fn collect<const N: usize>(mut vector: *const *const core::ffi::c_char, into: &mut heapless::Vec<&'static CStr, N>) -> bool {
+unsafe fn collect(mut vector: *const *const core::ffi::c_char, into: &mut heapless::VecView<&'static CStr>) -> bool {
     // SAFETY: the caller passes argv or envp of the initial stack, which lives as long as the process.
     unsafe {
         while !(*vector).is_null() {

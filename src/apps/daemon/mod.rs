@@ -26,6 +26,7 @@ use crate::model::{Instant, last_part, parse_unsigned, split_last};
 use crate::raw::{AsFd, OwnedFd};
 use crate::sock::Notify;
 use crate::wait;
+use crate::wire::cursor::put;
 use clients::{CLIENTS, Caller, Client, Clients};
 use control::Verdict;
 use core::fmt::Write;
@@ -609,7 +610,7 @@ impl Daemon {
                 Verdict::Ask => {
                     let mut copy = [0u8; 512];
                     let length = request.len().min(copy.len());
-                    copy[..length].copy_from_slice(&request[..length]);
+                    put(&mut copy, 0, request.get(..length).unwrap_or_default());
                     asked = Some((caller, copy, length));
                     false
                 }
@@ -626,7 +627,7 @@ impl Daemon {
         if let Some((caller, request, length)) = asked {
             // Parsed again, as the engine may be moved only now that nothing looks at it.
             let mut scratch = Default::default();
-            if let Some(ask) = control::ask(&request[..length], &mut scratch) {
+            if let Some(ask) = control::ask(request.get(..length).unwrap_or_default(), &mut scratch) {
                 let cx = Context { now, settings: &configuration.settings };
                 engine.process(&cx, Event::Ask { token: caller.token(), ask });
             }
