@@ -3,7 +3,7 @@
 //! The peer's rules (docs/differences.md): an unknown wildcard drops both characters; a column is as wide as its widest value or
 //! header, at most 255; every column is padded, the last one too; raw pads nothing and has no header.
 
-use super::view::{GroupRow, MapRow, PathRow, Queueing, View, dm_word, group_word, sys_word};
+use super::view::{MapRow, PathRow, Queueing, View, dm_word, sys_word};
 use crate::conf::settings::Failback;
 use crate::model::{PathState, Sectors, SysState, Tpgs};
 use core::fmt::{self, Write};
@@ -171,15 +171,8 @@ pub const PATH_COLUMNS: &[(char, &str, PathWriter)] = &[
     ('k', "max_sectors_kb", |_, o| o.write_str("n/a")),
 ];
 
-type GroupWriter = fn(&GroupRow<'_>, &mut dyn Write) -> fmt::Result;
-
-/// Wildcards of groups.
-pub const GROUP_COLUMNS: &[(char, &str, GroupWriter)] = &[
-    ('s', "selector", |g, o| o.write_str(g.selector)),
-    ('p', "pri", |g, o| write!(o, "{}", g.prio)),
-    ('t', "dm_st", |g, o| o.write_str(group_word(g.state))),
-    ('M', "marginal_st", |g, o| o.write_str(if g.marginal { "marginal" } else { "normal" })),
-];
+/// Wildcards of groups: listed as the peer lists them; no command prints groups by a format.
+const GROUP_COLUMNS: [(char, &str); 4] = [('s', "selector"), ('p', "pri"), ('t', "dm_st"), ('M', "marginal_st")];
 
 /// Default formats of the peer's short commands.
 pub const PATHS_DEFAULT: &str = "%i %d %D %p %t %T %o %C";
@@ -350,7 +343,7 @@ pub fn wildcards(out: &mut dyn Write) -> fmt::Result {
     out.write_str("\npath format wildcards:\n")?;
     PATH_COLUMNS.iter().try_for_each(|(letter, name, _)| wildcard(*letter, name, out))?;
     out.write_str("\npathgroup format wildcards:\n")?;
-    GROUP_COLUMNS.iter().try_for_each(|(letter, name, _)| wildcard(*letter, name, out))
+    GROUP_COLUMNS.iter().try_for_each(|(letter, name)| wildcard(*letter, name, out))
 }
 
 fn wildcard(letter: char, name: &str, out: &mut dyn Write) -> fmt::Result {
