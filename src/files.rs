@@ -14,7 +14,6 @@ use core::mem::MaybeUninit;
 use heapless::{String, VecView};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
-use rustix::path::Arg;
 
 /// A name in a directory.
 pub type FileName = Text<128>;
@@ -55,7 +54,7 @@ pub fn unlink(dir: BorrowedFd<'_>, path: &str) -> Result<(), Errno> {
 /// Makes a symbolic link to `target`.
 #[inline(never)]
 pub fn symlink(target: &str, dir: BorrowedFd<'_>, path: &str) -> Result<(), Errno> {
-    named(target, |target| path.into_with_c_str(|path| rustix::fs::symlinkat(target, dir, path)))
+    named(target, |target| given(path, |path| rustix::fs::symlinkat(target, dir, path)))
 }
 
 /// Makes a directory where there is none by that name.
@@ -75,18 +74,30 @@ pub fn read_link<'b>(dir: BorrowedFd<'_>, path: &str, into: &'b mut [u8]) -> Res
 }
 
 /// Gives `path` to `call` as the kernel wants it: with a NUL at its end.
-fn named<T>(path: &str, mut call: impl FnMut(&CStr) -> rustix::io::Result<T>) -> Result<T, Errno> {
-    let mut answer = Err(rustix::io::Errno::INVAL);
-    with_nul(path, &mut |path| answer = call(path)).and(answer).map_err(errno)
+fn named<T>(path: &str, call: impl FnMut(&CStr) -> rustix::io::Result<T>) -> Result<T, Errno> {
+    given(path, call).map_err(errno)
 }
 
-/// One buffer, and one set of its checks, for all calls: rustix would make them for each.
-#[inline(never)]
+fn given<T>(path: &str, mut call: impl FnMut(&CStr) -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    let mut answer = Err(rustix::io::Errno::INVAL);
+    with_nul(path, &mut |path| answer = call(path)).and(answer)
+}
+
+/// One buffer, and one set of its checks, for all calls: rustix would make them for each. Only what is given on a command line can be long:
+/// a worker has no room for it.
 fn with_nul(path: &str, call: &mut dyn FnMut(&CStr)) -> rustix::io::Result<()> {
-    path.into_with_c_str(|path| {
-        call(path);
-        Ok(())
-    })
+    if path.len() < 256 { copied::<256>(path, call) } else { copied::<4096>(path, call) }
+}
+
+#[inline(never)]
+fn copied<const ROOM: usize>(path: &str, call: &mut dyn FnMut(&CStr)) -> rustix::io::Result<()> {
+    use rustix::io::Errno;
+    let mut room = [0; ROOM];
+    let (place, end) = room.split_at_mut_checked(path.len()).filter(|(_, end)| !end.is_empty()).ok_or(Errno::NAMETOOLONG)?;
+    place.copy_from_slice(path.as_bytes());
+    let used = ROOM - end.len() + 1;
+    call(CStr::from_bytes_with_nul(room.get(..used).unwrap_or_default()).map_err(|_| Errno::INVAL)?);
+    Ok(())
 }
 
 /// The current directory, for paths given on the command line: before the seal only.
@@ -368,7 +379,7 @@ pub fn replace(dir: impl AsFd, name: &str, bytes: &[u8], mode: u32) -> Result<()
     let fd = named(&fresh, |fresh| rustix::fs::openat(dir, fresh, flags, Mode::from_raw_mode(mode)))?;
     let result = write_all(&fd, bytes)
         .and_then(|()| rustix::fs::fsync(&fd).map_err(errno))
-        .and_then(|()| named(&fresh, |fresh| name.into_with_c_str(|name| rustix::fs::renameat(dir, fresh, dir, name))));
+        .and_then(|()| named(&fresh, |fresh| given(name, |name| rustix::fs::renameat(dir, fresh, dir, name))));
     if result.is_err() {
         let _ = unlink(dir, &fresh);
         return result;
