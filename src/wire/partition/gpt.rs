@@ -9,6 +9,8 @@ use super::{Complaint, Disk, Found, GptCopy, GptFault, Guid, Name, Partition, SE
 use crate::fault::Errno;
 use crate::model::Sectors;
 
+/// CRC-32 as UEFI wants it; one table of 1 KiB.
+const CRC: crc::Crc<u32, crc::Table<1>> = crc::Crc::<u32, crc::Table<1>>::new(&crc::CRC_32_ISO_HDLC);
 /// Bytes of a header that have a meaning.
 const HEADER: u32 = 92;
 /// Bytes of an entry; UEFI allows larger ones, no Linux reader takes them.
@@ -17,36 +19,6 @@ const ENTRY: usize = 128;
 const MAX_ENTRIES: u32 = 4 * 1024 * 1024 / ENTRY as u32;
 /// Bytes read at a time.
 const CHUNK: usize = 4096;
-
-/// CRC-32 as UEFI wants it (ISO-HDLC), half a byte at a time: the usual table has a kilobyte.
-struct Crc(u32);
-
-impl Crc {
-    const HALVES: [u32; 16] = {
-        let mut table = [0; 16];
-        let mut at = 0;
-        while at < 64 {
-            let value = if at % 4 == 0 { at as u32 / 4 } else { table[at / 4] };
-            table[at / 4] = value >> 1 ^ if value & 1 == 1 { 0xedb8_8320 } else { 0 };
-            at += 1;
-        }
-        table
-    };
-
-    #[inline(never)]
-    fn update(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 ^= u32::from(*byte);
-            for _ in 0..2 {
-                self.0 = self.0 >> 4 ^ Crc::HALVES[(self.0 & 15) as usize];
-            }
-        }
-    }
-
-    fn finalize(&self) -> u32 {
-        !self.0
-    }
-}
 
 /// What a header that passed its checks says.
 struct Header {
@@ -147,7 +119,7 @@ fn header(disk: &mut Disk<'_>, block: u64, last: u64, buffer: &mut [u8; CHUNK], 
     if size < HEADER || size > disk.block_size() {
         return Err(GptFault::HeaderSize(size));
     }
-    let mut digest = Crc(u32::MAX);
+    let mut digest = CRC.digest();
     let mut left = size as usize;
     let mut sector = first_sector;
     while left > 0 {
@@ -193,7 +165,7 @@ fn entries(disk: &mut Disk<'_>, header: &Header, last: u64, buffer: &mut [u8; CH
         return Err(GptFault::EntryCount(header.count));
     }
     let mut sector = header.entries_block * disk.ratio();
-    let mut digest = Crc(u32::MAX);
+    let mut digest = CRC.digest();
     let mut left = header.count as usize * ENTRY;
     let mut number = 0;
     while left > 0 {
