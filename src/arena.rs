@@ -1,27 +1,29 @@
 #![allow(unsafe_code)]
 //! The one mapping that holds every table: sized at start from what sysfs and the configuration hold, handed out once, never freed.
 //!
-//! Anonymous memory, cut off from the front; nothing is ever returned to it, so a slice that was handed out lives as long as the process.
+//! A bump slice over anonymous memory; nothing is ever returned to it, so a slice that was handed out lives as long as the process.
 //! Full is an answer. After the seal nothing more is mapped (seccomp kills the process that tries).
 //!
 //! System calls: mmap.
 //!
 //! # Safety
-//! The memory is borrowed exclusively for as long as anything handed out lives, and what is handed out is split off from it. Values in it
-//! are never dropped.
+//! The memory is borrowed exclusively for as long as anything handed out lives; the bump slice hands out disjoint parts of it. Values in
+//! it are never dropped.
 
 use crate::fault::{Errno, Full};
+use core::alloc::Layout;
 use core::mem::MaybeUninit;
 use rustix::mm::{MapFlags, ProtFlags};
+use static_alloc::bump::BumpSlice;
 
 /// Memory handed out from front to back. What it hands out lives as long as the memory: for ever, when it was mapped.
 pub struct Arena<'m> {
-    free: &'m mut [MaybeUninit<u8>],
+    bump: &'m BumpSlice,
     size: usize,
     used: usize,
 }
 
-/// Room for alignment.
+/// Room for the allocator's own bookkeeping and for alignment.
 const SLACK: usize = 64;
 
 /// `size` zeroed bytes that are never given back; for memory that is used again and again through [`Arena::over`].
@@ -39,15 +41,16 @@ pub fn map(size: usize) -> Result<&'static mut [MaybeUninit<u8>], Errno> {
 impl Arena<'static> {
     /// Maps `size` bytes, rounded up to pages.
     pub fn map(size: usize) -> Result<Arena<'static>, Errno> {
-        map(size).map(Arena::over)
+        Arena::over(map(size)?)
     }
 }
 
 impl<'m> Arena<'m> {
     /// Over memory of the caller's, which is free again when everything handed out is gone.
-    pub fn over(memory: &'m mut [MaybeUninit<u8>]) -> Arena<'m> {
+    pub fn over(memory: &'m mut [MaybeUninit<u8>]) -> Result<Arena<'m>, Errno> {
         let size = memory.len();
-        Arena { free: memory, size, used: 0 }
+        let bump = BumpSlice::from_memory(memory).ok_or(Errno::NOMEM)?;
+        Ok(Arena { bump, size, used: 0 })
     }
 
     /// Bytes mapped.
@@ -68,8 +71,13 @@ impl<'m> Arena<'m> {
     /// A slice of what `values` gives.
     #[inline(never)]
     pub fn gather<T: 'm>(&mut self, values: impl ExactSizeIterator<Item = T>) -> Result<&'m mut [T], Full> {
+        let layout = Layout::array::<T>(values.len()).map_err(|_| Full)?;
+        if layout.size() == 0 {
+            return Ok(&mut []);
+        }
+        let place = self.bump.alloc(layout).ok_or(Full)?.as_ptr().cast::<T>();
+        self.used += layout.size();
         let (room, mut count) = (values.len(), 0);
-        let place = self.room(room, size_of::<T>(), align_of::<T>())?.cast::<T>();
         // SAFETY: `place` is aligned room for `room` values that nothing else refers to, and the slice is as long as what was written: an
         // iterator that gives more than it said is cut, one that gives less makes a shorter slice.
         unsafe {
@@ -79,20 +87,6 @@ impl<'m> Arena<'m> {
             }
             Ok(core::slice::from_raw_parts_mut(place, count))
         }
-    }
-
-    /// Room for `count` values of `size` bytes each, the first of them aligned; what all kinds share of `gather`.
-    fn room(&mut self, count: usize, size: usize, align: usize) -> Result<*mut u8, Full> {
-        let bytes = size.checked_mul(count).ok_or(Full)?;
-        if bytes == 0 {
-            return Ok(core::ptr::without_provenance_mut(align));
-        }
-        let before = self.free.as_ptr().align_offset(align);
-        let end = before.checked_add(bytes).filter(|end| *end <= self.free.len()).ok_or(Full)?;
-        let (taken, free) = core::mem::take(&mut self.free).split_at_mut(end);
-        self.free = free;
-        self.used += bytes;
-        Ok(taken[before..].as_mut_ptr().cast())
     }
 
     /// One value.
@@ -108,7 +102,9 @@ impl<'m> Arena<'m> {
 
     /// `count` zeroed bytes on a page boundary.
     pub fn pages(&mut self, count: usize) -> Result<&'m mut [u8], Full> {
-        let place = self.room(count, 1, 4096)?;
+        let layout = Layout::from_size_align(count, 4096).map_err(|_| Full)?;
+        let place = self.bump.alloc(layout).ok_or(Full)?.as_ptr();
+        self.used += count;
         // SAFETY: as in `gather`; bytes need no more than being written, and the mapping is zeroed.
         unsafe {
             core::ptr::write_bytes(place, 0, count);

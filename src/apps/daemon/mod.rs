@@ -139,7 +139,7 @@ impl Manager {
     /// RELOADING=1 with the time since boot that sd_notify(3) asks for, then READY=1 when it is over.
     fn reloading(&self, now: Instant) {
         let mut text = crate::model::Text::<64>::new();
-        let _ = write!(text.as_mut_view(), "RELOADING=1\nMONOTONIC_USEC={}", now.as_micros());
+        let _ = write!(text, "RELOADING=1\nMONOTONIC_USEC={}", now.as_micros());
         self.tell(&text);
     }
 
@@ -250,7 +250,10 @@ fn start(cx: &mut Cx<'_>, plan: &Plan<'_>) -> Result<(Daemon, Halves), i32> {
 
 #[inline(never)]
 fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> Result<Daemon, i32> {
-    let configuration = match setup::configuration(&plan.common, &mut Arena::over(memory)) {
+    let configuration = match Arena::over(memory)
+        .map_err(|_| setup::Trouble::Memory)
+        .and_then(|mut arena| setup::configuration(&plan.common, &mut arena))
+    {
         Ok(configuration) => configuration,
         Err(trouble) => return Err(cx.trouble("daemon", trouble)),
     };
@@ -659,7 +662,7 @@ impl Daemon {
                 }
                 Err(refusal) => {
                     let _ = text.push_str("fail\n");
-                    let _ = say::refusal(refusal, &mut text.as_mut_view());
+                    let _ = say::refusal(refusal, &mut text);
                     let _ = text.push_str("\n");
                 }
             }
@@ -690,7 +693,7 @@ impl Daemon {
 /// Reads the configuration into `memory`; `None` when a file cannot be read or does not fit. One whose report says `fatal` is bad in a way
 /// that could let foreign disks be claimed.
 fn load<'m>(common: &Common<'_>, memory: &'m mut [MaybeUninit<u8>]) -> Option<Configuration<'m>> {
-    setup::configuration(common, &mut Arena::over(memory)).ok()
+    setup::configuration(common, &mut Arena::over(memory).ok()?).ok()
 }
 
 /// The directory of a file.
