@@ -16,6 +16,8 @@ mod lex;
 mod parse;
 #[path = "src/conf/value.rs"]
 mod value;
+#[path = "src/conf/wrong.rs"]
+mod wrong;
 
 use keyword::{Key, Place};
 use parse::{Entry, Room, Section, Source};
@@ -24,7 +26,7 @@ use value::Value;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    for file in ["complaint.rs", "ere.rs", "keyword.rs", "lex.rs", "parse.rs", "value.rs", "arrays.conf"] {
+    for file in ["complaint.rs", "ere.rs", "keyword.rs", "lex.rs", "parse.rs", "value.rs", "wrong.rs", "arrays.conf"] {
         println!("cargo::rerun-if-changed=src/conf/{file}");
     }
     link_without_libc();

@@ -6,57 +6,8 @@ use super::ere;
 use super::keyword::{KEYWORDS, Key, Kind, OLD, Place};
 use super::lex::LINE_MAX;
 use super::value::{self, LONGEST, Value, decimal};
+pub use super::wrong::What;
 use core::fmt::{Result as Printed, Write};
-
-/// What is wrong.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum What {
-    LineTooLong,
-    /// Control bytes, or a value that is not UTF-8.
-    Binary,
-    /// Bytes outside ASCII count as blanks outside quotation marks.
-    NonAscii,
-    MissingValue,
-    /// A section's name without `{` behind it.
-    MissingOpen,
-    /// `{` where no section begins.
-    StrayOpen,
-    ExtraText,
-    MissingQuote,
-    UnknownKeyword,
-    /// A keyword that belongs elsewhere.
-    WrongPlace,
-    /// A block of an unknown or misplaced keyword: skipped with all it holds.
-    UnknownBlock,
-    UnmatchedClose,
-    Unclosed,
-    /// The keyword stood before in the same block.
-    Duplicate,
-    BadValue,
-    Capped,
-    BadCount,
-    BadPair,
-    Slash,
-    TooLong,
-    BadPattern(ere::Error),
-    BadKey,
-    Deprecated,
-    /// A device without vendor or product (blacklists: without both), a multipath without wwid, a protocol without type.
-    Incomplete,
-    DuplicateDevice,
-    DuplicateMultipath,
-    /// Two maps want one alias: the one with the greater WWID does without.
-    DuplicateAlias,
-    /// No room for more sections, values or text.
-    Full,
-}
-
-impl What {
-    /// A remark rather than an error: what was written is in force as it was meant.
-    pub fn is_remark(self) -> bool {
-        matches!(self, What::Duplicate | What::Deprecated | What::DuplicateDevice | What::DuplicateMultipath | What::MissingOpen)
-    }
-}
 
 /// What holds in spite of the complaint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,17 +1,16 @@
 //! What is in force: the parsed sections, the built-in array table and the defaults, asked by path, by map, or as a whole.
 //!
 //! Precedence, highest first: multipaths, overrides/protocol, overrides, devices (last match first, the built-in table before all
-//! configured ones), defaults, the program's own default. Never decides what depends on a device's answers (detect_prio and its
-//! kin): that is the engine's.
+//! configured ones), defaults, the program's own default.
 
+use super::ere;
 use super::keyword::{self, FAIL, FOLLOWOVER, IMMEDIATE, INFINITY, Key, MANUAL, OFF, Place, QUEUE};
 use super::names::{Form, Names};
 use super::parse::{Entry, Link, Parsed, Section, Source, chain, hash, own, run, slot};
 use super::settings::*;
 use super::table::ROWS;
 use super::value::{self, OLD_FEATURES, Value, decimal};
-use super::{blacklist, ere};
-use crate::model::{Bus, PathFacts, Text};
+use crate::model::{PathFacts, Text};
 use core::fmt::Write;
 use core::time::Duration;
 
@@ -24,7 +23,7 @@ pub struct Settings<'a> {
     slots: &'a [u32],
     /// Rows of the array table that a configured entry for the same device took over, one bit each.
     replaced: [u32; ROWS.len().div_ceil(32)],
-    globals: Globals,
+    pub(super) globals: Globals,
     /// Does the kernel do its own NVMe multipathing? Its disks are then blacklisted.
     pub native_nvme: bool,
     pub wwids: Names<'a>,
@@ -44,7 +43,7 @@ pub struct Located<'a> {
 pub struct Pick<'a> {
     values: [Option<Located<'a>>; Key::COUNT],
     /// A device entry, built-in or configured, was among the sources.
-    known: bool,
+    pub(super) known: bool,
 }
 
 impl<'a> Pick<'a> {
@@ -66,10 +65,10 @@ impl<'a> Pick<'a> {
         self.number(key) == Some(1)
     }
     /// A number for which "off" and "unset" are the same.
-    fn unless_off(&self, key: Key) -> Option<u32> {
+    pub(super) fn unless_off(&self, key: Key) -> Option<u32> {
         self.number(key).filter(|&n| n != OFF)
     }
-    fn timeout(&self, key: Key) -> Timeout {
+    pub(super) fn timeout(&self, key: Key) -> Timeout {
         match self.number(key) {
             None => Timeout::Unset,
             Some(OFF) => Timeout::Off,
@@ -261,7 +260,7 @@ impl<'a> Settings<'a> {
     }
 
     /// The section that has `word` for its identity (a WWID, a protocol's word).
-    fn section_for(&self, place: Place, word: &str) -> Option<usize> {
+    pub(super) fn section_for(&self, place: Place, word: &str) -> Option<usize> {
         let is_it = |i: u32| {
             self.sections.get(i as usize).is_some_and(|section| {
                 section.place == place
@@ -370,12 +369,12 @@ fn globals(given: &Pick<'_>, all: &Pick<'_>) -> Globals {
 }
 
 /// The keyword's text. Each keyword's row bounds it to what the settings hold, so nothing is cut; unset is empty.
-fn text<const N: usize>(pick: &Pick<'_>, key: Key) -> Text<N> {
+pub(super) fn text<const N: usize>(pick: &Pick<'_>, key: Key) -> Text<N> {
     Text::try_from(pick.text(key).unwrap_or("")).unwrap_or_default()
 }
 
 /// Feature words without those that became keywords, with their count. The flag: queue_if_no_path was among them.
-fn features(configured: &str) -> (Text<64>, bool) {
+pub(super) fn features(configured: &str) -> (Text<64>, bool) {
     let words = || configured.split_ascii_whitespace().skip(1).filter(|word| !OLD_FEATURES.contains(word));
     let mut out = Text::new();
     let mut full = decimal(&mut out, words().count() as u64).is_err();
@@ -387,7 +386,7 @@ fn features(configured: &str) -> (Text<64>, bool) {
     (out, configured.split_ascii_whitespace().any(|word| word == OLD_FEATURES[0]))
 }
 
-fn failback(code: Option<u32>) -> Failback {
+pub(super) fn failback(code: Option<u32>) -> Failback {
     match code {
         None | Some(MANUAL) => Failback::Manual,
         Some(IMMEDIATE) => Failback::Immediate,
@@ -396,7 +395,7 @@ fn failback(code: Option<u32>) -> Failback {
     }
 }
 
-fn no_path_retry(code: Option<u32>) -> NoPathRetry {
+pub(super) fn no_path_retry(code: Option<u32>) -> NoPathRetry {
     match code {
         None => NoPathRetry::Unset,
         Some(FAIL) => NoPathRetry::Fail,
@@ -405,7 +404,7 @@ fn no_path_retry(code: Option<u32>) -> NoPathRetry {
     }
 }
 
-fn prio(code: Option<u32>) -> PrioKind {
+pub(super) fn prio(code: Option<u32>) -> PrioKind {
     match code {
         Some(1) => PrioKind::Alua,
         Some(2) => PrioKind::Sysfs,
@@ -424,7 +423,7 @@ fn prio(code: Option<u32>) -> PrioKind {
     }
 }
 
-fn checker(code: Option<u32>) -> CheckerKind {
+pub(super) fn checker(code: Option<u32>) -> CheckerKind {
     match code {
         Some(1) => CheckerKind::Directio,
         Some(2) => CheckerKind::ReadSector0,
@@ -437,7 +436,7 @@ fn checker(code: Option<u32>) -> CheckerKind {
     }
 }
 
-fn policy(code: Option<u32>) -> Policy {
+pub(super) fn policy(code: Option<u32>) -> Policy {
     match code {
         Some(1) => Policy::Multibus,
         Some(2) => Policy::GroupBySerial,
@@ -448,7 +447,7 @@ fn policy(code: Option<u32>) -> Policy {
     }
 }
 
-fn shaky(pick: &Pick<'_>, max_polling_interval: u32) -> Shaky {
+pub(super) fn shaky(pick: &Pick<'_>, max_polling_interval: u32) -> Shaky {
     let mut shaky = Shaky {
         san_path_err_threshold: pick.unless_off(Key::SanPathErrThreshold),
         san_path_err_forget_rate: pick.unless_off(Key::SanPathErrForgetRate),
@@ -467,107 +466,4 @@ fn shaky(pick: &Pick<'_>, max_polling_interval: u32) -> Shaky {
         shaky.san_path_err_recovery_time = wait.map(|n| n.saturating_mul(max_polling_interval));
     }
     shaky
-}
-
-impl Settings<'_> {
-    fn uid_attribute(&self, pick: &Pick<'_>, facts: &PathFacts) -> Text<32> {
-        let by_name = pick.text(Key::UidAttrs).into_iter().flat_map(str::split_ascii_whitespace).find_map(|word| {
-            let (prefix, attribute) = word.split_once(':')?;
-            (!prefix.is_empty() && !attribute.is_empty() && facts.name.starts_with(prefix)).then(|| Text::try_from(attribute).ok())?
-        });
-        by_name.or_else(|| pick.text(Key::UidAttribute).and_then(|text| Text::try_from(text).ok())).unwrap_or_else(|| {
-            let of_bus = match facts.bus {
-                Bus::Nvme => "ID_WWN",
-                Bus::Dasd => "ID_UID",
-                _ => "ID_SERIAL",
-            };
-            Text::try_from(of_bus).unwrap_or_default()
-        })
-    }
-}
-
-impl Lookup for Settings<'_> {
-    fn globals(&self) -> &Globals {
-        &self.globals
-    }
-
-    #[inline(never)]
-    fn path(&self, facts: &PathFacts) -> PathSettings {
-        let pick = self.pick(&facts.wwid, facts);
-        PathSettings {
-            checker: checker(pick.number(Key::PathChecker)),
-            detect_checker: pick.yes(Key::DetectChecker),
-            prio: prio(pick.number(Key::Prio)),
-            prio_args: text(&pick, Key::PrioArgs),
-            detect_prio: pick.yes(Key::DetectPrio),
-            uid_attribute: self.uid_attribute(&pick, facts),
-            fast_io_fail: pick.timeout(Key::FastIoFailTmo),
-            dev_loss: pick.timeout(Key::DevLossTmo),
-            eh_deadline: pick.timeout(Key::EhDeadline),
-            recheck_wwid: pick.yes(Key::RecheckWwid),
-            purge_disconnected: pick.yes(Key::PurgeDisconnected),
-            vpd_vendor_hp3par: pick.yes(Key::VpdVendor),
-            known: pick.known,
-        }
-    }
-
-    #[inline(never)]
-    fn map(&self, wwid: &str, facts: &PathFacts) -> MapSettings {
-        let pick = self.pick(wwid, facts);
-        let (features, queue) = features(pick.text(Key::Features).unwrap_or("0"));
-        let mut no_path_retry = no_path_retry(pick.number(Key::NoPathRetry));
-        if queue && no_path_retry == NoPathRetry::Unset {
-            no_path_retry = NoPathRetry::Queue;
-        }
-        let mut words = features.split_ascii_whitespace();
-        let bio_based = words.any(|word| word == "queue_mode") && words.next() == Some("bio");
-        MapSettings {
-            alias: text(&pick, Key::Alias),
-            user_friendly_names: pick.yes(Key::UserFriendlyNames),
-            alias_prefix: text(&pick, Key::AliasPrefix),
-            policy: policy(pick.number(Key::PathGroupingPolicy)),
-            detect_policy: pick.yes(Key::DetectPgpolicy),
-            detect_policy_use_tpg: pick.yes(Key::DetectPgpolicyUseTpg),
-            selector: text(&pick, Key::PathSelector),
-            handler: text(&pick, Key::HardwareHandler),
-            retain_handler: pick.yes(Key::RetainAttachedHwHandler),
-            failback: failback(pick.number(Key::Failback)),
-            no_path_retry,
-            flush_on_last_del: match pick.number(Key::FlushOnLastDel) {
-                Some(0) => FlushOnLastDel::Never,
-                Some(1) => FlushOnLastDel::Always,
-                _ => FlushOnLastDel::Unused,
-            },
-            repeat_count: pick.number(if bio_based { Key::RrMinIo } else { Key::RrMinIoRq }).unwrap_or(1),
-            features,
-            rr_weight_priorities: pick.yes(Key::RrWeight),
-            deferred_remove: pick.yes(Key::DeferredRemove),
-            skip_kpartx: pick.yes(Key::SkipKpartx),
-            mode: pick.number(Key::Mode),
-            uid: pick.number(Key::Uid),
-            gid: pick.number(Key::Gid),
-            max_sectors_kb: pick.number(Key::MaxSectorsKb),
-            ghost_delay: pick.unless_off(Key::GhostDelay),
-            shaky: shaky(&pick, u32::try_from(self.globals.max_polling_interval.as_secs()).unwrap_or(u32::MAX)),
-        }
-    }
-
-    #[inline(never)]
-    fn filter(&self, facts: &PathFacts, udev: Option<&[u8]>) -> Verdict {
-        blacklist::filter(self, facts, udev)
-    }
-
-    fn named(&self, wwid: &str) -> bool {
-        !wwid.is_empty()
-            && (self.section_for(Place::Multipath, wwid).is_some() || self.wwids.contains(wwid) || self.command_line.contains(&wwid))
-    }
-
-    fn binding(&self, wwid: &str) -> Option<&str> {
-        self.bindings.alias(wwid)
-    }
-
-    fn aliases(&self, seen: &mut dyn FnMut(&str, &str)) {
-        self.bindings.iter().for_each(|(wwid, alias)| seen(alias, wwid));
-        self.map_aliases().for_each(|(alias, wwid)| seen(alias, wwid));
-    }
 }

@@ -13,6 +13,7 @@ pub mod effective;
 pub mod ere;
 pub mod keyword;
 pub mod lex;
+mod lookup;
 pub mod names;
 pub mod parse;
 pub mod print;
@@ -21,6 +22,7 @@ pub mod table;
 #[cfg(test)]
 mod testing;
 pub mod value;
+pub mod wrong;
 
 pub use complaint::{Complaint, Report};
 pub use effective::Settings;

@@ -3,9 +3,9 @@
 //! Pure and total; numbers are read without overflow and capped to the row's range, everything else is either taken or refused.
 //! Formatting is by hand: this prints in places where core::fmt's machinery would cost more than the rest of the file.
 
-use super::complaint::What;
 use super::ere;
 use super::keyword::{Key, Kind, OLD, Style, Word};
+use super::wrong::What;
 use core::fmt::{Result as Printed, Write};
 
 /// A keyword's value. Words are numbers here: their codes stand in the keyword's row.
