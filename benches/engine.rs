@@ -195,7 +195,7 @@ impl World<'_> {
 
     fn answer(&mut self, job: Job) {
         match job {
-            Job::Facts(i) => self.feed(Event::Facts { facts: &facts(i), udev: None }),
+            Job::Facts(i) => self.feed(Event::Facts { facts: &facts(i), udev: None, own: false }),
             Job::Scan => {
                 self.jobs.extend((0..self.disks).map(Job::Facts));
                 self.jobs.push_back(Job::ScanDone);

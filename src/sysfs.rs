@@ -278,13 +278,16 @@ pub fn open_memory(roots: &Roots) -> Result<OwnedFd, Errno> {
 
 /// Is a quarter of all memory free, or could it be without anything being written? No: also when that cannot be told.
 pub fn is_plenty(memory: BorrowedFd<'_>) -> bool {
-    let mut room = [0u8; 256];
+    let mut room = [0u8; 1024];
     let text = files::reread(memory, &mut room).ok().and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("");
     let kilobytes = |key: &str| text.lines().find_map(|line| parse_number(line.strip_prefix(key)?.trim_start().strip_suffix(" kB")?));
-    match (kilobytes("MemTotal:"), kilobytes("MemAvailable:")) {
-        (Some(total), Some(available)) => available >= total / 4,
-        _ => false,
-    }
+    let [total, available, dirty, writeback] = ["MemTotal:", "MemAvailable:", "Dirty:", "Writeback:"].map(kilobytes);
+    // Available counts what is to be written first.
+    let clean = available
+        .zip(dirty)
+        .zip(writeback)
+        .map(|((available, dirty), writeback)| available.saturating_sub(dirty.saturating_add(writeback)));
+    clean.zip(total).is_some_and(|(clean, total)| clean >= total / 4)
 }
 
 /// Does the NVMe driver join paths itself? Then its disks are none of ours.

@@ -94,17 +94,26 @@ fn pages_that_did_not_come() {
 
 #[test]
 fn memory_is_plenty_or_not() {
+    let with = |available: &str, dirty: &str, writeback: &str| {
+        format!(
+            "MemTotal:       1000 kB\nMemFree:          10 kB\nMemAvailable:    {available} kB\nDirty: {dirty} kB\nWriteback:  {writeback} kB\n"
+        )
+    };
     for (text, plenty) in [
-        ("MemTotal:       1000 kB\nMemFree:          10 kB\nMemAvailable:    250 kB\n", true),
-        ("MemTotal:       1000 kB\nMemFree:         900 kB\nMemAvailable:    249 kB\n", false),
-        ("MemTotal:       1000 kB\nMemFree:         900 kB\n", false),
-        ("MemTotal:       1000 kB\nMemAvailable:   1000\n", false),
-        ("", false),
-        ("\u{fffd}MemTotal: 1 kB\n", false),
+        (with("250", "0", "0"), true),
+        (with("249", "0", "0"), false),
+        (with("900", "500", "150"), true),
+        (with("900", "500", "151"), false),
+        (with("900", "18446744073709551615", "1"), false),
+        (with("900 kB\nDirty: 1", "1", "1"), true),
+        ("MemTotal:       1000 kB\nMemFree:         900 kB\n".into(), false),
+        ("MemTotal:       1000 kB\nMemAvailable:   1000\n".into(), false),
+        (String::new(), false),
+        ("\u{fffd}MemTotal: 1 kB\n".into(), false),
     ] {
         let tree = Tree::new(&[FC]);
         std::fs::create_dir_all(tree.path("proc")).unwrap();
-        std::fs::write(format!("{}/meminfo", tree.path("proc")), text).unwrap();
+        std::fs::write(format!("{}/meminfo", tree.path("proc")), &text).unwrap();
         let memory = open_memory(&roots(&tree)).unwrap();
         assert_eq!(is_plenty(memory.as_fd()), plenty, "{text}");
     }

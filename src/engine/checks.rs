@@ -169,6 +169,7 @@ impl Engine<'_> {
         // Others may wait for its place.
         self.wake |= self.starved > 0;
         let Some(i) = self.path_answer(cx, id, ticket, Job::Open) else { return };
+        self.opening.iter_mut().filter(|opening| **opening == Some(id)).for_each(|opening| *opening = None);
         let p = &mut self.paths[i];
         match result {
             Ok(()) => {
@@ -271,7 +272,10 @@ impl Engine<'_> {
             checker::Step::Done(Verdict { state, cause }) if self.doubtful(i, state, Cause::from(cause)) => self.probe_check(cx, i),
             checker::Step::Done(Verdict { state, cause }) => {
                 // A prioritizer that says nothing about a path which does not answer is not asked.
-                let more = (state.usable() || !self.paths[i].judged) && state != PathState::Pending && self.starved == 0;
+                // Nor is one for whose answer waiting I/O would wait longer: that is made up for.
+                let hurry = self.maps.get(m).is_some_and(|map| map.starved) && !self.quiet();
+                let more = (state.usable() || !self.paths[i].judged) && state != PathState::Pending && !hurry;
+                self.paths[i].prio_owed |= hurry && !self.paths[i].judged;
                 if more && state != self.paths[i].state {
                     self.paths[i].prio_at = None;
                     if m != NONE && state.usable() {
@@ -392,6 +396,11 @@ impl Engine<'_> {
         self.paths[i].prio = prio;
         self.note(Some(i), self.map_id_of(i), What::PrioChanged { from: before.0, to: prio.0 });
         if m != NONE {
+            if core::mem::take(&mut self.paths[i].prio_owed) {
+                // It stands in a table that was made without knowing.
+                (self.maps[m].regroup, self.maps[m].replan) = (true, true);
+                self.map_touch(m);
+            }
             self.ownership(cx, i, before);
             // One LUN moves for all its paths: those that were asked before it was seen to are asked before they are grouped anew.
             if before != Prio::UNDEFINED {

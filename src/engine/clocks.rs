@@ -157,19 +157,24 @@ impl Engine<'_> {
         let asked = map.parts_asked;
         let forget = left || !self.ready() || !map.have.table_known || map.remove;
         if !forget && !asked {
-            // Who has a partition open is known from when it was read last.
+            // Who has the map or a partition open is known from when it was read last.
+            self.maps[m].have.status_known = false;
             self.parts_doubt(m, false);
+            self.map_touch(m);
         }
-        let users = self.users(m);
+        let (users, parts_used) = (self.users(m), self.parts_open(m).1);
         let map = &mut self.maps[m];
         map.parts_asked = !forget;
         if forget || exchanged && users > 0 {
             (map.flush, map.flush_quiet) = (false, false);
             return;
         }
+        if !map.have.status_known {
+            return;
+        }
         let decision = queueing::on_last_path(map.settings.flush_on_last_del, map.have.features.queue_if_no_path, users);
         // Its users can close it only when their I/O ends; then, or at once where dm may defer it, it is removed.
-        let removable = users == 0 || map.settings.deferred_remove;
+        let removable = users == 0 || map.settings.deferred_remove && !parts_used;
         match decision {
             LastPath::Keep => map.flush = false,
             LastPath::Remove { stop_queueing } => {
@@ -240,7 +245,7 @@ impl Engine<'_> {
         };
         // Not on what was known before the last move, nor half of it before and half after: what the paths are worth is asked once more.
         let need = view.regroup || (have.current_group != best && have.current_group != 0) || !usable_in_order(&ratings);
-        if !core::mem::replace(&mut self.maps[m].asked_anew, need) && need && self.options.resident && self.starved == 0 {
+        if !core::mem::replace(&mut self.maps[m].asked_anew, need) && need && self.options.resident && !self.maps[m].starved {
             return self.ask_prios(cx, m);
         }
         let map = &self.maps[m];

@@ -369,7 +369,7 @@ impl<'s> Engine<'s> {
         self.stalled = [None; 3];
         match event {
             Event::Tick => {}
-            Event::Facts { facts, udev } => self.facts(cx, facts, udev),
+            Event::Facts { facts, udev, own } => self.facts(cx, facts, udev, own),
             Event::Gone { name } => {
                 if let Some(i) = self.path_by_name(name) {
                     self.path_gone(cx, i);
@@ -447,9 +447,9 @@ impl<'s> Engine<'s> {
         self.starved == 0 || self.roomy
     }
 
-    /// As far as asking the kernel for memory goes: at boot nothing is dirty yet.
+    /// As far as asking the kernel for memory goes: at boot nothing is dirty yet, and a command that hangs for want of it keeps nobody else.
     pub fn quiet(&self) -> bool {
-        self.spare() || self.options.boot
+        self.spare() || self.options.boot || !self.options.resident
     }
 
     /// Names the next steps. `emit` may refuse; the gap then stays open.

@@ -51,6 +51,8 @@ pub enum Event<'a> {
     Facts {
         facts: &'a PathFacts,
         udev: Option<&'a [u8]>,
+        /// sysfs does not say who it is: the disk has said it when it was asked, later than udev looked.
+        own: bool,
     },
     /// sysfs has no such disk (any more).
     Gone {

@@ -29,7 +29,7 @@ impl Engine<'_> {
 
     /// `Event::Facts`.
     #[inline(never)]
-    pub(super) fn facts(&mut self, cx: &Context<'_>, facts: &PathFacts, udev: Option<&[u8]>) {
+    pub(super) fn facts(&mut self, cx: &Context<'_>, facts: &PathFacts, udev: Option<&[u8]>, own: bool) {
         if let Some(old) = self.path_by_devno(facts.devno).filter(|&i| self.paths[i].name != facts.name) {
             self.path_gone(cx, old);
         }
@@ -62,7 +62,7 @@ impl Engine<'_> {
         };
         self.paths[i].verdict = match cx.settings.filter(facts, udev) {
             // udev could not ask it either.
-            Verdict::MissingProperty if unnamed => cx.settings.filter(facts, None),
+            Verdict::MissingProperty if unnamed || own => cx.settings.filter(facts, None),
             verdict => verdict,
         };
         self.judge(cx, i, facts);

@@ -185,6 +185,12 @@ impl Engine<'_> {
     /// Users of the map besides its partitions, or theirs; as far as is known: one that has to be read again counts as used.
     pub(super) fn users(&self, m: u32) -> u32 {
         let open = self.maps[m].have.open_count;
+        let (ours, used) = self.parts_open(m);
+        if used { open.max(1) } else { open.saturating_sub(ours) }
+    }
+
+    /// How many partitions there are, and whether one is open.
+    pub(super) fn parts_open(&self, m: u32) -> (u32, bool) {
         let (mut ours, mut used) = (0, false);
         let mut at = self.maps[m].parts.head;
         while at != NONE {
@@ -193,7 +199,7 @@ impl Engine<'_> {
             used |= part.known == Known::Unknown || part.known == Known::Live && part.open_count > 0;
             at = self.part_by_map.next(at);
         }
-        if used { open.max(1) } else { open.saturating_sub(ours) }
+        (ours, used)
     }
 
     /// The partitions, or those in use, are to be read again.
@@ -314,7 +320,10 @@ impl Engine<'_> {
             }
             (PartStep::Remove, Err(Errno::BUSY)) if self.maps[m].remove => self.remove_busy(cx, m),
             // Opened meanwhile.
-            (PartStep::Remove, Err(Errno::BUSY)) if self.maps[m].parts_asked => self.parts[k].known = Known::Unknown,
+            (PartStep::Remove, Err(Errno::BUSY)) if self.maps[m].parts_asked => {
+                self.parts[k].known = Known::Unknown;
+                self.map_backoff(cx, m, None, Job::Part { part: k, step }.step());
+            }
             (_, Err(errno)) => {
                 let part = &mut self.parts[k];
                 part.failures = part.failures.saturating_add(1);

@@ -113,6 +113,8 @@ pub struct PathSlot {
     pub(super) gone: bool,
     /// It became another disk while that table held it.
     pub(super) exchanged: bool,
+    /// It was let in before it was asked what it is worth.
+    pub(super) prio_owed: bool,
     /// Last scan that saw it.
     pub(super) seen: u32,
     pub(super) verdict: Verdict,
@@ -232,6 +234,7 @@ impl Default for PathSlot {
             live_in: NONE,
             gone: false,
             exchanged: false,
+            prio_owed: false,
             seen: 0,
             verdict: Verdict::Accepted,
             reason: Reason::Unknown,

@@ -272,12 +272,13 @@ impl Engine<'_> {
         let starved = live && now == 0 && table && waits && map.have.open_count > 0;
         if map.starved != starved {
             map.starved = starved;
+            // What was put off may be its way out, or may be done again.
+            self.wake = true;
             if starved {
                 self.starved += 1;
                 (self.starved_since, self.roomy) = (self.now, false);
             } else {
                 self.starved -= 1;
-                self.wake = true;
             }
         }
         if live && before > 0 && now == 0 {

@@ -1,6 +1,7 @@
 //! Errands: what names a map does that and leaves all others as they are.
 
 use crate::config::Config;
+use crate::dm::KTable;
 use crate::stories::{SECS, UUID, W, story};
 use crate::world::{Health, World};
 use corepath::engine::{Ask, Options, Refusal};
@@ -92,4 +93,22 @@ fn a_map_is_brought_up_to_date_alone() {
             assert!(w.dm.by_uuid("mpath-36001405ccccccccccccccccccccccccc").is_none());
         },
     );
+}
+
+#[test]
+fn a_map_that_starves_does_not_hold_up_a_removal() {
+    let starve = |w: &mut World<'_>| {
+        let minor = w.dm.by_uuid(OTHER_UUID).unwrap().minor;
+        let map = w.dm.devices.get_mut(&minor).unwrap();
+        map.opens += 1;
+        let Some((_, _, KTable::Multipath { queue, .. })) = &mut map.live else { panic!("{map:?}") };
+        *queue = true;
+        (2..5).for_each(|d| w.unplug(d));
+        assert_eq!(w.io(OTHER_UUID), None, "it waits");
+    };
+    errand(starve, |w| {
+        assert_eq!(w.engine.starved(), 1);
+        assert_eq!(answer(w, Ask::RemoveMap(W)), Ok(()));
+        assert!(w.dm.by_uuid(UUID).is_none() && w.dm.by_uuid(OTHER_UUID).is_some());
+    });
 }

@@ -389,7 +389,7 @@ impl<'m> World<'m> {
                     if self.disks[d].unsized_ {
                         half.size = Sectors(0);
                     }
-                    self.feed(Event::Facts { facts: &half, udev: None });
+                    self.feed(Event::Facts { facts: &half, udev: None, own: false });
                     if !matches!(self.disks[d].health, Health::Good | Health::Standby) {
                         return;
                     }
@@ -397,7 +397,8 @@ impl<'m> World<'m> {
                     facts = self.facts(d);
                 }
                 self.note_identity(&facts);
-                self.feed(Event::Facts { facts: &facts, udev: None });
+                let own = self.disks[d].blank;
+                self.feed(Event::Facts { facts: &facts, udev: None, own });
             }
             None => self.feed(Event::Gone { name }),
         }
@@ -833,7 +834,7 @@ impl<'m> World<'m> {
         {
             let cx = Context { now: self.now, settings: &self.config };
             let (parked, rng, faults) = (&self.parked, &mut self.rng, self.faults);
-            let (boot, plenty) = (self.options.boot, self.plenty);
+            let (boot, plenty) = (self.options.boot || !self.options.resident, self.plenty);
             let mut closed: Vec<PathId> = Vec::new();
             let mut emit = |action: Action<'_>| -> Result<(), Refused> {
                 if faults.full && rng.one_in(25) {

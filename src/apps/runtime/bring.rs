@@ -15,7 +15,7 @@ fn blank(path: &PathView<'_>, facts: &PathFacts) -> bool {
     let lacks = match path.reason() {
         Reason::NoIdentity | Reason::MissingProperty => no_name,
         Reason::NoSize => no_size,
-        _ => no_name && !path.wwid().is_empty() || no_size && path.map().is_some(),
+        _ => no_name && !path.wwid().is_empty() || (no_name || no_size) && path.map().is_some(),
     };
     lacks && facts.bus == Bus::Scsi && !facts.removable
 }
@@ -24,8 +24,24 @@ impl Hands {
     /// Takes one finished job to the engine.
     #[inline(never)]
     pub(super) fn bring(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>, audience: &mut dyn Audience) -> bool {
-        let Hands { crew, paths, big, rooms, loaded, scan, survey, wanted, reading, peeks, peeking, peek_again, ask_blank, asking, .. } =
-            self;
+        let Hands {
+            crew,
+            paths,
+            big,
+            rooms,
+            loaded,
+            scan,
+            survey,
+            wanted,
+            reading,
+            peeks,
+            peeking,
+            peek_again,
+            ask_blank,
+            asking,
+            left,
+            ..
+        } = self;
         let Some((worker, job)) = crew.collect() else { return false };
         let task = core::mem::take(&mut job.task);
         if let Task::Open { path, .. }
@@ -84,7 +100,7 @@ impl Hands {
                 match result {
                     Ok(_) => {
                         let udev = job.udev.and_then(|n| job.page.0.get(..n));
-                        engine.process(cx, Event::Facts { facts, udev });
+                        engine.process(cx, Event::Facts { facts, udev, own: false });
                     }
                     Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => engine.process(cx, Event::Gone { name: &job.name }),
                     // Unreadable for now: looked at again by a scan after a pause, never taken for gone.
@@ -116,9 +132,13 @@ impl Hands {
                 let facts = &job.facts;
                 let at = asking.iter().position(|asking| asking.worker == worker);
                 let stale = at.is_none_or(|at| asking.swap_remove(at).stale);
+                if *left {
+                    // There is a place for the next.
+                    *ask_blank = Some(cx.now);
+                }
                 if !stale && result.is_ok() {
                     let udev = job.udev.and_then(|n| job.page.0.get(..n));
-                    engine.process(cx, Event::Facts { facts, udev });
+                    engine.process(cx, Event::Facts { facts, udev, own: job.asked });
                     if audience.disk(facts) {
                         let _ = peeks.push(&facts.name);
                     }

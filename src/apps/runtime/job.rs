@@ -15,7 +15,7 @@ use crate::wire::nvme::Admin;
 use crate::wire::partition::{self, Found, Partition};
 use crate::wire::root::{Candidate, Root};
 use crate::wire::scsi::{Command, DATA_LEN, Outcome, Reply};
-use crate::wire::sense::ILLEGAL_REQUEST;
+use crate::wire::sense::{ILLEGAL_REQUEST, NOT_READY, UNIT_ATTENTION};
 use crate::wire::{superblock, vpd};
 use crate::workers::Work;
 use crate::{dmioctl, sysfs};
@@ -147,6 +147,8 @@ pub struct Job {
     pub facts: PathFacts,
     /// The kernel was told to look at the disk again.
     pub rescanned: bool,
+    /// Who it is was asked of the disk itself.
+    pub asked: bool,
     /// Bytes of udev database text in `page`; `None` where udev keeps none.
     pub udev: Option<usize>,
     pub state: Option<SysState>,
@@ -170,6 +172,7 @@ impl Job {
             outcome: sgio::Outcome::default(),
             facts: PathFacts::default(),
             rescanned: false,
+            asked: false,
             udev: None,
             state: None,
             result: Ok(0),
@@ -286,10 +289,15 @@ impl Job {
         let device = sgio::open_disk(self.tools.roots.dev.as_fd(), &self.name, self.facts.devno).map_err(|_| Errno::AGAIN)?;
         if rescan && (self.facts.size.0 == 0 || self.facts.wwid.is_empty()) {
             // The kernel's own copy of the pages, which device handlers need, is made anew too. It waits for a disk that does not answer, hence
-            // the question.
-            match self.ask(&device, &Command::read_capacity10()).outcome() {
+            // the question; the first after an outage is often only told of the outage.
+            let mut outcome = self.ask(&device, &Command::read_capacity10()).outcome();
+            if matches!(outcome, Outcome::Check(sense) if sense.key == UNIT_ATTENTION) {
+                outcome = self.ask(&device, &Command::read_capacity10()).outcome();
+            }
+            match outcome {
                 Outcome::Good | Outcome::Recovered(_) => {
-                    sysfs::write_attribute(&self.tools.roots, &self.name, sysfs::Knob::Rescan, 1).map_err(|_| Errno::AGAIN)?;
+                    // Where sysfs cannot be written, the disk still has a name.
+                    let _ = sysfs::write_attribute(&self.tools.roots, &self.name, sysfs::Knob::Rescan, 1);
                     self.rescanned = true;
                     self.facts()?;
                 }
@@ -297,12 +305,10 @@ impl Job {
                 _ => {}
             }
         }
-        if self.facts.wwid.is_empty() {
-            self.take_page(&device, vpd::DEVICE_IDENTIFICATION)?;
-        }
-        let serial = if self.facts.serial.is_empty() { self.take_page(&device, vpd::UNIT_SERIAL_NUMBER) } else { Ok(()) };
-        if self.facts.wwid.is_empty() {
-            serial?;
+        self.asked = self.facts.wwid.is_empty();
+        let sure = !self.asked || self.take_page(&device, vpd::DEVICE_IDENTIFICATION)?;
+        let serial = if self.facts.serial.is_empty() { self.take_page(&device, vpd::UNIT_SERIAL_NUMBER) } else { Ok(true) };
+        if self.facts.wwid.is_empty() && serial? && sure {
             sysfs::name_by_serial(&mut self.facts);
         }
         Ok(())
@@ -313,25 +319,29 @@ impl Job {
         self.outcome.reply(self.page, &self.sense)
     }
 
-    /// Asks for a page of VPD. A device that knows no such page has answered, too.
+    /// Asks for a page of VPD. False: the answer is not that page, nor that there is none. An error: it cannot answer now.
     #[inline(never)]
-    fn take_page(&mut self, device: &OwnedFd, code: u8) -> Result<(), Errno> {
+    fn take_page(&mut self, device: &OwnedFd, code: u8) -> Result<bool, Errno> {
         // Early devices do not know an allocation length above 255.
         for length in [252, DATA_LEN] {
             match self.ask(device, &Command::vpd(code, length)).outcome() {
                 Outcome::Good | Outcome::Recovered(_) => {}
-                // No such command, or no such page; not that there is no such LUN now.
-                Outcome::Check(sense) if sense.key == ILLEGAL_REQUEST && matches!(sense.asc, 0x20 | 0x24) => return Ok(()),
+                // No such command, or no such page.
+                Outcome::Check(sense) if sense.key == ILLEGAL_REQUEST && matches!(sense.asc, 0x20 | 0x24) => return Ok(true),
+                // No such LUN now, not ready, told of an outage first: another time.
+                Outcome::Check(sense) if !matches!(sense.key, ILLEGAL_REQUEST | NOT_READY | UNIT_ATTENTION) => return Ok(false),
                 _ => return Err(Errno::AGAIN),
             }
             let page = self.outcome.reply(self.page, &self.sense).data;
+            if vpd::body(page, code).is_err() {
+                return Ok(false);
+            }
             if vpd::declared_len(page) <= page.len() || length == DATA_LEN {
-                vpd::body(page, code).map_err(|_| Errno::AGAIN)?;
                 sysfs::take_page(page, &mut self.facts);
                 break;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     // Not inlined, nor are `rename` and `read_partitions`: what a worker does most often would stand on their frames.

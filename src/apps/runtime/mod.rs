@@ -36,6 +36,8 @@ const NO_DEVICE: DevNo = DevNo { major: 0, minor: 0 };
 /// The request that loads a table.
 const LOAD: u32 =
     Request::Load { size: Sectors(0), read_only: false, content: dm::Content::Linear { device: NO_DEVICE, start: Sectors(0) } }.opcode();
+/// Workers for paths that are kept from what others could do, or could wait for.
+const SPARED: u32 = 2;
 /// How long the answers of one round of checks may wait for each other.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// When a disk that did not say who or how large it is is asked again, at first: nothing tells of it when it can.
@@ -216,6 +218,8 @@ pub struct Hands {
     pub make_nodes: bool,
     /// Nobody waits for an answer: checks and status reads of one turn are told of together.
     calm: bool,
+    /// A map's I/O waits for a path: memory may be short, and whoever asks the kernel for some may not come back.
+    starving: bool,
     /// Until when they are.
     patience: Option<Instant>,
     /// Writes nothing at all: actions that would change something are refused.
@@ -285,6 +289,7 @@ impl Hands {
             left: false,
             make_nodes: false,
             calm: false,
+            starving: false,
             patience: None,
             dry: false,
             errand: false,
@@ -370,7 +375,8 @@ impl Hands {
         let worker = self.crew.free(if quick { MESSAGES } else { LOADS });
         // When the reserved one is taken a path's worker may help, as long as many are free. The first load goes alone: it may make the
         // kernel fetch a handler's module, and one that comes meanwhile finds half a module and is refused.
-        let helped = self.crew.free_count(GENERAL) > 2 && (self.loaded || !matches!(request, Request::Load { .. }));
+        let helped =
+            self.crew.free_count(GENERAL) > SPARED + u32::from(self.starving) && (self.loaded || !matches!(request, Request::Load { .. }));
         let worker = worker.or_else(|| helped.then(|| self.crew.free(GENERAL)).flatten()).ok_or(Refused::Full)?;
         if let Request::Rename { to, cookie } = request
             && let Target::Uuid(uuid) = device
@@ -415,6 +421,9 @@ impl Hands {
                 let desk = self.paths.get_mut(path.index as usize).ok_or(Refused::Full)?;
                 if desk.away {
                     return Err(Refused::Busy);
+                }
+                if self.starving && self.crew.free_count(GENERAL) <= SPARED {
+                    return Err(Refused::Full);
                 }
                 desk.name.clear();
                 desk.name.push_str(name).map_err(|_| Refused::Full)?;
@@ -523,6 +532,7 @@ impl Hands {
         let most = if engine.starved() > 0 { 1 } else { u32::MAX };
         while self.wanted.count > 0
             && self.scan.out < most
+            && (!self.starving || self.crew.free_count(GENERAL) > SPARED)
             && let Some(worker) = self.crew.free(GENERAL)
         {
             let Some(name) = self.wanted.pop(&self.reading) else { break };
@@ -582,7 +592,7 @@ impl Hands {
                 sooner(&mut next, if due > now { due } else { now + BLANK_PAUSE });
                 continue;
             }
-            let busy = self.asking.is_full() || self.crew.free_count(GENERAL) <= 2;
+            let busy = self.asking.is_full() || self.crew.free_count(GENERAL) <= SPARED;
             let Some(worker) = self.crew.free(GENERAL).filter(|_| !busy && !self.reading.iter().any(|n| n == path.name())) else {
                 self.left = true;
                 continue;
@@ -595,7 +605,9 @@ impl Hands {
             desk.blank = None;
             let _ = self.crew.hand_over(worker);
         }
-        if self.left { Some(now + BUSY_PAUSE) } else { next }
+        // The end of a question brings it back at once; those that hang may take long.
+        let hang = self.hushed(now) != 0;
+        if self.left { Some(now + if hang { BLANK_PAUSE } else { BUSY_PAUSE }) } else { next }
     }
 
     /// What is being asked of this disk is older than what sysfs will say of it.
@@ -666,6 +678,7 @@ impl Hands {
         let now = cx.now;
         // Only where nothing is being put together or waited for, and no I/O waits for a path.
         self.calm = engine.starved() == 0 && Unsettled { turns: 0, ..engine.unsettled() } == Unsettled::default();
+        self.starving = !engine.quiet();
         if engine.starved() == 0 {
             self.memory_at = None;
         } else if self.memory_at.is_none_or(|at| at <= now)
@@ -749,6 +762,11 @@ impl Hands {
     pub fn quiet(&self) -> bool {
         let busy = self.crew.busy();
         let hushed = if self.asking.is_empty() { 0 } else { self.hushed(wait::now()) };
-        busy & !hushed == 0 && !self.left && self.wanted.count == 0 && self.peeks.count == 0 && !self.scan.running && !self.survey.running
+        busy & !hushed == 0
+            && !(self.left && hushed == 0)
+            && self.wanted.count == 0
+            && self.peeks.count == 0
+            && !self.scan.running
+            && !self.survey.running
     }
 }
