@@ -207,7 +207,7 @@ scenario! {
         let site = Site::find(&guest, &array, "BCK", 4);
         let take_away = |lun: u16| guest.ok(&format!("for d in {} {}; do echo 1 > /sys/block/$d/device/delete; done", site.disk(lun, "a0"), site.disk(lun, "a1")));
         let hosts = guest.ok("ls -d /sys/bus/scsi/devices/*:*:*:* | sed 's,.*/,,; s,:.*,,' | sort -u").replace('\n', " ");
-        let give_back = |lun: u16| guest.ok(&format!("for h in {hosts}; do echo \"- - {lun}\" > /sys/class/scsi_host/host$h/scan; done"));
+        let give_back = |lun: u16| guest.ok(&format!("for h in {hosts}; do echo \"0 0 {lun}\" > /sys/class/scsi_host/host$h/scan; done"));
         let usable = |lun: u16, paths: usize| format!("corepath status | grep '^{}' | grep -q ' {paths} usable'", site.map(lun));
         take_away(3);
         let daemon = guest.spawn("exec corepath daemon --strict");
