@@ -200,9 +200,14 @@ fn the_last_path_goes() {
 
 /// The same for a LUN with a partition, which is opened after it was read, and closed later; by a deletion, or by another LUN behind all
 /// addresses. When is the map gone?
-fn with_a_partition(exchanged: bool, open: bool) {
+fn with_a_partition(exchanged: bool, open: bool, deferred: bool) {
     let options = corepath::engine::Options { partitions: true, ..daemon() };
-    story(with(NoPathRetry::Queue), options, |w| {
+    let mut config = with(NoPathRetry::Queue);
+    config.map.deferred_remove = deferred;
+    if deferred {
+        config.map.flush_on_last_del = FlushOnLastDel::Always;
+    }
+    story(config, options, |w| {
         let lun = w.add_lun(W, 2048);
         w.luns[lun].partitions = vec![(1, 64, 256)];
         let other = w.add_lun("360014050000000000000000000000bbb", 2048);
@@ -221,8 +226,13 @@ fn with_a_partition(exchanged: bool, open: bool) {
             let name = w.disks[d].name.clone();
             w.uevent(&name);
         }
+        let said = w.log.len();
         w.run_for(SECS(60)).unwrap();
-        assert_eq!(w.dm.by_uuid(UUID).map(|d| d.queues()), open.then_some(true), "{exchanged} {open}");
+        // What is exchanged is not taken from its users, whatever is said of disks that went.
+        let queues = exchanged || !deferred;
+        assert_eq!(w.dm.by_uuid(UUID).map(|d| d.queues()), open.then_some(queues), "{exchanged} {open} {deferred}");
+        // Reads of its status each second, and of a partition that is open.
+        assert!(w.log.len() - said < 200, "{} requests", w.log.len() - said);
         if open {
             w.dm.devices.get_mut(&part).unwrap().opens -= 1;
             w.run_for(SECS(60)).unwrap();
@@ -237,10 +247,8 @@ fn with_a_partition(exchanged: bool, open: bool) {
 
 #[test]
 fn the_last_path_of_a_map_with_a_partition_goes() {
-    for exchanged in [false, true] {
-        for open in [false, true] {
-            with_a_partition(exchanged, open);
-        }
+    for n in 0..8 {
+        with_a_partition(n & 1 != 0, n & 2 != 0, n & 4 != 0);
     }
 }
 
@@ -326,6 +334,17 @@ fn luns_come_back_under_other_names() {
             assert_eq!(w.io(uuid), Some(true), "{uuid}");
         }
         assert_eq!(w.engine.starved(), 1);
+        // A second path of one of them waits with all else, until the first fails.
+        let first = w.disks.iter().position(|d| d.present && d.lun == 1).unwrap();
+        let second = w.add_path(1, 4, 0);
+        let name = w.disks[second].name.clone();
+        w.uevent(&name);
+        w.run_for(SECS(30)).unwrap();
+        assert_eq!(w.dm.by_uuid(&uuids[1]).unwrap().members().len(), 1);
+        w.set_health(first, Health::Failing);
+        let _ = w.io(&uuids[1]);
+        w.run_for(SECS(60)).unwrap();
+        assert_eq!(w.io(&uuids[1]), Some(true));
     });
 }
 
