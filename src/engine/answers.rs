@@ -345,7 +345,14 @@ impl Engine<'_> {
         for path in &table.paths {
             let before = old.iter().find(|x| x.devno == path.devno);
             // A number that stayed in the table is still the device it was, whoever has the number in sysfs now.
-            let slot = before.map(|x| x.path).filter(|&p| p != NONE).or_else(|| self.path_by_devno(path.devno)).unwrap_or(NONE);
+            // Nor is it a disk that nobody holds and that is another: it took the number of one that is gone.
+            let wwid = &self.maps[m].wwid;
+            let same = |&i: &u32| {
+                let p = &self.paths[i];
+                p.held != super::path::Held::Nobody || p.wwid.is_empty() || p.wwid == *wwid
+            };
+            let known = before.map(|x| x.path).filter(|&p| p != NONE);
+            let slot = known.or_else(|| self.path_by_devno(path.devno).filter(same)).unwrap_or(NONE);
             let member = super::map::Member {
                 devno: path.devno,
                 path: slot,

@@ -51,6 +51,10 @@ impl Engine<'_> {
         };
         self.path_seen(i);
         self.path_refresh(cx, i, facts);
+        if self.paths[i].live_in == NONE {
+            // What was not known when the table was read: that it is held.
+            self.bind_live_member(i, facts);
+        }
         // A path that does not answer shows no identity; it is judged by the one it had.
         let unnamed = facts.wwid.is_empty();
         let kept;

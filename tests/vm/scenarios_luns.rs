@@ -228,6 +228,16 @@ scenario! {
         assert!(array.written(1) > before.0 && array.written(2) > before.1, "writes go on");
         assert_eq!(array.written(0), before.2);
 
+        // Another daemon finds it so: a map that waits, disks that have numbers which its table holds.
+        daemon.signal(9);
+        let _ = daemon.wait(Duration::from_secs(5));
+        let daemon = guest.spawn("exec corepath daemon --strict");
+        guest.until(&usable(0, 0), LONG);
+        (1..3).for_each(|lun| drop(guest.until(&format!("! {}", usable(lun, 0)), LONG)));
+        let before = (array.written(1), array.written(2));
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(array.written(1) > before.0 && array.written(2) > before.1, "writes go on");
+
         if kernel.label == "6.12" || rounds(0, 1) == 1 {
             give_back(3);
             guest.until("corepath scan | grep -q 'would be created'", LONG);
