@@ -63,7 +63,8 @@ scenario! {
         guest.ok("sleep 5");
         let (asked, more) = (select(1), cx.written(1) - before);
         println!("vm: LUN 1 is copied: {asked} requests refused in some 6 s, {more} writes meanwhile");
-        assert!(more > 50 && asked <= 8 && site.owner(1) == 'b', "{asked} requests, {more} writes");
+        // At once by the kernel, then by us, and after 1, 2 and 4 s, through both paths each time.
+        assert!(more > 50 && asked <= 10 && site.owner(1) == 'b', "{asked} requests, {more} writes");
         cx.say("lun 1 copying off");
         site.guest.until(&format!("corepath status | grep -A1 '^{}' | grep -q 'group 1 active'", site.map(1)), LONG);
         // The kernel names the group as soon as it chooses it; the array moves the LUN a little later.
