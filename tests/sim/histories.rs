@@ -6,7 +6,7 @@
 use crate::config::Config;
 use crate::dm::{Disks, KTable};
 use crate::rng::Rng;
-use crate::world::{Fault, Faults, Health, Memory, SMALL, World};
+use crate::world::{Disk, Fault, Faults, Health, Memory, SMALL, World};
 use corepath::conf::settings::{AutoResize, Failback, FlushOnLastDel, MarginalPathgroups, NoPathRetry, Policy, Shaky, Timeout};
 use corepath::engine::{Ask, Event, Options};
 use corepath::fault::Errno;
@@ -481,7 +481,9 @@ fn right(w: &World<'_>) -> Result<(), Fault> {
         let Some(dev) = found else {
             let ways: std::collections::BTreeSet<_> = disks.iter().map(|d| (d.hctl.host, d.hctl.target)).collect();
             let named = w.config.aliases.contains_key(&lun.wwid) || w.config.named.contains(&lun.wwid);
-            let able = disks.iter().any(|d| d.health == Health::Good);
+            // A command does not wait for a second answer where the first was lost.
+            let heard = |d: &Disk| w.options.resident || w.engine.find_path(&d.name).is_none_or(|p| p.state() != PathState::Timeout);
+            let able = disks.iter().any(|d| d.health == Health::Good && heard(d));
             let wanted = (named && !disks.is_empty()) || ways.len() > 1;
             if wanted && able && w.engine.starved() == 0 {
                 return Err(format!("lun {n} has paths {:?} and no map", disks.iter().map(|d| &d.name).collect::<Vec<_>>()));
