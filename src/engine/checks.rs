@@ -176,6 +176,12 @@ impl Engine<'_> {
                 p.fds = Fds::Open;
                 p.failures_to_open = 0;
                 p.next_check = cx.now;
+                let (m, judged) = (p.map, p.judged);
+                if judged && self.maps.get(m).is_some() {
+                    // One that was judged before it could be opened may stand in the table now.
+                    self.maps[m].replan = true;
+                    self.map_touch(m);
+                }
             }
             Err(errno) => {
                 if p.failures_to_open == 0 {
