@@ -345,14 +345,13 @@ impl Engine<'_> {
         for path in &table.paths {
             let before = old.iter().find(|x| x.devno == path.devno);
             // A number that stayed in the table is still the device it was, whoever has the number in sysfs now.
-            // Nor is it a disk that nobody holds and that is another: it took the number of one that is gone.
-            let wwid = &self.maps[m].wwid;
-            let same = |&i: &u32| {
-                let p = &self.paths[i];
-                p.held != super::path::Held::Nobody || p.wwid.is_empty() || p.wwid == *wwid
-            };
             let known = before.map(|x| x.path).filter(|&p| p != NONE);
-            let slot = known.or_else(|| self.path_by_devno(path.devno).filter(same)).unwrap_or(NONE);
+            let slot = known.or_else(|| self.path_by_devno(path.devno)).unwrap_or(NONE);
+            if known.is_none() && slot != NONE && self.paths[slot].held == super::path::Held::Nobody {
+                // Held by nobody when it was looked at: it may only have taken the number of one that is gone.
+                self.paths[slot].look = true;
+                self.path_touch(slot);
+            }
             let member = super::map::Member {
                 devno: path.devno,
                 path: slot,
