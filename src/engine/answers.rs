@@ -345,13 +345,7 @@ impl Engine<'_> {
         for path in &table.paths {
             let before = old.iter().find(|x| x.devno == path.devno);
             // A number that stayed in the table is still the device it was, whoever has the number in sysfs now.
-            let known = before.map(|x| x.path).filter(|&p| p != NONE);
-            let slot = known.or_else(|| self.path_by_devno(path.devno)).unwrap_or(NONE);
-            if known.is_none() && slot != NONE && self.paths[slot].held == super::path::Held::Nobody {
-                // Held by nobody when it was looked at: it may only have taken the number of one that is gone.
-                self.paths[slot].look = true;
-                self.path_touch(slot);
-            }
+            let slot = before.map(|x| x.path).filter(|&p| p != NONE).or_else(|| self.path_by_devno(path.devno)).unwrap_or(NONE);
             let member = super::map::Member {
                 devno: path.devno,
                 path: slot,

@@ -11,7 +11,7 @@ use super::path::{Admin, Fds, Held, Job, Nodes, PathSlot};
 use super::storage::{NONE, hash, hash_pair};
 use super::{Context, Engine, Reason};
 use crate::conf::settings::Verdict;
-use crate::model::{DevNo, DmPathState, Holder, PathFacts, PathState, Prio, SysState, Text, UUID_PREFIX};
+use crate::model::{DevNo, Holder, PathFacts, PathState, Prio, SysState, Text, UUID_PREFIX};
 
 /// Paths given up per call when a scan missed many.
 pub(super) const SWEEP: usize = 64;
@@ -51,18 +51,6 @@ impl Engine<'_> {
         };
         self.path_seen(i);
         self.path_refresh(cx, i, facts);
-        match self.paths[i].live_in {
-            // What was not known when the table was read: that it is held.
-            NONE => self.bind_live_member(i, facts),
-            m if facts.holder == Holder::Nobody && !facts.wwid.is_empty() && self.maps[m].wwid != facts.wwid => {
-                // The table holds another, which had its number.
-                self.maps[m].have.members.iter_mut().filter(|x| x.path == i).for_each(|x| x.path = NONE);
-                let p = &mut self.paths[i];
-                (p.live_in, p.dm, p.exchanged) = (NONE, DmPathState::Undefined, false);
-                self.map_touch(m);
-            }
-            _ => {}
-        }
         // A path that does not answer shows no identity; it is judged by the one it had.
         let unnamed = facts.wwid.is_empty();
         let kept;
