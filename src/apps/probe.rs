@@ -226,9 +226,6 @@ fn fault(sheet: &mut Sheet<'_>, why: Cause) {
     sheet.with("fault", &|out| say::cause(why, out));
 }
 
-/// What early devices take for an allocation length; a page that has more is asked again.
-const SHORT: u16 = 252;
-
 /// The target port groups.
 #[inline(never)]
 fn groups(sheet: &mut Sheet<'_>, talk: &mut Talk<'_>, facts: &PathFacts) {

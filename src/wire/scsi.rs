@@ -10,6 +10,8 @@ use crate::wire::sense::Sense;
 pub const PARAMETERS: usize = 308;
 /// Most reply bytes a command asks for: the page that a worker has for the answer.
 pub const DATA_LEN: u16 = 4096;
+/// What early devices take for an allocation length; a page that has more is asked for again.
+pub const SHORT_LEN: u16 = 252;
 /// Seconds a command may take when neither the configuration nor the device's own `timeout` attribute says otherwise.
 pub const TIMEOUT_SECS: u16 = 30;
 

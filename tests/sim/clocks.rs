@@ -168,18 +168,12 @@ fn after_the_last_path(flush: FlushOnLastDel, open: bool) -> Option<bool> {
         let minor = w.dm.by_uuid(UUID).unwrap().minor;
         w.dm.devices.get_mut(&minor).unwrap().opens = u32::from(open);
         w.run_for(SECS(30)).unwrap();
-        for d in [paths.0, paths.1] {
-            w.unplug(d);
-            let name = w.disks[d].name.clone();
-            w.uevent(&name);
-        }
+        [paths.0, paths.1].into_iter().for_each(|d| w.goes(d));
         w.run_for(SECS(30)).unwrap();
         left = w.dm.by_uuid(UUID).map(|d| d.queues());
         if left.is_some() {
             // A path comes back in time: all is as before.
-            let d = w.add_path(0, 3, 0);
-            let name = w.disks[d].name.clone();
-            w.uevent(&name);
+            let d = w.comes(0, 3, 0);
             w.run_for(SECS(30)).unwrap();
             assert!(queues(w), "{flush:?}");
             assert_eq!(w.dm.by_uuid(UUID).unwrap().members(), [w.disks[d].devno], "{flush:?}");
@@ -223,8 +217,7 @@ fn with_a_partition(exchanged: bool, open: bool, deferred: bool) {
             } else {
                 w.unplug(d);
             }
-            let name = w.disks[d].name.clone();
-            w.uevent(&name);
+            w.heard(d);
         }
         let said = w.log.len();
         w.run_for(SECS(60)).unwrap();
@@ -317,17 +310,11 @@ fn luns_come_back_under_other_names() {
             w.dm.devices.get_mut(&minor).unwrap().opens = 1;
         }
         w.run_for(SECS(30)).unwrap();
-        for d in disks {
-            w.unplug(d);
-            let name = w.disks[d].name.clone();
-            w.uevent(&name);
-        }
+        disks.into_iter().for_each(|d| w.goes(d));
         w.run_for(SECS(30)).unwrap();
         assert_eq!(w.engine.starved(), 3);
         for lun in 1..uuids.len() {
-            let d = w.add_path(lun, 3, 0);
-            let name = w.disks[d].name.clone();
-            w.uevent(&name);
+            w.comes(lun, 3, 0);
         }
         w.run_for(SECS(60)).unwrap();
         for uuid in &uuids[1..] {
@@ -336,9 +323,7 @@ fn luns_come_back_under_other_names() {
         assert_eq!(w.engine.starved(), 1);
         // A second path of one of them waits with all else, until the first fails.
         let first = w.disks.iter().position(|d| d.present && d.lun == 1).unwrap();
-        let second = w.add_path(1, 4, 0);
-        let name = w.disks[second].name.clone();
-        w.uevent(&name);
+        w.comes(1, 4, 0);
         w.run_for(SECS(30)).unwrap();
         assert_eq!(w.dm.by_uuid(&uuids[1]).unwrap().members().len(), 1);
         w.set_health(first, Health::Failing);
@@ -357,17 +342,11 @@ fn a_new_lun_beside_one_that_starves() {
         let minor = w.dm.by_uuid(UUID).unwrap().minor;
         w.dm.devices.get_mut(&minor).unwrap().opens = 1;
         w.run_for(SECS(30)).unwrap();
-        for d in [paths.0, paths.1] {
-            w.unplug(d);
-            let name = w.disks[d].name.clone();
-            w.uevent(&name);
-        }
+        [paths.0, paths.1].into_iter().for_each(|d| w.goes(d));
         w.run_for(SECS(30)).unwrap();
         let lun = w.add_lun(NEW, 2048);
         for host in [1, 2] {
-            let d = w.add_path(lun, host, 0);
-            let name = w.disks[d].name.clone();
-            w.uevent(&name);
+            w.comes(lun, host, 0);
         }
         let there = |w: &World<'_>| w.dm.by_uuid(&format!("mpath-{NEW}")).map(|d| d.members().len());
         w.memory(true);
@@ -381,9 +360,7 @@ fn a_new_lun_beside_one_that_starves() {
         assert_eq!((there(w), w.engine.starved()), (Some(2), 1));
         // Memory gets short again: all is quiet at once, which dispatch checks.
         w.memory(false);
-        let d = w.add_path(lun, 3, 0);
-        let name = w.disks[d].name.clone();
-        w.uevent(&name);
+        w.comes(lun, 3, 0);
         w.run_for(SECS(60)).unwrap();
         assert_eq!(there(w), Some(2));
     });

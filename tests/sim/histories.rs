@@ -186,7 +186,7 @@ fn happen(w: &mut World<'_>, rng: &mut Rng, tale: Tale) -> Result<(), Fault> {
             }
             if rng.one_in(8) {
                 w.disks[d].blank = true;
-                w.disks[d].unsized_ = rng.one_in(2);
+                w.disks[d].sizeless = rng.one_in(2);
                 w.disks[d].health = rng.pick(&[Health::Good, Health::Failing]);
             }
             let name = w.disks[d].name.clone();

@@ -1,7 +1,7 @@
 //! The simulated machine: disks in sysfs, arrays behind them, a device mapper, and a shell that carries actions out late, never, or
 //! in another order, on a virtual clock. The engine under test sees nothing else.
 
-use crate::config::Config;
+use crate::config::{Config, HALF};
 use crate::dm::{self, Disks, Dm, KTable};
 use crate::rng::Rng;
 use corepath::engine::{
@@ -57,7 +57,7 @@ pub struct Disk {
     /// sysfs has no page of it: what is known of it is what it answers itself.
     pub blank: bool,
     /// Nor a size, until it has answered once.
-    pub unsized_: bool,
+    pub sizeless: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -322,7 +322,7 @@ impl<'m> World<'m> {
             health: Health::Good,
             present: true,
             blank: false,
-            unsized_: false,
+            sizeless: false,
         };
         self.disks.push(disk);
         self.disks.len() - 1
@@ -369,6 +369,25 @@ impl<'m> World<'m> {
         }
     }
 
+    /// A disk comes, and its uevent.
+    pub fn comes(&mut self, lun: usize, host: u32, target: u32) -> usize {
+        let d = self.add_path(lun, host, target);
+        self.heard(d);
+        d
+    }
+
+    /// A disk goes, and its uevent.
+    pub fn goes(&mut self, d: usize) {
+        self.unplug(d);
+        self.heard(d);
+    }
+
+    /// A uevent of this disk.
+    pub fn heard(&mut self, d: usize) {
+        let name = self.disks[d].name.clone();
+        self.uevent(&name);
+    }
+
     /// Is there memory to spare? As the shell tells it while maps starve.
     pub fn memory(&mut self, plenty: bool) {
         self.plenty = plenty;
@@ -386,19 +405,20 @@ impl<'m> World<'m> {
                     let mut half = PathFacts { wwid_origin: WwidOrigin::default(), target_port_group: None, ..facts.clone() };
                     half.wwid.clear();
                     half.serial.clear();
-                    if self.disks[d].unsized_ {
+                    if self.disks[d].sizeless {
                         half.size = Sectors(0);
                     }
-                    self.feed(Event::Facts { facts: &half, udev: None, own: false });
+                    // udev could not ask it either: it knows the serial number only.
+                    self.feed(Event::Facts { facts: &half, udev: Some(HALF), own: false });
                     if !matches!(self.disks[d].health, Health::Good | Health::Standby) {
                         return;
                     }
-                    self.disks[d].unsized_ = false;
+                    self.disks[d].sizeless = false;
                     facts = self.facts(d);
                 }
                 self.note_identity(&facts);
                 let own = self.disks[d].blank;
-                self.feed(Event::Facts { facts: &facts, udev: None, own });
+                self.feed(Event::Facts { facts: &facts, udev: own.then_some(HALF), own });
             }
             None => self.feed(Event::Gone { name }),
         }

@@ -122,7 +122,7 @@ scenario! {
         let guest = Vm::new(kernel).corepath().array(&array).file("/etc/multipath.conf", 0o644, conf).boot();
         guest.ok("modprobe -a dm_multipath dm_service_time scsi_dh_emc");
         guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 3 ]", Duration::from_secs(20));
-        let blank = guest.ok("cd /sys/block; for d in sd*; do [ $(cat $d/size) != 0 ] || ls $d/device/vpd_pg83 || ls $d/device | grep -c vpd; done 2>/dev/null");
+        let blank = guest.ok("cd /sys/block; for d in sd*; do [ $(cat $d/size) != 0 ] || ls $d/device/vpd_pg83 || ls $d/device | grep -c vpd; done 2>/dev/null; true");
         assert_eq!(blank.split_whitespace().collect::<std::collections::BTreeSet<_>>().len(), 2, "one with some pages, one with none: {blank}");
         let names = guest.ok("cd /sys/block; for d in sd*; do [ $(cat $d/size) != 0 ] || echo $d; done");
         let scan = guest.ok("corepath scan");
@@ -142,6 +142,33 @@ scenario! {
         }
         guest.until(&format!("! grep -lx 0 $(for d in {}; do echo /sys/block/$d/size; done)", names.replace('\n', " ")), LONG);
         guest.until("[ $(corepath list | grep -c 'sd.*active') = 3 ]", LONG);
+        guest.ok("corepath stop");
+        assert_eq!(daemon.wait(Duration::from_secs(5)).code, 0);
+    }
+}
+
+scenario! {
+    /// Of one path of an ALUA array the kernel has the size, but no page 0x83: the handler that its map wants would not attach. The disk is
+    /// asked, the kernel is made to read it again, and the table is taken with the handler.
+    fn a_handler_without_its_page(kernel) {
+        let array = Array::start("alua", &["a0", "b0"], "--serial HLF --luns 1,size=16M");
+        array.say("rule add port=b0 page=83 do response=3");
+        let guest = Vm::new(kernel).corepath().array(&array).file("/etc/multipath.conf", 0o644, CONFIGURATION).boot();
+        guest.ok("modprobe -a dm_multipath dm_service_time scsi_dh_alua");
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 2 ]", LONG);
+        let half = guest.ok("cd /sys/block; for d in sd*; do [ -e $d/device/vpd_pg83 ] || echo $d; done");
+        assert!(half.starts_with("sd") && !half.contains('\n') && guest.ok(&format!("cat /sys/block/{half}/size")) != "0", "{half}");
+        let daemon = guest.spawn("exec corepath daemon --strict");
+        guest.ok("sleep 2");
+        let why = guest.run(&format!("corepath why {half}"));
+        assert!(why.text().contains("[no-identity]"), "{}", why.text());
+        array.say("rule del 1");
+        let map = wwid("HLF", 0);
+        guest.until(&format!("corepath status | grep '^{map}' | grep -q ' 2 usable'"), LONG);
+        guest.until(&format!("lab dm table {map} | grep -q multipath"), LONG);
+        let table = guest.ok(&format!("lab dm table {map}"));
+        assert!(table.contains(" 1 alua ") && table.contains(&guest.ok(&format!("cat /sys/block/{half}/dev"))), "{table}");
+        assert_eq!(guest.ok(&format!("cat /sys/block/{half}/device/dh_state")), "alua");
         guest.ok("corepath stop");
         assert_eq!(daemon.wait(Duration::from_secs(5)).code, 0);
     }

@@ -3,7 +3,7 @@
 //! Asks for the pages that page 00 lists and, of arrays that keep theirs secret, for those that their checker asks for. Every page once,
 //! however often it is listed.
 
-use super::{SHORT, Talk, fault};
+use super::{Talk, fault};
 use crate::apps::say;
 use crate::apps::sheet::{Hex, Sheet};
 use crate::conf::settings::{CheckerKind, Lookup};
@@ -14,7 +14,7 @@ use crate::wire::alua;
 use crate::wire::emc::{self, Lun};
 use crate::wire::inquiry::text;
 use crate::wire::rdac::{self, VolumeAccess};
-use crate::wire::scsi::{Command, DATA_LEN};
+use crate::wire::scsi::{Command, DATA_LEN, SHORT_LEN};
 use crate::wire::vpd::{self, Association, Designators};
 use core::fmt::Write;
 
@@ -25,8 +25,8 @@ const DESIGNATORS: usize = 16;
 #[inline(never)]
 fn page<'t>(talk: &'t mut Talk<'_>, code: u8) -> Result<&'t [u8], Cause> {
     // Twice only for the long ones: early devices do not know an allocation length above 255.
-    let most = usize::from(SHORT);
-    let data = talk.ask(&Command::vpd(code, SHORT))?;
+    let most = usize::from(SHORT_LEN);
+    let data = talk.ask(&Command::vpd(code, SHORT_LEN))?;
     if data.len() >= most && vpd::declared_len(data) > most {
         return talk.ask(&Command::vpd(code, DATA_LEN));
     }

@@ -1,47 +1,17 @@
 //! What workers have done, as events: each finished job's answer is given to the engine, and what the job was lent is taken back.
 
 use super::job::{Answer, INSIDE, NO_MATCH, Task};
-use super::{Audience, BLANK_PAUSE, DOUBLINGS, Hands, Held, LOAD, live, sooner};
-use crate::engine::{Context, DmAnswer, Engine, Event, PartitionSlot, PathView, Reason};
+use super::{Audience, Hands, Held, LOAD, live};
+use crate::engine::{Context, DmAnswer, Engine, Event, PartitionSlot};
 use crate::fault::Errno;
-use crate::model::{Bus, PathFacts, SysState};
 use crate::wire::scsi::Reply;
 use core::time::Duration;
-
-/// Has the disk to be asked what sysfs does not say? Not one that is left alone for another reason; but whoever has a name that sysfs does not
-/// say is asked again whenever something is heard of it: it may be another by now.
-fn blank(path: &PathView<'_>, facts: &PathFacts) -> bool {
-    let (no_name, no_size) = (facts.wwid.is_empty(), facts.size.0 == 0);
-    let lacks = match path.reason() {
-        Reason::NoIdentity | Reason::MissingProperty => no_name,
-        Reason::NoSize => no_size,
-        _ => no_name && !path.wwid().is_empty() || (no_name || no_size) && path.map().is_some(),
-    };
-    lacks && facts.bus == Bus::Scsi && !facts.removable
-}
 
 impl Hands {
     /// Takes one finished job to the engine.
     #[inline(never)]
     pub(super) fn bring(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>, audience: &mut dyn Audience) -> bool {
-        let Hands {
-            crew,
-            paths,
-            big,
-            rooms,
-            loaded,
-            scan,
-            survey,
-            wanted,
-            reading,
-            peeks,
-            peeking,
-            peek_again,
-            ask_blank,
-            asking,
-            left,
-            ..
-        } = self;
+        let Hands { crew, paths, big, rooms, loaded, scan, survey, wanted, reading, peeks, peeking, peek_again, asked, .. } = self;
         let Some((worker, job)) = crew.collect() else { return false };
         let task = core::mem::take(&mut job.task);
         if let Task::Open { path, .. }
@@ -93,72 +63,38 @@ impl Hands {
                 None => engine.process(cx, Event::Read { path, ticket, result }),
             },
             Task::Write { path, ticket, .. } => engine.process(cx, Event::Written { path, ticket, result: result.map(|_| ()) }),
-            Task::Facts => {
-                scan.out = scan.out.saturating_sub(1);
-                reading.retain(|name| *name != job.name);
-                let facts = &job.facts;
+            Task::Facts | Task::Identify { .. } => {
+                let sysfs = task == Task::Facts;
+                if sysfs {
+                    scan.out = scan.out.saturating_sub(1);
+                    reading.retain(|name| *name != job.name);
+                } else if !asked.answered(worker, cx.now) {
+                    return true;
+                }
                 match result {
                     Ok(_) => {
                         let udev = job.udev.and_then(|n| job.page.0.get(..n));
-                        engine.process(cx, Event::Facts { facts, udev, own: false });
+                        engine.process(cx, Event::Facts { facts: &job.facts, udev, own: !sysfs && job.asked });
                     }
+                    Err(_) if !sysfs => {}
                     Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => engine.process(cx, Event::Gone { name: &job.name }),
                     // Unreadable for now: looked at again by a scan after a pause, never taken for gone.
                     Err(_) if !scan.running => engine.process(cx, Event::ScanDone { complete: false }),
                     Err(_) => scan.complete = false,
                 }
-                let mut known = result.is_ok();
-                if known
-                    && let Some(path) = engine.find_path(&job.name)
+                let mut asked_next = false;
+                if let Some(path) = engine.find_path(&job.name)
                     && let Some(desk) = paths.get_mut(path.id().index as usize)
                 {
-                    // What was told of an earlier device of this slot says nothing.
-                    let same = desk.diskseq == facts.diskseq && facts.size.0 > 0;
-                    (desk.diskseq, desk.asked, desk.rescanned) = (facts.diskseq, 0, desk.rescanned && same);
-                    desk.blank = blank(&path, facts).then(|| {
-                        known = false;
-                        if facts.sys_state == SysState::Running { cx.now } else { cx.now + BLANK_PAUSE }
-                    });
-                    if let Some(at) = desk.blank {
-                        sooner(ask_blank, at);
+                    if !sysfs {
+                        desk.blank.heard(asked, &path, job, cx.now);
+                    } else if result.is_ok() {
+                        asked_next = desk.blank.read(asked, &path, &job.facts, cx.now);
                     }
                 }
                 // One that is asked who it is is looked into after that.
-                if known && audience.disk(facts) {
-                    let _ = peeks.push(&facts.name);
-                }
-            }
-            Task::Identify { .. } => {
-                let facts = &job.facts;
-                let at = asking.iter().position(|asking| asking.worker == worker);
-                let stale = at.is_none_or(|at| asking.swap_remove(at).stale);
-                if *left {
-                    // There is a place for the next.
-                    *ask_blank = Some(cx.now);
-                }
-                if !stale && result.is_ok() {
-                    let udev = job.udev.and_then(|n| job.page.0.get(..n));
-                    engine.process(cx, Event::Facts { facts, udev, own: job.asked });
-                    if audience.disk(facts) {
-                        let _ = peeks.push(&facts.name);
-                    }
-                }
-                if !stale
-                    && let Some(path) = engine.find_path(&job.name)
-                    && let Some(desk) = paths.get_mut(path.id().index as usize)
-                {
-                    desk.rescanned |= job.rescanned;
-                    // One that has answered without a name has none; nor has one a size that the kernel still gives none.
-                    let again = match result {
-                        Ok(_) => !facts.wwid.is_empty() && !job.rescanned && blank(&path, facts),
-                        Err(_) => true,
-                    };
-                    if again {
-                        let at = cx.now + BLANK_PAUSE * (1 << desk.asked.min(DOUBLINGS));
-                        desk.asked = desk.asked.saturating_add(1);
-                        desk.blank = Some(at);
-                        sooner(ask_blank, at);
-                    }
+                if result.is_ok() && !asked_next && audience.disk(&job.facts) {
+                    let _ = peeks.push(&job.facts.name);
                 }
             }
             Task::Peek => {

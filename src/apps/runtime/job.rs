@@ -9,14 +9,13 @@ use crate::engine::{Attribute, Ticket};
 use crate::fault::Errno;
 use crate::model::{DevName, DevNo, MapId, MapName, PathFacts, PathId, Sectors, SysState, Text};
 use crate::raw::{AsFd, OwnedFd};
-use crate::sgio::{self, SENSE};
+use crate::sgio::{self, Outcome, SENSE};
 use crate::wire::dm::{Cookie, Request, Target};
 use crate::wire::nvme::Admin;
 use crate::wire::partition::{self, Found, Partition};
 use crate::wire::root::{Candidate, Root};
-use crate::wire::scsi::{Command, DATA_LEN, Outcome, Reply};
-use crate::wire::sense::{ILLEGAL_REQUEST, NOT_READY, UNIT_ATTENTION};
-use crate::wire::{superblock, vpd};
+use crate::wire::scsi::Command;
+use crate::wire::superblock;
 use crate::workers::Work;
 use crate::{dmioctl, sysfs};
 use core::fmt::Write;
@@ -143,7 +142,7 @@ pub struct Job {
     pub page: &'static mut Page,
     pub more: &'static mut Page,
     pub sense: [u8; SENSE],
-    pub outcome: sgio::Outcome,
+    pub outcome: Outcome,
     pub facts: PathFacts,
     /// The kernel was told to look at the disk again.
     pub rescanned: bool,
@@ -169,7 +168,7 @@ impl Job {
             page,
             more,
             sense: [0; SENSE],
-            outcome: sgio::Outcome::default(),
+            outcome: Outcome::default(),
             facts: PathFacts::default(),
             rescanned: false,
             asked: false,
@@ -268,7 +267,7 @@ impl Job {
         Ok(0)
     }
 
-    fn facts(&mut self) -> Result<(), Errno> {
+    pub(super) fn facts(&mut self) -> Result<(), Errno> {
         self.udev = None;
         sysfs::read_facts(&self.tools.roots, &self.name, &mut self.more.0, &mut self.facts)
     }
@@ -276,72 +275,6 @@ impl Job {
     fn udev(&mut self) {
         let text = sysfs::read_udev(&self.tools.roots, self.facts.devno, &mut self.page.0);
         self.udev = text.ok().flatten().map(<[u8]>::len);
-    }
-
-    #[inline(never)]
-    fn identify(&mut self, rescan: bool) -> Result<(), Errno> {
-        self.rescanned = false;
-        self.facts()?;
-        if self.facts.sys_state != SysState::Running {
-            return Err(Errno::AGAIN);
-        }
-        // That it cannot be opened does not mean that it is gone.
-        let device = sgio::open_disk(self.tools.roots.dev.as_fd(), &self.name, self.facts.devno).map_err(|_| Errno::AGAIN)?;
-        if rescan && (self.facts.size.0 == 0 || self.facts.wwid.is_empty()) {
-            // The kernel's own copy of the pages, which device handlers need, is made anew too. It waits for a disk that does not answer, hence
-            // the question; the first after an outage is often only told of the outage.
-            let mut outcome = self.ask(&device, &Command::read_capacity10()).outcome();
-            if matches!(outcome, Outcome::Check(sense) if sense.key == UNIT_ATTENTION) {
-                outcome = self.ask(&device, &Command::read_capacity10()).outcome();
-            }
-            match outcome {
-                Outcome::Good | Outcome::Recovered(_) => {
-                    // Where sysfs cannot be written, the disk still has a name.
-                    let _ = sysfs::write_attribute(&self.tools.roots, &self.name, sysfs::Knob::Rescan, 1);
-                    self.rescanned = true;
-                    self.facts()?;
-                }
-                Outcome::Host(_) | Outcome::Errno(_) | Outcome::Driver(_) => return Err(Errno::AGAIN),
-                _ => {}
-            }
-        }
-        self.asked = self.facts.wwid.is_empty();
-        let sure = !self.asked || self.take_page(&device, vpd::DEVICE_IDENTIFICATION)?;
-        let serial = if self.facts.serial.is_empty() { self.take_page(&device, vpd::UNIT_SERIAL_NUMBER) } else { Ok(true) };
-        if self.facts.wwid.is_empty() && serial? && sure {
-            sysfs::name_by_serial(&mut self.facts);
-        }
-        Ok(())
-    }
-
-    fn ask(&mut self, device: &OwnedFd, command: &Command) -> Reply<'_> {
-        self.outcome = sgio::execute(sgio::borrow(device), command, self.page, &mut self.sense);
-        self.outcome.reply(self.page, &self.sense)
-    }
-
-    /// Asks for a page of VPD. False: the answer is not that page, nor that there is none. An error: it cannot answer now.
-    #[inline(never)]
-    fn take_page(&mut self, device: &OwnedFd, code: u8) -> Result<bool, Errno> {
-        // Early devices do not know an allocation length above 255.
-        for length in [252, DATA_LEN] {
-            match self.ask(device, &Command::vpd(code, length)).outcome() {
-                Outcome::Good | Outcome::Recovered(_) => {}
-                // No such command, or no such page.
-                Outcome::Check(sense) if sense.key == ILLEGAL_REQUEST && matches!(sense.asc, 0x20 | 0x24) => return Ok(true),
-                // No such LUN now, not ready, told of an outage first: another time.
-                Outcome::Check(sense) if !matches!(sense.key, ILLEGAL_REQUEST | NOT_READY | UNIT_ATTENTION) => return Ok(false),
-                _ => return Err(Errno::AGAIN),
-            }
-            let page = self.outcome.reply(self.page, &self.sense).data;
-            if vpd::body(page, code).is_err() {
-                return Ok(false);
-            }
-            if vpd::declared_len(page) <= page.len() || length == DATA_LEN {
-                sysfs::take_page(page, &mut self.facts);
-                break;
-            }
-        }
-        Ok(true)
     }
 
     // Not inlined, nor are `rename` and `read_partitions`: what a worker does most often would stand on their frames.

@@ -4,6 +4,7 @@
 //! The main thread never does anything that can sleep on a device.
 
 mod bring;
+mod identify;
 pub mod job;
 pub mod live;
 pub mod tools;
@@ -21,6 +22,7 @@ use crate::wire::uevent::Uevent;
 use crate::workers::{Crew, MOST};
 use crate::{conf::settings::Lookup, wire::dm::Message};
 use core::time::Duration;
+use identify::{Asked, Blank};
 use job::{Answer, Job, PathFds, Task};
 use tools::{PartitionRoom, READERS, Tools};
 
@@ -40,14 +42,6 @@ const LOAD: u32 =
 const SPARED: u32 = 2;
 /// How long the answers of one round of checks may wait for each other.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// When a disk that did not say who or how large it is is asked again, at first: nothing tells of it when it can.
-const BLANK_PAUSE: Duration = Duration::from_secs(5);
-/// The pause doubles so often at most.
-const DOUBLINGS: u8 = 5;
-/// When those are asked that no worker could be spared for.
-const BUSY_PAUSE: Duration = Duration::from_millis(100);
-/// So long a command that waits until all is done waits for a disk that is asked who it is.
-const HUSH: Duration = Duration::from_secs(2);
 /// How often it is looked whether there is memory to spare, while maps starve.
 const MEMORY_PAUSE: Duration = Duration::from_secs(5);
 /// Workers a pool has at least.
@@ -160,26 +154,7 @@ pub struct Desk {
     away: bool,
     /// Closed while away: dropped on return.
     closing: bool,
-    /// sysfs does not say who, or how large, its disk is: when the disk itself is asked.
-    blank: Option<Instant>,
-    /// In vain so often since it was last heard of.
-    asked: u8,
-    /// The kernel was told to look again, since then or, of one that has a size, ever.
-    rescanned: bool,
-    diskseq: u64,
-}
-
-fn sooner(at: &mut Option<Instant>, other: Instant) {
-    *at = Some(at.map_or(other, |at| at.min(other)));
-}
-
-/// A worker that asks a blank disk.
-struct Asking {
-    worker: usize,
-    path: PathId,
-    /// sysfs was read meanwhile: what it brings is older.
-    stale: bool,
-    hush: Instant,
+    blank: Blank,
 }
 
 /// Everything but the engine: what carries its actions out.
@@ -209,11 +184,8 @@ pub struct Hands {
     /// When those that could not be read are looked into again.
     peek_again: Option<Instant>,
     looked_for: Text<128>,
-    /// When the first of those that are [`Desk::blank`] is asked.
-    ask_blank: Option<Instant>,
-    asking: heapless::Vec<Asking, 2>,
-    /// One that was due found no worker.
-    left: bool,
+    /// Disks that are asked who they are.
+    asked: Asked,
     /// /dev/mapper names are made by us (no udev).
     pub make_nodes: bool,
     /// Nobody waits for an answer: checks and status reads of one turn are told of together.
@@ -284,9 +256,7 @@ impl Hands {
             peeking: 0,
             peek_again: None,
             looked_for: Text::new(),
-            ask_blank: None,
-            asking: heapless::Vec::new(),
-            left: false,
+            asked: Asked::default(),
             make_nodes: false,
             calm: false,
             starving: false,
@@ -538,7 +508,7 @@ impl Hands {
             let Some(name) = self.wanted.pop(&self.reading) else { break };
             if let Ok(job) = self.fill(worker, Task::Facts) {
                 job.name.clone_from(&name);
-                self.outdate(engine, &name);
+                self.asked.outdate(engine, &name);
                 let _ = self.reading.push(name);
                 self.scan.out += 1;
                 let _ = self.send(worker);
@@ -561,64 +531,12 @@ impl Hands {
                 let _ = self.send(worker);
             }
         }
-        if self.ask_blank.is_some_and(|at| at <= cx.now) {
-            self.ask_blank = self.identify(engine, cx.now);
-        }
+        self.identify(engine, cx.now);
         if self.scan.running && self.wanted.count == 0 && self.scan.out == 0 {
             self.scan.running = false;
             engine.process(cx, Event::ScanDone { complete: self.scan.complete });
         }
         self.look_on(engine, cx);
-    }
-
-    /// Asks the disks that are blank and due. When to come again, if any is left.
-    #[inline(never)]
-    fn identify(&mut self, engine: &Engine<'_>, now: Instant) -> Option<Instant> {
-        let mut next: Option<Instant> = None;
-        self.left = false;
-        for path in engine.paths() {
-            let Some(desk) = self.paths.get_mut(path.id().index as usize) else { continue };
-            let Some(due) = desk.blank.filter(|_| !path.gone()) else {
-                desk.blank = None;
-                continue;
-            };
-            let rescan = !self.dry && !self.errand && !desk.rescanned;
-            let known = !path.wwid().is_empty();
-            // A rescan allocates, and so may an open: what is known already is confirmed all the same.
-            let quiet = engine.quiet();
-            // Where a worker hangs on it one is enough.
-            let hangs = self.asking.iter().any(|asking| asking.path == path.id());
-            if due > now || hangs || !quiet && !known {
-                sooner(&mut next, if due > now { due } else { now + BLANK_PAUSE });
-                continue;
-            }
-            let busy = self.asking.is_full() || self.crew.free_count(GENERAL) <= SPARED;
-            let Some(worker) = self.crew.free(GENERAL).filter(|_| !busy && !self.reading.iter().any(|n| n == path.name())) else {
-                self.left = true;
-                continue;
-            };
-            let Ok(job) = self.crew.job(worker) else { continue };
-            job.task = Task::Identify { rescan: rescan && quiet };
-            job.name.clear();
-            let _ = job.name.push_str(path.name());
-            let _ = self.asking.push(Asking { worker, path: path.id(), stale: false, hush: now + HUSH });
-            desk.blank = None;
-            let _ = self.crew.hand_over(worker);
-        }
-        // The end of a question brings it back at once; those that hang may take long.
-        let hang = self.hushed(now) != 0;
-        if self.left { Some(now + if hang { BLANK_PAUSE } else { BUSY_PAUSE }) } else { next }
-    }
-
-    /// What is being asked of this disk is older than what sysfs will say of it.
-    fn outdate(&mut self, engine: &Engine<'_>, name: &str) {
-        let Some(path) = engine.find_path(name) else { return };
-        self.asking.iter_mut().filter(|asking| asking.path == path.id()).for_each(|asking| asking.stale = true);
-    }
-
-    /// Workers that ask a disk for so long that nobody waits for them any more.
-    fn hushed(&self, now: Instant) -> u64 {
-        self.asking.iter().filter(|asking| asking.hush <= now).fold(0, |bits, asking| bits | 1 << asking.worker)
     }
 
     /// The next dm device of a survey.
@@ -709,9 +627,8 @@ impl Hands {
     ) -> Result<(), Errno> {
         self.crew.wake();
         self.patience = if self.crew.batch() { self.patience.or(Some(wait::now() + PATIENCE)) } else { None };
-        let hush = self.asking.iter().map(|asking| asking.hush).filter(|at| *at > wait::now()).min();
         let deadline =
-            [engine.poll_at(), until, self.peek_again, self.ask_blank, hush, self.memory_at, self.patience].into_iter().flatten().min();
+            [engine.poll_at(), until, self.peek_again, self.asked.wake_at(), self.memory_at, self.patience].into_iter().flatten().min();
         let (mut uevents, mut dm) = (false, false);
         self.poll.wait(deadline, |token| match token {
             TOKEN_WORKERS => {}
@@ -760,10 +677,7 @@ impl Hands {
 
     /// Is nothing under way in the shell either?
     pub fn quiet(&self) -> bool {
-        let busy = self.crew.busy();
-        let hushed = if self.asking.is_empty() { 0 } else { self.hushed(wait::now()) };
-        busy & !hushed == 0
-            && !(self.left && hushed == 0)
+        self.asked.hushed().is_some_and(|hushed| self.crew.busy() & !hushed == 0)
             && self.wanted.count == 0
             && self.peeks.count == 0
             && !self.scan.running
