@@ -249,10 +249,10 @@ impl Engine<'_> {
         let p = &self.paths[i];
         if !p.gone
             || p.live_in != NONE
-            || self.held_elsewhere(i)
             || p.job != Job::None
             || p.fds != Fds::Closed
             || p.overdue.is_some() && p.fds == Fds::Open
+            || self.held_elsewhere(i)
         {
             return;
         }
