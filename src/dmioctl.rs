@@ -2,7 +2,8 @@
 //! The device-mapper control device: one ioctl per call on buffers of the caller's, and the names under /dev/mapper where udev does
 //! not make them. Which request is right is the engine's; what the bytes mean is wire::dm's.
 //!
-//! The control node is opened once at start: misc_open takes a global lock and allocates (drivers/char/misc.c).
+//! The control node is opened once, when the kernel has a device mapper: misc_open takes a global lock and allocates (drivers/char/misc.c),
+//! and where there is none yet it loads one.
 //!
 //! System calls: openat, mkdirat, mknodat, ioctl, newfstatat, symlinkat, renameat, unlinkat.
 //!
@@ -15,8 +16,9 @@ use crate::raw::{self, errno};
 use crate::wire::dm::{self, EmitError, Reply, Request, Target};
 use core::ffi::CStr;
 use core::fmt::Write;
+use core::sync::atomic::{AtomicI32, Ordering};
 use heapless::CString;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsRawFd, BorrowedFd, IntoRawFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 /// One page for a request and its answer. Page-aligned, so that the kernel's copy never crosses into another page.
@@ -70,9 +72,10 @@ impl From<Malformed> for Failure {
     }
 }
 
-/// An open control device.
+/// An open control device. It stays open as long as the process lives.
+#[derive(Clone, Copy)]
 pub struct Control {
-    fd: OwnedFd,
+    fd: BorrowedFd<'static>,
 }
 
 /// misc major and the minor of the control node (miscdevice.h, MAPPER_CTRL_MINOR).
@@ -97,12 +100,13 @@ impl Control {
             }
             other => other?,
         };
-        Ok(Control { fd })
+        // SAFETY: a descriptor given up here, which nobody else closes.
+        Ok(Control { fd: unsafe { BorrowedFd::borrow_raw(fd.into_raw_fd()) } })
     }
 
     /// For epoll: readable when any dm event came since the last [`Request::ArmPoll`] on this very descriptor (dm 4.37).
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    pub fn fd(&self) -> BorrowedFd<'static> {
+        self.fd
     }
 
     /// One request, within one page. May sleep: on the main thread only what the interface says never does.
@@ -138,7 +142,30 @@ impl Control {
             return Err(Failure::Reply);
         }
         // SAFETY: `data_size` was just checked to be at most the buffer's length, and the buffer is exclusive.
-        unsafe { raw::ioctl(self.fd.as_fd(), opcode, buffer.as_mut_ptr() as usize) }.map(|_| ()).map_err(Failure::Kernel)
+        unsafe { raw::ioctl(self.fd, opcode, buffer.as_mut_ptr() as usize) }.map(|_| ()).map_err(Failure::Kernel)
+    }
+}
+
+/// A control device for all threads, opened by the first that needs it.
+pub struct Later(AtomicI32);
+
+impl Default for Later {
+    fn default() -> Later {
+        Later(AtomicI32::new(-1))
+    }
+}
+
+impl Later {
+    pub fn get(&self) -> Option<Control> {
+        let fd = self.0.load(Ordering::Acquire);
+        // SAFETY: only `keep` stores a number, that of a descriptor which is never closed.
+        (fd >= 0).then(|| Control { fd: unsafe { BorrowedFd::borrow_raw(fd) } })
+    }
+
+    /// The first that is given is kept, and returned to all. Another stays open unused: at most one for each thread.
+    pub fn keep(&self, control: Control) -> Control {
+        let _ = self.0.compare_exchange(-1, control.fd.as_raw_fd(), Ordering::AcqRel, Ordering::Acquire);
+        self.get().unwrap_or(control)
     }
 }
 
@@ -203,6 +230,7 @@ fn path(before: &str, name: &str, after: &str) -> Result<CString<161>, Errno> {
 mod tests {
     use super::*;
     use crate::files;
+    use rustix::fd::AsFd;
 
     #[test]
     fn names_that_are_ours_and_others() {

@@ -24,7 +24,7 @@ mod tune;
 
 pub use holders::{Partition, mounted_from, partitions};
 pub use identity::{name_by_serial, take_page};
-pub use modules::{available, disk_of_scsi, dm_major, has_module};
+pub use modules::{available, disk_of_scsi, dm_major, has_mapper, has_module};
 pub use transport::Lineage;
 pub use tune::{Knob, hosts, write_attribute};
 

@@ -25,7 +25,7 @@ const SYSTEM: &[&str] = &[
     "usr/lib/systemd/system/corepath-wait-root.service",
     "usr/lib/systemd/system-generators/corepath-generator",
     "usr/lib/systemd/system-shutdown/corepath",
-    "usr/lib/modules-load.d/corepath.conf",
+    "usr/lib/modprobe.d/corepath.conf",
     "usr/lib/tmpfiles.d/corepath.conf",
     "usr/lib/udev/rules.d/60-corepath.rules",
 ];

@@ -9,7 +9,7 @@ use crate::conf::complaint::{Complaint, Report};
 use crate::conf::effective::Settings;
 use crate::conf::names::{Form, Names};
 use crate::conf::parse::{self, Entry, Room, Section, Source};
-use crate::dmioctl::{Control, Page};
+use crate::dmioctl::{Failure, Page};
 use crate::engine::selector::{Handler, Kernel, Selector};
 use crate::engine::{Engine, MapSlot, Options, PartSlot, PathSlot, PortSlot, ProbeSlot, ProfileSlot, Sizes, Storage};
 use crate::fault::{Errno, Full};
@@ -427,10 +427,13 @@ pub struct Machine {
 }
 
 /// Which selectors, handlers and targets the kernel has. A module that is not loaded counts as there when the kernel could load it.
+///
+/// The device mapper itself is opened if it is there, or if nothing is known that would load it: a machine without a SAN needs none, and
+/// is not made to load it.
 #[inline(never)]
-fn kernel(tools: &Tools) -> Kernel {
+fn kernel(tools: &mut Tools) -> Kernel {
     let roots = &tools.roots;
-    const NAMES: [&str; 9] = [
+    const NAMES: [&str; 11] = [
         "dm_round_robin",
         "dm_queue_length",
         "dm_service_time",
@@ -440,7 +443,10 @@ fn kernel(tools: &Tools) -> Kernel {
         "scsi_dh_emc",
         "scsi_dh_rdac",
         "scsi_dh_hp_sw",
+        "dm_mod",
+        "dm_multipath",
     ];
+    const MAPPER: u32 = 0x600;
     let (there, known) = sysfs::available(roots, &NAMES);
     let mut kernel = Kernel::BARE;
     for (at, selector) in Selector::ALL.into_iter().enumerate() {
@@ -452,24 +458,21 @@ fn kernel(tools: &Tools) -> Kernel {
     }
     kernel.linear = true;
     kernel.multipath = true;
-    if let Ok(control) = tools.control() {
-        let mut page = Page::new();
-        kernel.multipath = control.submit(Target::NONE, &Request::TargetVersion("multipath"), &mut page).is_ok();
-        kernel.linear = control.submit(Target::NONE, &Request::TargetVersion("linear"), &mut page).is_ok();
+    if !known || there & MAPPER != MAPPER || sysfs::has_mapper(roots) {
+        match tools.control() {
+            Ok(control) => {
+                let mut page = Page::new();
+                let mut target = |name| control.submit(Target::NONE, &Request::TargetVersion(name), &mut page).map(|_| ());
+                kernel.linear = target("linear").is_ok();
+                let multipath = target("multipath").map_err(Failure::errno);
+                kernel.multipath = multipath.is_ok();
+                // The node may be open to all; what it is asked is not.
+                tools.refused = multipath.err().filter(|errno| matches!(*errno, Errno::ACCES | Errno::PERM));
+            }
+            Err(errno) => tools.refused = Some(errno),
+        }
     }
     kernel
-}
-
-/// Why there seems to be no multipath target: the node may be open to all; what it is asked is not.
-#[inline(never)]
-fn no_target(tools: &Tools) -> Trouble<'static> {
-    let refused = tools.control().and_then(|control| {
-        control.submit(Target::NONE, &Request::TargetVersion("multipath"), &mut Page::new()).map(|_| ()).map_err(|f| f.errno())
-    });
-    match refused {
-        Err(errno @ (Errno::ACCES | Errno::PERM)) => Trouble::Control(errno),
-        _ => Trouble::NoTarget,
-    }
 }
 
 // Two functions of their own for the small error: each `?` in `machine` itself writes a whole `Trouble` (2 KB in all).
@@ -527,17 +530,17 @@ pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Troub
     let mut arena = Arena::map(measure.tables()).map_err(|_| Trouble::Memory)?;
     let no_memory = |_| Trouble::Memory;
 
-    let control = Control::open(roots.dev.as_fd());
+    let sink = Sink::open(wish.sink.0, wish.sink.1).unwrap_or(Sink::stderr());
+    let tools = arena.put(Tools::new(roots, sink)).map_err(no_memory)?;
+    wish.options.kernel = kernel(tools);
+    let tools: &'static Tools = tools;
     if wish.control
-        && let Err(errno) = control
+        && let Some(errno) = tools.refused
     {
         return Err(Trouble::Control(errno));
     }
-    let sink = Sink::open(wish.sink.0, wish.sink.1).unwrap_or(Sink::stderr());
-    let tools: &'static Tools = arena.put(Tools { roots, control, sink }).map_err(no_memory)?;
-    wish.options.kernel = kernel(tools);
     if wish.control && !wish.options.kernel.multipath {
-        return Err(no_target(tools));
+        return Err(Trouble::NoTarget);
     }
     if wish.control && !Selector::ALL.into_iter().any(|s| wish.options.kernel.selector(s)) {
         return Err(Trouble::NoSelector);

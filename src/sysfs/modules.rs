@@ -12,6 +12,11 @@ pub fn has_module(roots: &Roots, name: &str) -> bool {
     write!(path.as_mut_view(), "module/{name}").is_ok() && files::exists(&roots.sys, &path)
 }
 
+/// Is the kernel's device mapper there, a module or not?
+pub fn has_mapper(roots: &Roots) -> bool {
+    files::exists(&roots.sys, "class/misc/device-mapper")
+}
+
 /// Would the kernel find a program to load modules with (/proc/sys/kernel/modprobe)?
 fn has_modprobe(roots: &Roots) -> bool {
     let mut room = [0u8; 257];

@@ -8,6 +8,7 @@ use crate::lab::{Array, Guest, Kernel, Vm, agent, root, rounds, site};
 use crate::scenario;
 
 const INIT: &str = include_str!("../../initramfs/busybox/init");
+const TIED: &str = include_str!("../../initramfs/modprobe.conf");
 
 /// The machine of the README: its initramfs is the file under initramfs/, and nothing in it knows the storage.
 fn machine(kernel: &Kernel) -> Vm {
@@ -212,15 +213,43 @@ scenario! {
     }
 }
 
-/// What the initramfs of the README costs a machine without a SAN: everything that is there without corepath too is done first.
+scenario! {
+    /// The kernel's device mapper is a module that no machine needs before its first map: neither the daemon nor the commands that look have it
+    /// loaded. With the first disk that becomes a path it comes, and what it tells of is heard from then on.
+    fn the_device_mapper_comes_with_the_first_map(kernel) {
+        let conf = "defaults {\n\tfind_multipaths yes\n\tpath_checker tur\n\tpolling_interval 20\n\tmax_polling_interval 20\n}\n";
+        let guest = Vm::new(kernel).corepath().lun_later("a", 16 << 20, 2, 1).file("/etc/multipath.conf", 0o644, conf.as_bytes()).boot();
+        guest.until("[ -e /sys/block/sda ]", Duration::from_secs(20));
+        let loaded = "ls -d /sys/class/misc/device-mapper /sys/module/dm_multipath 2>/dev/null; true";
+        guest.ok("corepath list; corepath scan; corepath boot --timeout 0 || true");
+        let _daemon = guest.spawn("exec corepath daemon --strict");
+        guest.until("corepath status", Duration::from_secs(20));
+        guest.ok("corepath list; multipath -ll; corepath scan");
+        assert_eq!(guest.ok(loaded), "", "no disk has two paths");
+        guest.plug("a.1");
+        guest.until("corepath status | grep -q '2 usable'", Duration::from_secs(20));
+        assert_eq!(guest.ok(loaded).lines().count(), 2);
+        guest.until("[ $(ls /dev/mapper | grep -vc control) = 1 ]", Duration::from_secs(10));
+        // Its events wake the loop: one of the two descriptors is in the epoll set.
+        let open = "cd /proc/$(pidof corepath); for fd in $(ls -l fd | awk '/mapper.control/ { print $(NF-2) }'); do grep -hc \"tfd: *$fd \" fdinfo/$(ls -l fd | awk '/eventpoll/ { print $(NF-2) }'); done | sort | tr '\\n' ' '";
+        assert_eq!(guest.run(open).text().trim(), "0 1");
+        guest.ok("lab dm message $(ls /dev/mapper | grep -v control) --say \"fail_path $(cat /sys/block/sda/dev)\"");
+        guest.until("dmesg | grep 'corepath: .*reinstated'", Duration::from_secs(10));
+        guest.until("corepath status | grep -q '2 usable'", Duration::from_secs(30));
+        guest.ok("corepath remove $(ls /dev/mapper | grep -v control)");
+        guest.until("[ $(ls /dev/mapper | grep -vc control) = 0 ]", Duration::from_secs(10));
+    }
+}
+
+/// What the initramfs of the README costs a machine without a SAN: everything that is there without corepath too is done first. The modules
+/// are those that `initramfs/modprobe.conf` ties to the driver of root's disk.
 fn costs(root: &str) -> String {
     let (head, tail) = INIT.split_once("# The handlers first").unwrap_or_else(|| panic!("another init: {INIT}"));
-    let (modules, tail) = tail.split_once("; done\n").unwrap_or_default();
-    let (_, modules) = modules.split_once("modules=\"").unwrap_or_default();
-    let (modules, _) = modules.split_once(" ext4").unwrap_or_default();
+    let (_, tail) = tail.split_once("; done\n").unwrap_or_default();
+    let modules = TIED.lines().find_map(|line| line.strip_prefix("softdep virtio_scsi pre: ")).unwrap_or_else(|| panic!("{TIED}"));
+    let modules = if root == "sda2" { modules } else { "virtio_blk" };
     let (wait, rest) = tail.split_once("mount -o ro").unwrap_or_default();
     assert!(wait.contains("@corepath daemon") && wait.contains("corepath boot"), "{wait}");
-    assert!(modules.ends_with("scsi_dh_hp_sw"), "{modules}");
     format!(
         "{head}modprobe -qa ext4 sd_mod virtio_pci virtio_scsi virtio_blk\nuntil [ -e /sys/class/block/{root} ]; do :; done\n\
          z=$(lab clock); a=$(lab clock)\nmodprobe -qa {modules}\nb=$(lab clock)\n{wait}c=$(lab clock)\n\
@@ -237,9 +266,9 @@ scenario! {
         let drive = format!("file={},format=raw,if=virtio,file.locking=off", image.display());
         // Once more by a clock that counts instructions, two nanoseconds each: what the emulator takes to translate them is none of the
         // machine's time. 6.1 does not come up with it.
-        let counted = ("sda2", "root=LABEL=sanroot", &["-icount", "shift=1"][..]);
+        let counted = ["sda2", "vda2"].map(|name| (name, "root=LABEL=sanroot", &["-icount", "shift=1"][..]));
         for (name, words, clocked) in
-            [("sda2", "root=LABEL=sanroot", &[][..]), ("vda2", "root=/dev/vda2", &[]), ("vda2", "root=LABEL=sanroot", &[]), counted]
+            [("sda2", "root=LABEL=sanroot", &[][..]), ("vda2", "root=/dev/vda2", &[]), ("vda2", "root=LABEL=sanroot", &[])].into_iter().chain(counted)
         {
             let by = if clocked.is_empty() { "the emulator's clock" } else { "500 million instructions a second" };
             if !clocked.is_empty() && (kernel.label != "6.12" || rounds(0, 1) == 0) {
@@ -253,6 +282,8 @@ scenario! {
                 guest.console_line("@login", Duration::from_secs(60));
                 guest.agent_within(1, Duration::from_secs(60));
                 assert_eq!(guest.ok("ls /sys/block | grep -c dm- || true"), "0", "a map on a machine without a SAN");
+                let mapper = guest.ok("ls -d /sys/class/misc/device-mapper 2>/dev/null; true");
+                assert_eq!(mapper.is_empty(), name == "vda2", "the device mapper, for nothing");
                 assert!(guest.ok("cat /proc/self/mountinfo").contains(&format!("/dev/{name}")));
                 let number = |key: &str| agent::marker(&line, "@cost", key).and_then(|n| n.parse::<u64>().ok()).unwrap_or_else(|| panic!("{line}"));
                 let clock = number("clock");

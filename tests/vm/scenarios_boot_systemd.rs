@@ -27,6 +27,8 @@ fn boots(kernel: &Kernel, builder: Builder) {
         guest.agent_within(1, Duration::from_secs(60));
         let seen = Watched::of(&guest);
         assert_eq!(seen.partition, 2);
+        // With the adapter's driver came what its disks may need, also what this array does not.
+        guest.ok("cd /sys/module; ls -d virtio_scsi dm_multipath dm_service_time scsi_dh_alua scsi_dh_emc scsi_dh_rdac scsi_dh_hp_sw");
         guest.until("corepath status | grep -q ', 1 usable'", Duration::from_secs(60));
         let asked = array.number("count op=READ_10") + array.number("count op=TEST_UNIT_READY") + array.number("count op=INQUIRY");
         array.say(&format!("up {port}"));

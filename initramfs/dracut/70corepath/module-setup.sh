@@ -20,10 +20,6 @@ depends() {
     return 0
 }
 
-cmdline() {
-    printf ' rd.driver.pre=%s' dm_multipath scsi_dh_alua scsi_dh_emc scsi_dh_rdac scsi_dh_hp_sw
-}
-
 installkernel() {
     # Named one by one: symbol matching misses selectors, and the kernel asks for them only when a table is loaded.
     hostonly='' instmods dm_mod dm_multipath dm_service_time dm_queue_length dm_round_robin \
@@ -37,7 +33,7 @@ install() {
     ln_r "$(command -v corepath)" /usr/sbin/@corepath
     inst_multiple -o /etc/multipath.conf "/etc/multipath/conf.d/*.conf"
     inst_rules 60-corepath.rules
-    inst_simple /usr/lib/modules-load.d/corepath.conf
+    inst_simple /usr/lib/modprobe.d/corepath.conf
     if dracut_module_included systemd; then
         inst_simple "$systemdsystemunitdir/corepath.service"
         inst_simple "$systemdsystemunitdir/corepath-wait-root.service"

@@ -217,7 +217,7 @@ pub struct Memory {
 /// does not sleep. Not inlined: the loop would stand on its page. No way around the page: where there is one, the LLVM of Rust 1.95 moves
 /// the making of the frame to where it is needed, and forgets half of it for a frame that is aligned to pages and probed.
 #[inline(never)]
-fn arm(events: &Control) {
+fn arm(events: Control) {
     let _ = events.submit(Target::NONE, &Request::ArmPoll, &mut crate::dmioctl::Page::new());
 }
 
@@ -229,11 +229,8 @@ impl Hands {
         if let Some(uevents) = &uevents {
             poll.add(uevents.fd(), TOKEN_UEVENTS)?;
         }
-        let events = match tools.control() {
-            Ok(_) => Control::open(tools.roots.dev.as_fd()).ok(),
-            Err(_) => None,
-        };
-        if let Some(events) = &events {
+        let events = tools.events();
+        if let Some(events) = events {
             poll.add(events.fd(), TOKEN_DM)?;
         }
         Ok(Hands {
@@ -483,7 +480,7 @@ impl Hands {
         if self.survey.running {
             return Err(Refused::Full);
         }
-        if self.tools.control().is_err() {
+        if !self.tools.has_mapper() {
             // No device mapper, hence no maps: the walk ends at the first look.
             self.survey = Walk { running: true, complete: true, at: usize::MAX, ..Walk::default() };
             return Ok(());
@@ -646,7 +643,15 @@ impl Hands {
         if uevents {
             self.hear(engine, &cx);
         }
-        if dm && let Some(events) = &self.events {
+        if self.events.is_none()
+            && let Some(events) = self.tools.events()
+            && self.poll.add(events.fd(), TOKEN_DM).is_ok()
+        {
+            // A worker just opened it, and had the kernel load dm. What others made meanwhile is looked for.
+            self.events = Some(events);
+            dm = true;
+        }
+        if dm && let Some(events) = self.events {
             arm(events);
             engine.process(&cx, Event::DmEvent);
         }

@@ -1,11 +1,11 @@
-//! What every worker shares: the held directories, the control device, the log's sink. Made once, never changed.
+//! What every worker shares: the held directories, the control device, the log's sink.
 
-use crate::dmioctl::{Control, Page};
+use crate::dmioctl::{Control, Later, Page};
 use crate::fault::Errno;
 use crate::klog::Sink;
-use crate::raw::OwnedFd;
+use crate::raw::{AsFd, OwnedFd};
 use crate::sgio;
-use crate::sysfs::Roots;
+use crate::sysfs::{self, Roots};
 use crate::wire::partition::{Complaint, Kind, Partition, ReadAt};
 use heapless::Vec;
 
@@ -15,14 +15,43 @@ pub const PARTITIONS: usize = 256;
 /// Shared by all workers.
 pub struct Tools {
     pub roots: Roots,
-    /// `None` with the reason: only what needs no dm works then.
-    pub control: Result<Control, Errno>,
+    /// Why there is no control device and will be none: only what needs no dm works then.
+    pub refused: Option<Errno>,
+    control: Later,
+    /// Another, for dm's events.
+    events: Later,
     pub sink: Sink,
 }
 
 impl Tools {
-    pub fn control(&self) -> Result<&Control, Errno> {
-        self.control.as_ref().map_err(|e| *e)
+    /// Nothing is opened yet.
+    pub fn new(roots: Roots, sink: Sink) -> Tools {
+        Tools { roots, refused: None, control: Later::default(), events: Later::default(), sink }
+    }
+
+    /// The control device: opening it has the kernel load dm where that is a module which nobody needed before. May sleep then.
+    pub fn control(&self) -> Result<Control, Errno> {
+        if let Some(control) = self.control.get() {
+            return Ok(control);
+        }
+        if let Some(errno) = self.refused {
+            return Err(errno);
+        }
+        let dev = self.roots.dev.as_fd();
+        let control = Control::open(dev)?;
+        // First: who sees the one finds the other.
+        self.events.keep(Control::open(dev)?);
+        Ok(self.control.keep(control))
+    }
+
+    /// The one for dm's events, once dm is there.
+    pub fn events(&self) -> Option<Control> {
+        self.control.get().and_then(|_| self.events.get())
+    }
+
+    /// Has the kernel a device mapper now? Without one there are no maps.
+    pub fn has_mapper(&self) -> bool {
+        self.control.get().is_some() || self.refused.is_none() && sysfs::has_mapper(&self.roots)
     }
 }
 
