@@ -1,10 +1,13 @@
 //! The commands around assembly on fixture trees and bad input: usage, errors and exit codes that need no device mapper.
 #![cfg(feature = "bin")]
 
+#[path = "common/shipped.rs"]
+mod shipped;
 #[allow(dead_code)]
 #[path = "common/tree.rs"]
 mod tree;
 
+use shipped::shipped;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -19,7 +22,7 @@ struct Said {
 }
 
 fn started_as(name: &str, words: &[&str]) -> Said {
-    let output = Command::new(env!("CARGO_BIN_EXE_corepath")).arg0(name).args(words).env_clear().output().unwrap();
+    let output = Command::new(shipped()).arg0(name).args(words).env_clear().output().unwrap();
     // Whatever a disk or a file holds: no byte of it reaches the terminal unprinted.
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     let said = Said { code: output.status.code().expect("no signal"), out: text(output.stdout), err: text(output.stderr) };

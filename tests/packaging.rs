@@ -2,12 +2,20 @@
 //! page that knows every command.
 #![cfg(feature = "bin")]
 
+#[path = "common/shipped.rs"]
+mod shipped;
+
+use shipped::shipped;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_corepath");
+/// Its path, as text.
+fn program() -> &'static str {
+    shipped().to_str().unwrap()
+}
+
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
 const DRACUT: &[&str] = &["usr/lib/dracut/modules.d/70corepath/module-setup.sh", "usr/lib/dracut/dracut.conf.d/70-corepath.conf"];
@@ -81,7 +89,7 @@ fn hooks_of_one_builder() {
         ("mkinitcpio", MKINITCPIO, [DRACUT, INITRAMFS_TOOLS]),
     ] {
         let root = folder(builder);
-        let said = must(PROGRAM, &["install-hooks", "--for", builder, "--root", root.to_str().unwrap()]);
+        let said = must(program(), &["install-hooks", "--for", builder, "--root", root.to_str().unwrap()]);
         let all = files(&root);
         assert_eq!(said.lines().count(), all.len(), "each file is told");
         holds(&all, &[own, SYSTEM]);
@@ -94,11 +102,11 @@ fn hooks_of_one_builder() {
             }
         }
         // A second time over what is there.
-        must(PROGRAM, &["install-hooks", "--for", builder, "--root", root.to_str().unwrap()]);
+        must(program(), &["install-hooks", "--for", builder, "--root", root.to_str().unwrap()]);
         assert_eq!(files(&root), all);
     }
     for words in [&["install-hooks"][..], &["install-hooks", "--for", "booster"], &["install", "--root"], &["install", "x"]] {
-        assert_eq!(run(PROGRAM, words).status.code(), Some(1), "{words:?}");
+        assert_eq!(run(program(), words).status.code(), Some(1), "{words:?}");
     }
 }
 
@@ -107,7 +115,7 @@ fn hooks_of_one_builder() {
 fn every_piece_as_it_was_written() {
     use std::os::unix::fs::PermissionsExt;
     let root = folder("pieces");
-    let said = must(PROGRAM, &["install", "--root", root.to_str().unwrap()]);
+    let said = must(program(), &["install", "--root", root.to_str().unwrap()]);
     let list = fs::read_to_string(Path::new(HERE).join("initramfs/pieces")).unwrap();
     let mut count = 0;
     for line in list.lines().filter(|line| line.starts_with(['d', 'i', 'm', 's'])) {
@@ -129,7 +137,7 @@ fn every_piece_as_it_was_written() {
 fn make_install_into_a_folder() {
     let root = folder("install");
     let dest = format!("DESTDIR={}", root.display());
-    must("make", &["-s", "install-files", &dest, &format!("BIN={PROGRAM}")]);
+    must("make", &["-s", "install-files", &dest, &format!("BIN={}", self::program())]);
     let all = files(&root);
     holds(
         &all,
@@ -143,7 +151,7 @@ fn make_install_into_a_folder() {
         assert_eq!(fs::canonicalize(root.join("usr/lib/corepath/bin").join(name)).unwrap(), program, "{name}");
         assert!(!all.contains(&format!("usr/sbin/{name}")), "{name} would hide another package's file");
     }
-    must("make", &["-s", "install-files", &dest, &format!("BIN={PROGRAM}"), "NAMES=/usr/sbin"]);
+    must("make", &["-s", "install-files", &dest, &format!("BIN={}", self::program()), "NAMES=/usr/sbin"]);
     for name in NAMES {
         assert_eq!(fs::read_link(root.join("usr/sbin").join(name)).unwrap(), Path::new("corepath"));
     }
@@ -168,7 +176,7 @@ fn other(dir: &Path, name: &str, file: &str) -> String {
 #[test]
 fn a_debian_package() {
     let dir = folder("deb");
-    must("sh", &["packaging/deb.sh", PROGRAM, dir.to_str().unwrap()]);
+    must("sh", &["packaging/deb.sh", program(), dir.to_str().unwrap()]);
     let deb = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some_and(|e| e == "deb")).unwrap();
     let deb = deb.to_str().unwrap();
     let field = |name: &str| must("dpkg-deb", &["-f", deb, name]).trim().to_string();
@@ -226,13 +234,13 @@ fn a_debian_package() {
 #[test]
 fn the_man_page_knows_every_command() {
     let page = fs::read_to_string(Path::new(HERE).join("docs/man/corepath.8")).unwrap().replace("\\-", "-");
-    let overview = must(PROGRAM, &["help"]);
+    let overview = must(program(), &["help"]);
     let commands: BTreeSet<&str> =
         overview.lines().filter(|l| l.starts_with("  ") && !l.starts_with("   ")).filter_map(|l| l.split_whitespace().next()).collect();
     assert!(commands.len() > 20, "{overview}");
     for command in commands {
         assert!(page.lines().any(|line| line.starts_with(".B") && line.contains(command)), "{command} is not in the man page");
-        let text = must(PROGRAM, &["help", command]);
+        let text = must(program(), &["help", command]);
         for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).filter(|word| word.starts_with("--") && word.len() > 2) {
             let own = matches!(command, "partitions" | "multipath") && page.contains("OPTIONS");
             assert!(own || page.contains(word), "{command}: {word} is not in the man page");
@@ -274,7 +282,7 @@ fn generated(initrd: &str, words: &str) -> Vec<String> {
     let dir = root.join("normal");
     fs::create_dir(&dir).unwrap();
     let name = root.join("corepath-generator");
-    std::os::unix::fs::symlink(PROGRAM, &name).unwrap();
+    std::os::unix::fs::symlink(program(), &name).unwrap();
     let mut command = Command::new(name);
     command.env_clear().env("SYSTEMD_IN_INITRD", initrd).env("SYSTEMD_PROC_CMDLINE", words).arg(&dir).args(["/early", "/late"]);
     let output = command.output().unwrap();
@@ -319,7 +327,7 @@ fn the_generator_writes_what_is_wanted() {
     assert_eq!(generated("0", "root=LABEL=x"), [""; 0], "the host");
     for dirs in [&[][..], &["/nonexistent/dir"]] {
         let mut command = Command::new(folder("unwritten").join("corepath-generator"));
-        std::os::unix::fs::symlink(PROGRAM, command.get_program()).unwrap();
+        std::os::unix::fs::symlink(program(), command.get_program()).unwrap();
         let output = command.env("SYSTEMD_IN_INITRD", "1").env("SYSTEMD_PROC_CMDLINE", "").args(dirs).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{output:?}");
     }

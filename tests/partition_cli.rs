@@ -3,16 +3,19 @@
 
 #[path = "common/disk.rs"]
 mod disk;
+#[path = "common/shipped.rs"]
+mod shipped;
 #[path = "common/tables.rs"]
 mod tables;
 
 use serde_json::Value;
+use shipped::shipped;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
 
 fn corepath(words: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_corepath")).args(words).output().unwrap();
+    let output = Command::new(shipped()).args(words).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (output.status.code().expect("no signal"), text(&output.stdout), text(&output.stderr))
 }

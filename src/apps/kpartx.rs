@@ -4,11 +4,11 @@
 //! not by a semaphore; a listing needs no loop device, an update removes nothing on the word of a table that could not be read to its end.
 
 use super::args::Arg;
-use super::partmaps::{self, Maps, Parent, Seen, Trouble};
+use super::partmaps::{self, Maps, Parent, Seen, Touched, Trouble};
 use super::{Cx, DONE, FAILED};
 use crate::diskread::What;
 use crate::files;
-use crate::model::{DevNo, MapName, Text};
+use crate::model::{DevNo, Text};
 use crate::wire::links;
 use crate::wire::partition::{Complaint, Found, Kind, Options, Partition};
 use core::fmt::Write;
@@ -116,15 +116,15 @@ fn say(cx: &mut Cx<'_>, what: &str, trouble: Trouble) -> i32 {
     FAILED
 }
 
-/// Maps that were made, changed or (`None`) removed.
-type Done = Vec<(DevNo, Option<MapName>), 512>;
+/// Maps that were made, changed or removed.
+type Done = Vec<Touched, 512>;
 
 /// Does what was asked over `parent`, waits for udev; gives the exit status and how many maps there are now.
 #[inline(never)]
 fn perform(cx: &mut Cx<'_>, asked: &Asked<'_>, maps: &mut Maps, parent: &Parent, device: &str) -> (i32, u32) {
     let mut done = Done::new();
     let result = act(cx, asked, maps, parent, device, &mut done);
-    if !asked.no_wait && !partmaps::settle(&done) {
+    if !asked.no_wait && !partmaps::settle(parent, links::delimiter(&parent.name, asked.delimiter), &done) {
         let _ = writeln!(cx.err, "kpartx: {device}: udev has not handled the maps yet");
     }
     result
@@ -167,7 +167,7 @@ fn act(cx: &mut Cx<'_>, asked: &Asked<'_>, maps: &mut Maps, parent: &Parent, dev
                     let (devno, length, start) = (made.devno(), p.length.0, p.start.0);
                     let _ = writeln!(cx.out, "add map {name} ({devno}): 0 {length} linear {} {start}", parent.devno);
                 }
-                let _ = done.push((made.devno(), Some(name)));
+                let _ = done.push((made.devno(), Some(p.number)));
             }
             Err(trouble) => {
                 failed += 1;

@@ -2,11 +2,11 @@
 
 use super::args::Arg;
 use super::json::Json;
-use super::partmaps::{self, Maps, Parent, Trouble};
+use super::partmaps::{self, Maps, Parent, Touched, Trouble};
 use super::{Cx, DONE, FAILED};
 use crate::devlinks;
 use crate::diskread::What;
-use crate::model::{DevNo, MapName, Sectors, Text, last_part, parse_decimal};
+use crate::model::{DevNo, Sectors, Text, last_part, parse_decimal};
 use crate::raw::AsFd;
 use crate::wire::dm::map_wwid;
 use crate::wire::links::{self, Subject};
@@ -199,7 +199,7 @@ fn add(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<i32, Trouble> {
     let mut found = Found::new(&mut partitions, &mut complaints);
     partmaps::read(&parent, &asked.options, &mut found)?;
     let mut status = complain(cx, asked.device, &found);
-    let mut done = Vec::<_, 256>::new();
+    let mut done = Vec::<Touched, 256>::new();
     for p in found.partitions() {
         match maps.add(&parent, delimiter, p, asked.read_only) {
             Ok((made, name)) => {
@@ -207,12 +207,12 @@ fn add(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<i32, Trouble> {
                 if asked.links {
                     status = link(cx, &maps, &parent, made.devno(), &name, p).max(status);
                 }
-                let _ = done.push((made.devno(), Some(name)));
+                let _ = done.push((made.devno(), Some(p.number)));
             }
             Err(trouble) => status = cx.fail(format_args!("{}{delimiter}{}: {trouble}", parent.name, p.number)),
         }
     }
-    settle(cx, asked.device, &done);
+    settle(cx, asked, &parent, &done);
     Ok(status)
 }
 
@@ -257,8 +257,9 @@ pub fn links_of(cx: &mut Cx<'_>, map: &str) -> Result<i32, Trouble> {
 }
 
 /// Names under /dev/mapper and what udev makes besides are there, or gone, when we return.
-fn settle(cx: &mut Cx<'_>, device: &str, done: &[(DevNo, Option<MapName>)]) {
-    if !partmaps::settle(done) {
+fn settle(cx: &mut Cx<'_>, asked: &Asked<'_>, parent: &Parent, done: &[Touched]) {
+    if !partmaps::settle(parent, links::delimiter(&parent.name, asked.delimiter), done) {
+        let device = asked.device;
         let _ = writeln!(cx.err, "corepath: {device}: udev has not handled the maps yet");
     }
 }
@@ -269,7 +270,7 @@ fn delete(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<i32, Trouble> {
     maps.ready().map_err(Trouble::Dm)?;
     let parent = parent(&mut maps, asked.device)?;
     let mut status = DONE;
-    let mut done = Vec::<_, 256>::new();
+    let mut done = Vec::<Touched, 256>::new();
     for number in partmaps::numbers() {
         let Some(seen) = maps.find(&parent, number)? else { continue };
         match maps.remove(&parent, &seen) {
@@ -281,6 +282,6 @@ fn delete(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<i32, Trouble> {
             Err(trouble) => status = cx.fail(format_args!("{}: {trouble}", seen.name)),
         }
     }
-    settle(cx, asked.device, &done);
+    settle(cx, asked, &parent, &done);
     Ok(status)
 }

@@ -315,13 +315,16 @@ impl Maps {
 /// Longest wait for udev: it may be stopped, or busy with a machine that boots.
 const UDEV_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Waits until udev has seen what was done to `maps`: (number, name it has now or `None` if it is gone). Without udev there is nothing to wait
-/// for. False when udev took too long.
+/// What was done to a map: the partition that it is of now, or `None` if it is gone. Their names are made again when they are needed: hundreds of
+/// them would not fit the stack.
+pub type Touched = (DevNo, Option<u32>);
+
+/// Waits until udev has seen what was done to maps over `parent`. Without udev there is nothing to wait for. False when udev took too long.
 ///
 /// By udev's database, which is written when a device's links are right: the semaphores that libdm waits on are lost with a daemon that
 /// dies, and belong to another IPC namespace in a container.
 #[inline(never)]
-pub fn settle(maps: &[(DevNo, Option<MapName>)]) -> bool {
+pub fn settle(parent: &Parent, delimiter: &str, maps: &[Touched]) -> bool {
     let Ok(run) = files::open_dir("/run/udev") else { return true };
     if !files::exists(&run, "control") {
         return true;
@@ -329,8 +332,9 @@ pub fn settle(maps: &[(DevNo, Option<MapName>)]) -> bool {
     let until = wait::now() + UDEV_PATIENCE;
     let mut left = maps.iter();
     let mut next = left.next();
-    while let Some((devno, name)) = next {
-        if handled(&run, *devno, name.as_deref()) {
+    while let Some(&(devno, number)) = next {
+        let name = number.and_then(|number| names(parent, delimiter, number).ok());
+        if handled(&run, devno, name.as_ref().map(|(name, _)| name.as_str())) {
             next = left.next();
         } else if wait::now() < until {
             wait::sleep(5);

@@ -241,7 +241,7 @@ scenario! {
     /// The binary under test runs in a guest that has no C library and no loader.
     fn corepath_runs(kernel) {
         let guest = Vm::new(kernel).corepath().boot();
-        let host = lab::host::must(std::process::Command::new(lab::build::corepath()).arg("version"));
+        let host = lab::host::must(std::process::Command::new(lab::build::corepath(kernel)).arg("version"));
         assert_eq!(guest.ok("corepath version"), String::from_utf8_lossy(&host).trim_end());
         assert!(guest.ok("corepath help").contains("boot"));
     }

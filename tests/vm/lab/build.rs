@@ -5,30 +5,23 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::host;
+use super::kernel::Kernel;
 
-/// The corepath executable under test: COREPATH_BIN, else the one that cargo built for this test target.
-pub fn corepath() -> PathBuf {
-    if let Some(path) = std::env::var_os("COREPATH_BIN") {
-        return PathBuf::from(path);
-    }
+#[path = "../../common/shipped.rs"]
+mod shipped;
+
+/// The corepath executable under test: the one that is shipped; on the older kernel the one that cargo built for this target, whose checks
+/// are on. COREPATH_BIN stands for both.
+pub fn corepath(kernel: &Kernel) -> PathBuf {
     match option_env!("CARGO_BIN_EXE_corepath") {
-        Some(built) => PathBuf::from(built),
-        None => panic!("this target was built without the corepath binary: use the default features, or set COREPATH_BIN"),
+        Some(checked) if kernel.label == "6.1" && std::env::var_os("COREPATH_BIN").is_none() => PathBuf::from(checked),
+        _ => shipped(),
     }
 }
 
-/// The executable that is shipped: COREPATH_BIN, or a release build beside the one under test. For what is weighed.
+/// The executable that is shipped.
 pub fn shipped() -> PathBuf {
-    if std::env::var_os("COREPATH_BIN").is_some() {
-        return corepath();
-    }
-    let tested = corepath();
-    let target = tested.ancestors().nth(2).unwrap_or_else(|| panic!("{} is in no target directory", tested.display()));
-    let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
-    let mut build = Command::new(cargo);
-    build.args(["build", "--release", "--bin", "corepath", "--target-dir"]).arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
-    host::must(&mut build);
-    target.join("release/corepath")
+    shipped::shipped().to_path_buf()
 }
 
 /// The guest's helper (tools/guest), linked statically against the machine's C library so that it runs in an image

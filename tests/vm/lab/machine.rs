@@ -139,7 +139,8 @@ impl Vm {
 
     /// The corepath under test as /usr/bin/corepath.
     pub fn corepath(self) -> Vm {
-        self.copy(&build::corepath(), "/usr/bin/corepath", 0o755)
+        let corepath = build::corepath(&self.kernel);
+        self.copy(&corepath, "/usr/bin/corepath", 0o755)
     }
 
     /// Debian packages of the kernel's suite, with what they depend on, unpacked into the image.

@@ -178,7 +178,7 @@ impl Root {
 
     /// A machine that boots from this root, once its disks are given: the builder's image with the corepath under test in it.
     pub fn vm(&self) -> Vm {
-        let corepath = build::corepath();
+        let corepath = build::corepath(&self.kernel);
         Vm::new(&self.kernel).memory(1024).initrd(&self.initramfs()).copy(&corepath, "/usr/sbin/corepath", 0o755)
     }
 
@@ -197,7 +197,7 @@ impl Root {
         host::must(Command::new("cp").arg("--sparse=always").arg(&base).arg(path));
         let scratch = host::Scratch::new();
         let (corepath, lab) = (scratch.path("corepath"), scratch.path("lab"));
-        let copied = fs::copy(build::corepath(), &corepath).and_then(|_| fs::write(&lab, build::guest_helper()));
+        let copied = fs::copy(build::corepath(&self.kernel), &corepath).and_then(|_| fs::write(&lab, build::guest_helper()));
         copied.unwrap_or_else(|e| panic!("cannot copy: {e}"));
         let mut script = String::new();
         for (from, to) in [(&corepath, "/usr/sbin/corepath"), (&lab, "/usr/bin/lab")] {
@@ -303,7 +303,7 @@ impl Root {
         host::make_dir(&tree.join("boot"));
         let _ = fs::copy(config, tree.join(format!("boot/config-{release}")));
         // `make install`, without the build.
-        let corepath = build::corepath();
+        let corepath = build::corepath(&self.kernel);
         let sbin = tree.join("usr/sbin");
         fs::copy(&corepath, sbin.join("corepath")).unwrap_or_else(|e| panic!("cannot copy {}: {e}", corepath.display()));
         let names = ["@corepath", "multipath", "multipathd", "multipathc", "kpartx", "devmap_name"];
@@ -374,7 +374,7 @@ pub fn busybox_disk(kernel: &Kernel, path: &Path) {
     }
     host::make_dir(&tree.join("mnt"));
     let copied =
-        fs::copy(build::corepath(), tree.join("bin/corepath")).and_then(|_| fs::write(tree.join("bin/lab"), build::guest_helper()));
+        fs::copy(build::corepath(kernel), tree.join("bin/corepath")).and_then(|_| fs::write(tree.join("bin/lab"), build::guest_helper()));
     copied
         .and_then(|()| fs::set_permissions(tree.join("bin/lab"), PermissionsExt::from_mode(0o755)))
         .unwrap_or_else(|e| panic!("cannot copy: {e}"));
