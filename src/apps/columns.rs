@@ -118,9 +118,9 @@ fn hctl(p: &PathRow<'_>, out: &mut dyn Write) -> fmt::Result {
 
 fn next_check(p: &PathRow<'_>, out: &mut dyn Write) -> fmt::Result {
     let Some((left, interval)) = p.next_check else { return out.write_str("orphan") };
-    let done = interval.saturating_sub(left) * 10 / interval.max(1);
+    let bar = left.min(interval) * 10 / interval.max(1);
     for i in 0..10 {
-        out.write_str(if i < done { "X" } else { "." })?;
+        out.write_str(if i < bar { "X" } else { "." })?;
     }
     write!(out, " {left}/{interval}")
 }

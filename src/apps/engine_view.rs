@@ -2,7 +2,7 @@
 
 use super::view::{GroupRow, MapRow, PathRow, Queueing, View};
 use crate::conf::settings::{CheckerKind, NoPathRetry};
-use crate::engine::{Engine, GroupView, MapView, PathView};
+use crate::engine::{Engine, GroupView, MapView, PathView, Reason};
 use crate::model::{GroupState, Instant, Text};
 use core::fmt::Write;
 
@@ -32,6 +32,18 @@ impl<'e> EngineView<'e> {
     /// Maps with a live device first come as they are; order is that of the slots.
     fn nth(&self, map: usize) -> Option<MapView<'e>> {
         self.engine.maps().filter(MapView::live).nth(map)
+    }
+
+    /// Disks that are paths, or would be if there were a map for them. Others are not listed: clients take an orphan for what is left of a LUN,
+    /// and have the kernel forget it.
+    fn shown(&self) -> impl Iterator<Item = PathView<'e>> {
+        let left_alone = |reason| {
+            matches!(
+                reason,
+                Reason::Blacklisted(_) | Reason::MissingProperty | Reason::Virtual | Reason::NativeNvme | Reason::Usb | Reason::Removable
+            )
+        };
+        self.engine.paths().filter(move |path| path.map().is_some() || !left_alone(path.reason()))
     }
 
     fn nth_group(&self, map: usize, group: usize) -> Option<GroupView<'e>> {
@@ -148,10 +160,10 @@ impl View for EngineView<'_> {
     }
 
     fn paths(&self) -> usize {
-        self.engine.paths().count()
+        self.shown().count()
     }
 
     fn path(&self, path: usize) -> PathRow<'_> {
-        self.engine.paths().nth(path).map_or_else(PathRow::default, |p| self.path_row(p))
+        self.shown().nth(path).map_or_else(PathRow::default, |p| self.path_row(p))
     }
 }

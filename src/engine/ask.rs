@@ -56,14 +56,21 @@ impl Asks {
     }
 }
 
+/// A path or map as people and clients name it: with or without its folder.
+fn bare(name: &str) -> &str {
+    name.strip_prefix("/dev/").map_or(name, |rest| rest.strip_prefix("mapper/").unwrap_or(rest))
+}
+
 impl Engine<'_> {
     /// A path by kernel name or `major:minor`.
     pub(super) fn path_named(&self, name: &str) -> Option<u32> {
+        let name = bare(name);
         self.path_by_name(name).or_else(|| DevNo::parse(name).and_then(|d| self.path_by_devno(d)))
     }
 
     /// A map by dm name, WWID, or `dm-N`.
     pub(super) fn map_named(&self, name: &str) -> Option<u32> {
+        let name = bare(name);
         let kernel = || {
             let minor = crate::model::parse_decimal(name.strip_prefix("dm-")?)?;
             self.maps.iter().find(|(_, m)| m.have.known == Known::Live && m.have.devno.minor == minor).map(|(i, _)| i)

@@ -110,11 +110,12 @@ pub fn serve(request: &[u8], root: bool, state: &State<'_>, out: &mut dyn Write)
         | Command::HurryQueueing { .. }
         | Command::RestoreQueueing(_)
         | Command::SetMarginal(_)
-        | Command::UnsetMarginal(_) => return Verdict::Ask,
+        | Command::UnsetMarginal(_)
+        | Command::UnsetMarginalMap(_) => return Verdict::Ask,
         Command::Reconfigure { .. } => return Verdict::Reconfigure,
         Command::Shutdown => return Verdict::Shutdown { keep: false },
         Command::Quit => Ok(()),
-        Command::ResetStats(_) | Command::UnsetMarginalMap(_) | Command::QueueWithoutDaemon { .. } | Command::Persistent { .. } => {
+        Command::ResetStats(_) | Command::QueueWithoutDaemon { .. } | Command::Persistent { .. } => {
             out.write_str("fail\nnot done by corepath\n")
         }
     };
@@ -143,7 +144,7 @@ pub fn ask<'r>(request: &'r [u8], scratch: &'r mut Scratch) -> Option<Ask<'r>> {
         Command::HurryQueueing { on } => Ask::HurryQueueing(on),
         Command::RestoreQueueing(map) => Ask::RestoreQueueing(map),
         Command::SetMarginal(path) => Ask::SetMarginal(path),
-        Command::UnsetMarginal(path) => Ask::UnsetMarginal(path),
+        Command::UnsetMarginal(path) | Command::UnsetMarginalMap(path) => Ask::UnsetMarginal(path),
         _ => return None,
     })
 }
@@ -178,7 +179,7 @@ fn help(out: &mut dyn Write) -> fmt::Result {
         "CLI commands reference:\n list|show paths [raw] [format F]\n list|show path P\n list|show maps|multipaths [status|stats|topology|json|[raw] format F]\n \
          list|show map M [topology|json|[raw] format F]\n list|show status|daemon|config [local]|wildcards|devices\n add|remove|del path P\n \
          add|remove|del map M\n remove|del maps\n fail|reinstate path P\n switch|switchgroup map M group N\n suspend|resume|resize|reload|reset map M\n \
-         disablequeueing|restorequeueing map M | maps | starved\n setmarginal|unsetmarginal path P\n reconfigure [all]\n shutdown\n quit|exit\n",
+         disablequeueing|restorequeueing map M | maps | starved\n setmarginal|unsetmarginal path P\n unsetmarginal map M\n reconfigure [all]\n shutdown\n quit|exit\n",
     )
 }
 

@@ -224,5 +224,5 @@ pub fn peer(state: &State<'_>, out: &mut dyn Write) -> fmt::Result {
             writeln!(out, "{word:<20}{count}")?;
         }
     }
-    writeln!(out, "\npaths: {}\nbusy: False", mine().count())
+    writeln!(out, "\npaths: {}\nbusy: {}", mine().count(), if state.view.engine.settled() { "False" } else { "True" })
 }
