@@ -13,6 +13,10 @@ make -s -C "$here/.." install-files DESTDIR="$(realpath -m "$tree")" BIN="$(real
 # These three names are multipath-tools' own, with which this package conflicts. kpartx is a package that other programs need: it stays as
 # it is, and ours is in /usr/lib/corepath/bin only.
 for name in multipath multipathd multipathc; do ln -s corepath "$tree/usr/sbin/$name"; done
+# Other packages order themselves behind that unit, and administrators reload it.
+units=$tree/usr/lib/systemd/system
+ln -s corepath.service "$units/multipathd.service"
+sed -i '/^Conflicts=multipathd.service$/d' "$units/corepath.service"
 doc=$tree/usr/share/doc/corepath
 install -D -m 644 "$here/deb/copyright" "$doc/copyright"
 install -m 644 "$here/../README.md" "$here/../docs/differences.md" "$doc"

@@ -1,7 +1,7 @@
 #![allow(unsafe_code)]
 //! Standard output and standard error as buffered `fmt::Write`rs, and what is known of the terminal. Holds no policy.
 //!
-//! System calls: write, ioctl(TIOCGWINSZ, TCGETS).
+//! System calls: read, write, ioctl(TIOCGWINSZ, TCGETS).
 //!
 //! # Safety
 //! Descriptors 0, 1 and 2 are only borrowed; a closed one makes the call fail with EBADF, which is an answer.
@@ -85,6 +85,33 @@ impl Drop for Console {
     fn drop(&mut self) {
         self.flush();
     }
+}
+
+/// The next line of standard input, read byte by byte: what follows it is left there. `None` at the end; `Err` for one that does not fit or is no
+/// text.
+pub fn line(room: &mut [u8]) -> Option<Result<&str, ()>> {
+    let mut used = 0;
+    loop {
+        let Some(place) = room.get_mut(used..=used) else { return Some(Err(())) };
+        // SAFETY: borrowed for the length of one system call; the process never closes 0.
+        match rustix::io::read(unsafe { rustix::stdio::stdin() }, &mut *place) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Ok(1) if *place != [b'\n'] => used += 1,
+            Ok(1) => break,
+            _ if used == 0 => return None,
+            _ => break,
+        }
+    }
+    Some(core::str::from_utf8(room.get(..used).unwrap_or_default()).map_err(|_| ()))
+}
+
+/// Leaves the terminal: a session of its own, and nothing to read from or to write to.
+pub fn let_go() -> Result<(), rustix::io::Errno> {
+    let nowhere = rustix::fs::open(c"/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
+    rustix::process::setsid()?;
+    rustix::stdio::dup2_stdin(&nowhere)?;
+    rustix::stdio::dup2_stdout(&nowhere)?;
+    rustix::stdio::dup2_stderr(&nowhere)
 }
 
 /// Is the stream a terminal?

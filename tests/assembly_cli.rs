@@ -99,6 +99,77 @@ fn multipath_as_clients_call_it() {
     }
 }
 
+/// A disk `sdX` behind a host of its own, with this page 0x83.
+fn disk(host: u32, letter: char, page: &str) -> String {
+    let dir = format!("sys/devices/pci0000:00/0000:00:0{host}.0/host{host}/target{host}:0:0/{host}:0:0:0");
+    let minor = u32::from(letter) * 16 - 97 * 16;
+    format!(
+        "sys/block/sd{letter} -> ../devices/pci0000:00/0000:00:0{host}.0/host{host}/target{host}:0:0/{host}:0:0:0/block/sd{letter}\n\
+         {dir}/subsystem -> /bus/scsi\n{dir}/vendor = ACME\n{dir}/model = DISK\n{dir}/rev = 1\n{dir}/state = running\n{dir}/type = 0\n\
+         {dir}/vpd_pg83 : {page}\n{dir}/block/sd{letter}/device -> ../..\n{dir}/block/sd{letter}/dev = 8:{minor}\n\
+         {dir}/block/sd{letter}/size = 2048\n{dir}/block/sd{letter}/ro = 0\n"
+    )
+}
+
+const NAA: &str = "00 83 00 0c 01 03 00 08 50 01 02 03 04 05 06 07";
+
+#[test]
+fn the_wwids_file_is_edited() {
+    let tree = Tree::new(&[&disk(2, 'a', NAA), &disk(3, 'b', NAA)]);
+    let state = tree.root.join("state");
+    fs::create_dir(&state).unwrap();
+    let path = state.join("wwids");
+    let multipath = |words: &[&str]| {
+        let state = format!("--state-dir={}", state.display());
+        let [sys, dev, run, proc] = ["sys", "dev", "run", "proc"].map(|dir| tree.root.join(dir));
+        let roots = [("sysfs", sys), ("dev", dev), ("run", run), ("proc", proc)].map(|(name, dir)| format!("--{name}={}", dir.display()));
+        let all: Vec<&str> = words.iter().copied().chain([state.as_str()]).chain(roots.iter().map(String::as_str)).collect();
+        let said = started_as("multipath", &all);
+        (said.code, said.out, said.err)
+    };
+    let says = |code: i32, out: &str| (code, out.to_string(), String::new());
+    let wwid = "35001020304050607";
+    assert_eq!(multipath(&["-a", "sda"]), says(0, &format!("wwid '{wwid}' added\n")));
+    let first = fs::read_to_string(&path).unwrap();
+    assert!(first.starts_with("# ") && first.ends_with(&format!("\n/{wwid}/\n")), "{first}");
+    // Twice is once; what others wrote stays, and a last line without its end does not swallow the next.
+    assert_eq!(multipath(&["-a", "/dev/sdb"]), says(0, &format!("wwid '{wwid}' added\n")));
+    assert_eq!(fs::read_to_string(&path).unwrap(), first);
+    fs::write(&path, format!("{first}# mine\nnonsense")).unwrap();
+    assert_eq!(multipath(&["-a", "3600a0b80000f7d9a"]), says(0, "wwid '3600a0b80000f7d9a' added\n"));
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{first}# mine\nnonsense\n/3600a0b80000f7d9a/\n"));
+    assert_eq!(multipath(&["-w", "sdb"]), says(0, &format!("wwid '{wwid}' removed\n")));
+    assert_eq!(multipath(&["-w", "sdb"]), says(0, &format!("wwid '{wwid}' not in wwids file\n")));
+    assert!(fs::read_to_string(&path).unwrap().ends_with("# mine\nnonsense\n/3600a0b80000f7d9a/\n"));
+    assert_eq!(multipath(&["-W"]), says(0, "successfully reset wwids\n"));
+    assert!(!fs::read_to_string(&path).unwrap().contains('/'));
+    // What is no disk, no map and no WWID; none at all; no folder.
+    for words in [&["-a", "sdz"][..], &["-a"], &["-a", "a/b/c/d/e/f/g"], &["-a", "white space in it"]] {
+        let (code, out, err) = multipath(words);
+        assert!(code == 1 && out.is_empty() && !err.is_empty(), "{words:?}: {out} {err}");
+    }
+    fs::remove_dir_all(&state).unwrap();
+    let (code, _, err) = multipath(&["-a", "sda"]);
+    assert!(code == 1 && err.contains(state.to_str().unwrap()), "{err}");
+}
+
+#[test]
+fn what_clients_rely_on() {
+    let one = |words: &[&str]| started_as("multipath", words);
+    let asked = one(&["-c", "/dev/nosuch"]);
+    assert_eq!((asked.code, asked.out.as_str()), (1, "DM_MULTIPATH_DEVICE_PATH=\"0\"\n"));
+    let asked = one(&["-u", "/dev/nosuch"]);
+    assert_eq!((asked.code, asked.out.as_str()), (0, "DM_MULTIPATH_DEVICE_PATH=\"0\"\n"));
+    // A second word is not silently taken for the first, nor an option's value for nothing.
+    for words in [&["-f", "a", "b"][..], &["-R"], &["-R", "x"], &["-b"], &["-M"]] {
+        assert_eq!(one(words).code, 1, "{words:?}");
+    }
+    for words in [&["-z"][..], &["-z", "del", "maps"]] {
+        let said = started_as("multipathd", words);
+        assert!(said.code == 1 && said.err.contains("unknown option"), "{words:?}: {}", said.err);
+    }
+}
+
 #[test]
 fn a_check_reports_every_error() {
     let mut text = String::from("defaults {\n");
@@ -184,16 +255,6 @@ fn trees_that_lie() {
 /// WWIDs of blanks, zeros and 300 bytes, through two ports each.
 #[test]
 fn wwids_that_name_nothing() {
-    let one = |host: u32, letter: char, wwid: &str| {
-        let dir = format!("sys/devices/pci0000:00/0000:00:0{host}.0/host{host}/target{host}:0:0/{host}:0:0:0");
-        let minor = u32::from(letter) * 16 - 97 * 16;
-        format!(
-            "sys/block/sd{letter} -> ../devices/pci0000:00/0000:00:0{host}.0/host{host}/target{host}:0:0/{host}:0:0:0/block/sd{letter}\n\
-             {dir}/subsystem -> /bus/scsi\n{dir}/vendor = ACME\n{dir}/model = DISK\n{dir}/rev = 1\n{dir}/state = running\n{dir}/type = 0\n\
-             {dir}/vpd_pg83 : {wwid}\n{dir}/block/sd{letter}/device -> ../..\n{dir}/block/sd{letter}/dev = 8:{minor}\n\
-             {dir}/block/sd{letter}/size = 2048\n{dir}/block/sd{letter}/ro = 0\n"
-        )
-    };
     let page = |designator: &[u8], code: u8, kind: u8| {
         let length = designator.len() + 4;
         let head = [0, 0x83, (length >> 8) as u8, length as u8, code, kind, 0, designator.len() as u8];
@@ -208,7 +269,7 @@ fn wwids_that_name_nothing() {
         ("250 bytes of text", page(&[b'x'; 250], 2, 1), false),
         ("control characters", page(b"\x1b[31m\n/../../etc\0\0", 2, 1), false),
     ] {
-        let (a, b) = (one(2, 'a', &page), one(3, 'b', &page));
+        let (a, b) = (disk(2, 'a', &page), disk(3, 'b', &page));
         let tree = Tree::new(&[&a, &b]);
         let said = on(&tree, &["scan"]);
         println!("{what}: {}{}", said.out, said.err);

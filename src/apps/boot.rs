@@ -245,7 +245,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
             Err(what) => return cx.fail(format_args!("boot: {what}")),
         }
         match arg {
-            Arg::Long("root") => match cx.args.value() {
+            Arg::Long("root") => match cx.args.value().filter(|root| !root.is_empty()) {
                 Some(root) => order.root = Some(root),
                 None => return cx.fail(format_args!("boot: --root takes a device, a WWID or PARTUUID=, PARTLABEL=, UUID=, LABEL=")),
             },

@@ -2,14 +2,25 @@
 //!
 //! Pure: reads no file and prints to what it is handed; whoever dispatches reads the files in load order and chooses the stream.
 
-use crate::conf::print::{self, Options};
+use super::engine_view::EngineView;
+use crate::conf::print::{self, Local, Options};
 use crate::conf::{Report, Settings, Source};
 use core::fmt::{Result as Printed, Write};
 
-/// The configuration in force, as text that reads back to itself. `local`: only device entries for these disks (vendor, product,
-/// revision); `origins`: a comment behind each value.
-pub fn dump(out: &mut dyn Write, settings: &Settings<'_>, local: Option<&[[&str; 3]]>, origins: bool) -> Printed {
-    print::dump(out, settings, Options { origins, local })
+/// The configuration in force, as text that reads back to itself. `local`: only entries for the paths and maps of this view; `origins`: a
+/// comment behind each value.
+pub fn dump(out: &mut dyn Write, settings: &Settings<'_>, local: Option<&EngineView<'_>>, origins: bool) -> Printed {
+    let mut disks = heapless::Vec::<[&str; 3], 64>::new();
+    let Some(view) = local else { return print::dump(out, settings, Options { origins, local: None }) };
+    for path in view.shown() {
+        let disk = [path.vendor(), path.product(), path.revision()];
+        if !disks.contains(&disk) {
+            // More kinds of arrays than that on one machine: the rest is left out.
+            let _ = disks.push(disk);
+        }
+    }
+    let maps = |wwid: &str| view.engine.find_map(wwid).is_some_and(|map| map.live());
+    print::dump(out, settings, Options { origins, local: Some(Local { disks: &disks, maps: &maps }) })
 }
 
 /// What is wrong with the files that were parsed, a line each, and a last line that sums up. `Ok(true)`: no errors; remarks (old

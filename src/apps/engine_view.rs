@@ -36,7 +36,7 @@ impl<'e> EngineView<'e> {
 
     /// Disks that are paths, or would be if there were a map for them. Others are not listed: clients take an orphan for what is left of a LUN,
     /// and have the kernel forget it.
-    fn shown(&self) -> impl Iterator<Item = PathView<'e>> {
+    pub fn shown(&self) -> impl Iterator<Item = PathView<'e>> {
         let left_alone = |reason| {
             matches!(
                 reason,

@@ -9,8 +9,10 @@ use super::{Cx, DONE, FAILED, TIMED_OUT, columns, json, say, topology};
 use crate::conf::print;
 use crate::conf::settings::{Lookup, Origin, Verdict};
 use crate::console::{self, Stream};
+use crate::diskread::{self, What};
 use crate::engine::{Engine, MapView, Options, PathView};
-use crate::model::{DmPathState, Holder};
+use crate::files;
+use crate::model::{DmPathState, Holder, last_part};
 use core::fmt::Write;
 use core::time::Duration;
 
@@ -259,6 +261,22 @@ fn path_json(path: &PathView<'_>, out: &mut json::Json<'_>) -> core::fmt::Result
     out.close('}')
 }
 
+/// A disk or map as people name it: for a path that is a link, the kernel's name of what it leads to.
+#[inline(never)]
+pub fn named<'n>(common: &Common<'_>, word: &'n str, room: &'n mut [u8; 255]) -> &'n str {
+    let short = word.strip_prefix("/dev/").map_or(word, |rest| rest.strip_prefix("mapper/").unwrap_or(rest));
+    if short.contains('/')
+        && let Ok(What::Block(devno)) = diskread::what(files::current_dir(), word)
+        && let Ok(sys) = files::open_dir(common.sys)
+    {
+        let mut link = crate::model::Text::<32>::new();
+        let _ = write!(link.as_mut_view(), "dev/block/{devno}");
+        let there = files::read_link(crate::raw::AsFd::as_fd(&sys), &link, room).unwrap_or_default();
+        return last_part(core::str::from_utf8(there).unwrap_or_default());
+    }
+    short
+}
+
 /// `why DEV`
 #[inline(never)]
 pub fn why(cx: &mut Cx<'_>) -> i32 {
@@ -267,7 +285,8 @@ pub fn why(cx: &mut Cx<'_>) -> i32 {
         Err(status) => return status,
     };
     let Some(device) = device else { return cx.fail(format_args!("why: which device? 'corepath why sda'")) };
-    let name = device.strip_prefix("/dev/").unwrap_or(device);
+    let mut room = [0; 255];
+    let name = named(&common, device, &mut room);
     let look = match look(cx, "why", &common, true) {
         Ok(look) => look,
         Err(status) => return status,

@@ -28,6 +28,7 @@ pub mod sheet;
 pub mod texts;
 pub mod topology;
 pub mod view;
+pub mod wwids;
 
 use crate::console::{Console, Stream};
 use crate::model::last_part;

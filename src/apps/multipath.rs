@@ -4,9 +4,11 @@ use super::args::{Arg, Args};
 use super::look::{self, Look};
 use super::setup::{self, Common};
 use super::topology::{self, Style};
+use super::wwids::{self, Edit};
 use super::{Cx, DONE, FAILED, boot, change, client, columns, config, daemon};
 use crate::conf::settings::Policy;
-use crate::engine::{Ask, MapView, Options};
+use crate::console::{self, Stream};
+use crate::engine::{Ask, MapView, Options, Reason};
 use crate::model::parse_unsigned;
 use core::fmt::Write;
 
@@ -16,6 +18,7 @@ multipath -l|-ll [-v N] [device]                  list maps (-ll asks the paths)
 multipath -f MAP | -F                             remove an unused map, all unused maps\n       \
 multipath -c|-u DEV                               is this disk a path of a map?\n       \
 multipath -C|-U MAP                               has this map a usable path?\n       \
+multipath -a|-w DEV | -W                          a WWID into the wwids file, out of it, those of the maps alone\n       \
 multipath -t|-T                                   print the configuration in force\n";
 
 /// What is to be done.
@@ -28,13 +31,14 @@ enum Mode {
     IsPath { udev: bool },
     HasPath,
     Config { local: bool },
+    Wwids(Edit),
 }
 
 /// `multipath ...`
 #[inline(never)]
 pub fn multipath(cx: &mut Cx<'_>) -> i32 {
     let mut common = Common::default();
-    let (mut mode, mut device, mut dry, mut reload, mut policy) = (Mode::Make, None, false, false, None);
+    let (mut mode, mut device, mut dry, mut reload, mut policy, mut retries) = (Mode::Make, None, false, false, None, 0u32);
     while let Some(arg) = cx.args.next() {
         match arg {
             Arg::Short('v') => match cx.args.value().and_then(|v| v.get(..1)).and_then(parse_unsigned) {
@@ -49,6 +53,9 @@ pub fn multipath(cx: &mut Cx<'_>) -> i32 {
             Arg::Short('c') => mode = Mode::IsPath { udev: false },
             Arg::Short('u') => mode = Mode::IsPath { udev: true },
             Arg::Short('C' | 'U') => mode = Mode::HasPath,
+            Arg::Short('a') => mode = Mode::Wwids(Edit::Add),
+            Arg::Short('w') => mode = Mode::Wwids(Edit::Remove),
+            Arg::Short('W') => mode = Mode::Wwids(Edit::Reset),
             Arg::Short('t') => mode = Mode::Config { local: false },
             Arg::Short('T') => mode = Mode::Config { local: true },
             Arg::Short('p') => match cx.args.value().map(policy_named) {
@@ -61,22 +68,28 @@ pub fn multipath(cx: &mut Cx<'_>) -> i32 {
             },
             // Asked for by scripts; there is nothing to switch: no wwids file is needed, no daemon delegated to, bindings written by the daemon only.
             Arg::Short('q' | 'i' | 'B' | 'D' | 'e') => {}
-            Arg::Short('b' | 'M' | 'R') => {
-                let _ = cx.args.value();
-            }
+            Arg::Short('b' | 'M') if cx.args.value().is_some() => {}
+            Arg::Short('R') => match cx.args.value().and_then(parse_unsigned) {
+                Some(times) => retries = times,
+                None => return cx.fail(format_args!("multipath: -R takes a number")),
+            },
             Arg::Short('h') => {
                 let _ = cx.out.write_str(USAGE);
                 return DONE;
             }
-            Arg::Word(word) => device = Some(word.strip_prefix("/dev/mapper/").or_else(|| word.strip_prefix("/dev/")).unwrap_or(word)),
+            Arg::Word(word) if device.is_none() => device = Some(word),
+            Arg::Long(_) if common.take(arg, &mut cx.args) == Ok(true) => {}
             _ => {
                 let _ = cx.err.write_str(USAGE);
                 return FAILED;
             }
         }
     }
+    let mut room = [0; 255];
+    let device = device.map(|word| look::named(&common, word, &mut room));
     match mode {
-        Mode::Config { local } => dump(cx, &common, local),
+        Mode::Config { local: false } => dump(cx, &common),
+        Mode::Config { local: true } => local(cx, &common),
         Mode::List => list(cx, &common, device),
         Mode::Make if dry => look::scan_with(cx, "multipath", &common, device),
         Mode::Make => match device {
@@ -88,11 +101,29 @@ pub fn multipath(cx: &mut Cx<'_>) -> i32 {
             }
             None => boot::make(cx, &common, policy, reload),
         },
-        Mode::Remove => match device {
-            Some(map) => change::dismiss(cx, "multipath", &common, &[map]),
-            None => cx.fail(format_args!("multipath: -f takes a map")),
-        },
-        Mode::RemoveAll => change::dismiss(cx, "multipath", &common, &[]),
+        Mode::Remove | Mode::RemoveAll => {
+            let maps = if mode == Mode::Remove { device.as_slice() } else { &[] };
+            if mode == Mode::Remove && maps.is_empty() {
+                return cx.fail(format_args!("multipath: -f takes a map"));
+            }
+            loop {
+                let status = change::dismiss(cx, "multipath", &common, maps);
+                if status == DONE || retries == 0 {
+                    return status;
+                }
+                retries -= 1;
+                crate::wait::sleep(1000);
+            }
+        }
+        Mode::Wwids(edit) => {
+            let Some(device) = device.or((edit == Edit::Reset).then_some("")) else {
+                return cx.fail(format_args!("multipath: which disk, map or WWID?"));
+            };
+            match looked(cx, &common) {
+                Ok(look) => wwids::edit(cx, &common, &look, edit, device),
+                Err(status) => status,
+            }
+        }
         Mode::IsPath { udev } => is_path(cx, &common, device, udev),
         Mode::HasPath => has_path(cx, &common, device),
     }
@@ -110,14 +141,23 @@ fn policy_named(word: &str) -> Option<Policy> {
     })
 }
 
-fn dump(cx: &mut Cx<'_>, common: &Common<'_>, local: bool) -> i32 {
+fn dump(cx: &mut Cx<'_>, common: &Common<'_>) -> i32 {
     let configuration = match setup::arena(common).and_then(|mut arena| setup::configuration(common, &mut arena)) {
         Ok(configuration) => configuration,
         Err(trouble) => return cx.trouble("multipath", trouble),
     };
     let _ = config::complain(cx.err, configuration.files, &configuration.report);
-    let only: Option<&[[&str; 3]]> = if local { Some(&[]) } else { None };
-    if config::dump(cx.out, &configuration.settings, only, false).is_err() { FAILED } else { DONE }
+    if config::dump(cx.out, &configuration.settings, None, false).is_err() { FAILED } else { DONE }
+}
+
+/// Of the arrays and maps, what concerns those that are there.
+fn local(cx: &mut Cx<'_>, common: &Common<'_>) -> i32 {
+    let look = match look::look(cx, "multipath", common, false) {
+        Ok(look) => look,
+        Err(status) => return status,
+    };
+    let view = look.view();
+    if config::dump(cx.out, &look.configuration.settings, Some(&view), false).is_err() { FAILED } else { DONE }
 }
 
 fn looked(cx: &mut Cx<'_>, common: &Common<'_>) -> Result<Look, i32> {
@@ -135,10 +175,19 @@ fn list(cx: &mut Cx<'_>, common: &Common<'_>, device: Option<&str>) -> i32 {
         // A path stands for its map.
         Some(name) => match view.position(name).or_else(|| view.position(look.machine.engine.find_path(name)?.map()?.name())) {
             Some(position) => Some(position),
-            None => return FAILED,
+            // A disk that could have one is no error.
+            None if look
+                .machine
+                .engine
+                .find_path(name)
+                .is_some_and(|p| !matches!(p.reason(), Reason::Blacklisted(_) | Reason::NoIdentity)) =>
+            {
+                return DONE;
+            }
+            None => return cx.fail(format_args!("multipath: no map and no disk that could have one: {name}")),
         },
     };
-    let style = Style { colour: crate::console::is_terminal(crate::console::Stream::Out) };
+    let style = Style { colour: console::is_terminal(Stream::Out) };
     let _ = match common.verbosity {
         0 | 1 => columns::maps(&view, only, "%n", columns::Dress::Raw, cx.out),
         _ => topology::tree(&view, only, style, cx.out),
@@ -158,12 +207,8 @@ fn is_path(cx: &mut Cx<'_>, common: &Common<'_>, device: Option<&str>, udev: boo
         Err(status) => return status,
     };
     let claimed = look.machine.engine.find_path(device).is_some_and(|path| path.map().is_some());
-    if udev {
-        let _ = writeln!(cx.out, "DM_MULTIPATH_DEVICE_PATH=\"{}\"", u8::from(claimed));
-        return DONE;
-    }
-    let _ = writeln!(cx.out, "{device} {} a valid multipath device path", if claimed { "is" } else { "is not" });
-    if claimed { DONE } else { FAILED }
+    let _ = writeln!(cx.out, "DM_MULTIPATH_DEVICE_PATH=\"{}\"", u8::from(claimed));
+    if claimed || udev { DONE } else { FAILED }
 }
 
 fn has_path(cx: &mut Cx<'_>, common: &Common<'_>, device: Option<&str>) -> i32 {
@@ -177,20 +222,36 @@ fn has_path(cx: &mut Cx<'_>, common: &Common<'_>, device: Option<&str>) -> i32 {
 }
 
 /// `multipathd`: the daemon, or with words (or `-k`) one request to it.
-pub fn multipathd(cx: &mut Cx<'_>, words: Args<'_>) -> i32 {
-    let asks = words.clone().any(|arg| matches!(arg, Arg::Word(_) | Arg::Short('k')));
-    if asks { multipathc(cx) } else { daemon::run(cx) }
+pub fn multipathd(cx: &mut Cx<'_>, mut words: Args<'_>) -> i32 {
+    let mut foreground = cx.invocation.variable("NOTIFY_SOCKET").is_some();
+    while let Some(arg) = words.next() {
+        match arg {
+            Arg::Word(_) | Arg::Short('k') => return multipathc(cx),
+            Arg::Short('v') => drop(words.value()),
+            // Whoever knows options of ours knows that it stays.
+            Arg::Short('d') | Arg::Long(_) => foreground = true,
+            Arg::Short('s' | 'B' | 'n' | 'w') => {}
+            _ => return cx.fail(format_args!("multipathd: unknown option; 'corepath help daemon' lists them")),
+        }
+    }
+    // Whoever starts it so waits until it returns.
+    if !foreground && daemon::detached() {
+        return DONE;
+    }
+    daemon::run(cx)
 }
 
-/// `multipathc` and `multipathd -k...`: the words as one request.
+/// `multipathc` and `multipathd -k...`: the words as one request; without any, a request in each line of the input.
 pub fn multipathc(cx: &mut Cx<'_>) -> i32 {
     let mut text = crate::model::Text::<500>::new();
     let mut fits = true;
     while let Some(arg) = cx.args.next() {
         let word = match arg {
             Arg::Short('k') => cx.args.glued_value().unwrap_or(""),
+            Arg::Short('v') if cx.args.value().is_some() => "",
+            Arg::Short('d' | 's' | 'B' | 'n' | 'w') => "",
             Arg::Word(word) => word,
-            _ => "",
+            _ => return cx.fail(format_args!("multipathd: unknown option; 'corepath help daemon' lists them")),
         };
         if word.is_empty() {
             continue;
@@ -200,8 +261,31 @@ pub fn multipathc(cx: &mut Cx<'_>) -> i32 {
         let quote = if word.contains(' ') && !text.is_empty() { "\"" } else { "" };
         fits &= write!(text.as_mut_view(), "{blank}{quote}{word}{quote}").is_ok();
     }
-    if !fits || text.is_empty() {
-        return cx.fail(format_args!("multipathd: no command; 'multipathd show maps'"));
+    match (fits, text.as_str()) {
+        (true, "") => lines(cx),
+        (true, text) => client::converse(cx, text),
+        (false, _) => cx.fail(format_args!("multipathd: the request is longer than a daemon reads (511 bytes)")),
     }
-    client::converse(cx, &text)
+}
+
+/// Requests from standard input until it ends; gives the last one's status.
+#[inline(never)]
+fn lines(cx: &mut Cx<'_>) -> i32 {
+    let prompt = if console::is_terminal(Stream::Out) { "multipathd> " } else { "" };
+    let mut status = DONE;
+    loop {
+        let _ = cx.out.write_str(prompt);
+        cx.out.flush();
+        let mut room = [0; 512];
+        let line = match console::line(&mut room) {
+            Some(Ok(line)) => line.trim(),
+            Some(Err(())) => return cx.fail(format_args!("multipathd: no request is as long as that line, and none is binary")),
+            None => return status,
+        };
+        match line {
+            "" => {}
+            "quit" | "exit" => return status,
+            line => status = client::converse(cx, line),
+        }
+    }
 }

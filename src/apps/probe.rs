@@ -15,14 +15,12 @@ use super::{Cx, DONE, TIMED_OUT, columns, json, say};
 use crate::conf::keyword::PRIOS;
 use crate::conf::print::emit_origin;
 use crate::conf::settings::{CheckerKind, Lookup};
-use crate::diskread::{self, What};
 use crate::dmioctl::Page;
 use crate::engine::checker::{self, Answer, ArrayFault, Checker, MapMemory, PathMemory, Step};
 use crate::engine::detect::{self, Evidence, Question};
 use crate::engine::prio::alua;
 use crate::engine::{Cause, Context, Note, Refusal, Subject};
-use crate::files;
-use crate::model::{Bus, DevName, DevNo, Holder, Instant, PathFacts, PathId, PathState, SysState, Tpgs};
+use crate::model::{Bus, DevName, Holder, Instant, PathFacts, PathId, PathState, SysState, Tpgs};
 use crate::sgio::SENSE;
 use crate::wire::alua as rtpg;
 use crate::wire::scsi::{Command, Outcome, Reply};
@@ -132,22 +130,18 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
         Err(status) => return status,
     };
     let Some(device) = device else { return cx.fail(format_args!("probe: which device? 'corepath probe sda'")) };
-    let mut name = DevName::new();
-    let short = device.strip_prefix("/dev/").unwrap_or(device);
-    let _ = match diskread::what(files::current_dir(), device) {
-        _ if !short.contains('/') => name.push_str(short).map_err(|_| core::fmt::Error),
-        Ok(What::Block(devno)) => write!(name.as_mut_view(), "{devno}"),
-        Ok(_) => return cx.fail(format_args!("probe: {device} is no block device")),
-        Err(errno) => return cx.fail(format_args!("probe: {device}: {}", errno.word().unwrap_or("unknown error"))),
-    };
+    let mut room = [0; 255];
+    let name = look::named(&common, device, &mut room);
+    if name.is_empty() || name.contains('/') {
+        return cx.fail(format_args!("probe: {device} is no block device"));
+    }
     let mut look = match look::look(cx, "probe", &common, true) {
         Ok(look) => look,
         Err(status) => return status,
     };
     let engine = &look.machine.engine;
-    let Some(path) = engine.find_path(&name) else {
-        let devno = DevNo::parse(&name);
-        let map = engine.find_map(short).or_else(|| engine.maps().find(|map| map.live() && devno == Some(map.devno())));
+    let Some(path) = engine.find_path(name) else {
+        let map = engine.find_map(name);
         let Some(map) = map else {
             return cx.fail(format_args!("probe: no disk '{device}' in sysfs; 'corepath scan' lists those there are"));
         };

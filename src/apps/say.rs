@@ -405,7 +405,7 @@ pub fn refusal(refusal: Refusal, out: &mut dyn Write) -> fmt::Result {
             return errno(e, out);
         }
         Refusal::NoUsablePath => "not while a map has no usable path",
-        Refusal::TimedOut => "timed out",
+        Refusal::TimedOut => "timeout",
         Refusal::Full => "no room",
         Refusal::ShuttingDown => "shutting down",
     })

@@ -78,8 +78,18 @@ impl<'a> Common<'a> {
     pub fn take(&mut self, arg: Arg<'a>, args: &mut Args<'a>) -> Result<bool, &'static str> {
         let Arg::Long(name) = arg else {
             if arg == Arg::Short('v') {
-                self.verbosity =
-                    args.glued_value().map_or(Some(self.verbosity.saturating_add(1)), parse_unsigned).ok_or("-v takes a number")?;
+                let louder = self.verbosity.saturating_add(1);
+                self.verbosity = match args.glued_value() {
+                    Some("v") => louder.saturating_add(1),
+                    Some(level) => parse_unsigned(level).ok_or("-v takes a number")?,
+                    None => match args.clone().value().and_then(parse_unsigned) {
+                        Some(level) => {
+                            let _ = args.value();
+                            level
+                        }
+                        None => louder,
+                    },
+                };
                 return Ok(true);
             }
             return Ok(false);
@@ -283,8 +293,9 @@ pub fn configuration<'c, 'm>(common: &Common<'c>, arena: &mut Arena<'m>) -> Resu
     Ok(Configuration { settings, report, files, words })
 }
 
+/// A file of a known directory, in memory of the arena's.
 #[inline(never)]
-fn read<'m>(arena: &mut Arena<'m>, dir: BorrowedFd<'_>, name: &str) -> Result<&'m [u8], Errno> {
+pub fn read<'m>(arena: &mut Arena<'m>, dir: BorrowedFd<'_>, name: &str) -> Result<&'m [u8], Errno> {
     // What is no regular file has no size; what there is no permission for answers that when it is opened.
     let size = files::size(dir, name)?;
     if size >= LARGEST_FILE {

@@ -18,8 +18,17 @@ use core::fmt::{Result as Printed, Write};
 pub struct Options<'a> {
     /// A comment behind each value: its file and line, the array table, or the program's own default.
     pub origins: bool,
-    /// Only device entries that match one of these disks: vendor, product, revision.
-    pub local: Option<&'a [[&'a str; 3]]>,
+    /// Only what concerns these.
+    pub local: Option<Local<'a>>,
+}
+
+/// What is there.
+#[derive(Clone, Copy)]
+pub struct Local<'a> {
+    /// Vendor, product, revision.
+    pub disks: &'a [[&'a str; 3]],
+    /// Is there a map with this WWID?
+    pub maps: &'a dyn Fn(&str) -> bool,
 }
 
 struct Printer<'p, 'a> {
@@ -56,14 +65,14 @@ pub fn dump(out: &mut dyn Write, settings: &Settings<'_>, options: Options<'_>) 
     p.blacklist(Place::Exceptions, Place::ExceptionsDevice)?;
     p.open("devices")?;
     for (i, row) in ROWS.iter().enumerate().filter(|(i, _)| settings.row_counts(*i)) {
-        if options.local.is_none_or(|disks| disks.iter().any(|[vendor, product, revision]| row.matches(vendor, product, revision))) {
+        if options.local.is_none_or(|local| local.disks.iter().any(|[vendor, product, revision]| row.matches(vendor, product, revision))) {
             let mut pick = Pick::empty();
             Settings::take_row(&mut pick, i);
             p.block("device", &pick)?;
         }
     }
     for (i, section) in settings.live(Place::Device) {
-        if options.local.is_none_or(|disks| disks.iter().any(|disk| settings.device_matches(section, *disk))) {
+        if options.local.is_none_or(|local| local.disks.iter().any(|disk| settings.device_matches(section, *disk))) {
             p.chain("device", i)?;
         }
     }
@@ -79,7 +88,13 @@ pub fn dump(out: &mut dyn Write, settings: &Settings<'_>, options: Options<'_>) 
     if settings.live(Place::Multipath).next().is_some() {
         p.open("multipaths")?;
         for (i, _) in settings.live(Place::Multipath) {
-            p.chain("multipath", i)?;
+            let mut pick = Pick::empty();
+            settings.take_chain(&mut pick, i);
+            let there =
+                |local: Local<'_>| matches!(pick.get(Key::Wwid), Some(l) if matches!(l.value, Value::Text(wwid) if (local.maps)(wwid)));
+            if options.local.is_none_or(there) {
+                p.block("multipath", &pick)?;
+            }
         }
         p.close()?;
     }
@@ -301,7 +316,12 @@ mod tests {
              fast_io_fail_tmo off\n }\n no_path_retry fail\n}\nmultipaths {\n multipath {\n wwid W\n alias a\n }\n}\n",
         );
         let mut out = String::new();
-        dump(&mut out, &settings, Options { origins: true, local: Some(&[["EMC", "SYMMETRIX", ""]]) }).unwrap();
+        dump(
+            &mut out,
+            &settings,
+            Options { origins: true, local: Some(Local { disks: &[["EMC", "SYMMETRIX", ""]], maps: &|wwid| wwid == "W0" }) },
+        )
+        .unwrap();
         for line in [
             "\tpolling_interval 7\t# test:2\n",
             "\tmax_polling_interval 28\t# default\n",

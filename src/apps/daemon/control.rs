@@ -88,7 +88,7 @@ pub fn serve(request: &[u8], root: bool, state: &State<'_>, out: &mut dyn Write)
         },
         Command::ShowMaps(what) => maps(view, None, what, out),
         Command::ShowMap { map, view: what } => one_map(view, map, out, &|position, out| maps(view, Some(position), what, out)),
-        Command::ShowConfig { .. } => crate::apps::config::dump(out, state.settings, None, false),
+        Command::ShowConfig { local } => crate::apps::config::dump(out, state.settings, local.then_some(view), false),
         Command::ShowWildcards => columns::wildcards(out),
         Command::ShowStatus => super::status::peer(state, out),
         Command::ShowDaemon => writeln!(out, "pid {} {}", state.pid, state.phase),

@@ -193,6 +193,19 @@ struct Plan<'a> {
     socket: &'a str,
 }
 
+/// Goes on as a process of its own, without a terminal. True for the one that was started, which is to end.
+pub fn detached() -> bool {
+    match crate::raw::fork() {
+        Ok(0) => {
+            let _ = crate::console::let_go();
+            false
+        }
+        // Without a process of its own it stays where it is.
+        Ok(_) => true,
+        Err(_) => false,
+    }
+}
+
 #[inline(never)]
 pub fn run(cx: &mut Cx<'_>) -> i32 {
     let socket = cx.invocation.variable("MULTIPATH_SOCKET_NAME").unwrap_or(crate::sock::NAMED);
