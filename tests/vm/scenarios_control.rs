@@ -99,6 +99,55 @@ scenario! {
 }
 
 scenario! {
+    /// What scripts and drivers say to multipathd and multipath: full names, words after -v, requests on standard input; a disk that is left
+    /// alone is nobody's orphan.
+    fn scripts_call_it_multipathd(kernel) {
+        let conf = "defaults {\n\tfind_multipaths yes\n}\nblacklist {\n\tdevnode \"^sd[a-z]$\"\n}\nblacklist_exceptions {\n\tdevnode \"^sd[ab]$\"\n}\n";
+        let guest = Vm::new(kernel)
+            .corepath()
+            .link("/usr/bin/multipathd", "corepath")
+            .link("/usr/bin/multipath", "corepath")
+            .file("/etc/multipath.conf", 0o644, conf.as_bytes())
+            .lun("a", 16 << 20, 2)
+            .lun("local", 16 << 20, 1)
+            .boot();
+        guest.ok("modprobe dm_multipath; modprobe dm_service_time");
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 3 ]", LONG);
+        // The first two are one LUN whatever the order they were found in.
+        let [one, other] = ["a.0", "a.1"].map(|path| guest.disk(path).unwrap());
+        let local = guest.disk("local.0").unwrap();
+        guest.put("/etc/multipath.conf", 0o644, conf.replace("^sd[ab]$", &format!("^({one}|{other})$")).as_bytes());
+        // It returns, and there is a daemon.
+        guest.ok("multipathd -v 3");
+        guest.until("corepath status | grep -q '2 usable'", LONG);
+        let map = guest.until("ls /dev/mapper | grep -v control", LONG);
+        let said = guest.ok("printf 'show daemon\n\nshow maps raw format %%n\nquit\nshow paths\n' | multipathd -k");
+        assert!(said.starts_with("pid ") && said.ends_with(&format!("\n{map}")), "{said}");
+        let orphans = guest.ok("multipathd show paths raw format '%d %m'");
+        assert!(orphans.contains(&one) && orphans.contains(&other) && !orphans.contains(&local), "{orphans}");
+        for request in [
+            format!("fail path /dev/{one}"),
+            format!("reinstate path /dev/{one}"),
+            // Twice: nothing is to be done, and nothing else wakes the daemon.
+            format!("resize map /dev/mapper/{map}"),
+            format!("resize map {map}"),
+            format!("del path /dev/{other}"),
+            format!("add path /dev/{other}"),
+        ] {
+            assert_eq!(guest.ok(&format!("multipathd {request}")), "ok", "{request}");
+        }
+        let config = guest.ok("multipathd show config local");
+        assert!(config.contains("devices {\n}") && !config.contains("SYMMETRIX"), "no array of the table is there: {config}");
+        assert!(guest.ok("multipathd show config").contains("SYMMETRIX"));
+        assert_eq!(guest.ok(&format!("ln -s ../../{one} /dev/disk-by; mkdir -p /dev/disk/by-id; ln -s ../../{one} /dev/disk/by-id/x; multipath -c /dev/disk/by-id/x")), "DM_MULTIPATH_DEVICE_PATH=\"1\"");
+        let wwid = guest.ok(&format!("mkdir -p /etc/multipath; multipath -a /dev/{one}"));
+        assert!(wwid.starts_with("wwid '3") && guest.ok("cat /etc/multipath/wwids").lines().count() == 3, "{wwid}");
+        guest.ok("multipathd -kshutdown; while pidof multipathd; do :; done");
+        guest.ok(&format!("multipath -f {map}"));
+    }
+}
+
+scenario! {
     /// Clients that stop half way, lie about lengths, come in crowds or never read; uevents from nobody, and ten thousand from the kernel:
     /// it answers throughout, and every path stays.
     fn liars_are_borne(kernel) {

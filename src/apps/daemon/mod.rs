@@ -458,6 +458,9 @@ impl Daemon {
             let mut tokens = heapless::Vec::<u64, { wait::BATCH }>::new();
             let Machine { engine, hands, .. } = &mut self.machine;
             hands.advance(engine, &configuration.settings, &mut self.ears);
+            // Before the wait: what was done at once may be all there is to wait for.
+            self.answer();
+            let Machine { engine, hands, .. } = &mut self.machine;
             // Told before the wait: on a machine without disks nothing may ever end it.
             if !self.ready && engine.settled() {
                 self.ready = true;
@@ -474,7 +477,6 @@ impl Daemon {
                 return Some(FAILED);
             }
             self.hear(configuration, common, &tokens);
-            self.answer();
             if core::mem::take(&mut self.reload) {
                 let kept = self.outdated;
                 (self.outdated, self.changed) = (false, None);
