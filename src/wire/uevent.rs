@@ -77,7 +77,7 @@ impl<'a> Properties<'a> {
 
     /// Is this the event of a multipath map? The prefix alone is nobody's WWID.
     pub fn is_mpath(&self) -> bool {
-        self.get("DM_UUID").and_then(|uuid| uuid.strip_prefix(crate::model::UUID_PREFIX)).is_some_and(|wwid| !wwid.is_empty())
+        self.get("DM_UUID").and_then(super::dm::map_wwid).is_some()
     }
 }
 
