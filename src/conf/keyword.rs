@@ -362,7 +362,9 @@ keywords! {
     MaxSectorsKb "max_sectors_kb" D | V | O | M, OPTIONAL_NUMBER, "", "max_sectors_kb of a map's paths";
     GhostDelay "ghost_delay" D | V | O | M, OFF_NUMBER, "no", "seconds a new map with only standby paths is kept not ready";
     AutoResize "auto_resize" D, words(&[("never", 0), ("grow_only", 1), ("grow_shrink", 2)]), "never", "resize the map when all its paths have changed size";
-    FindMultipathsTimeout "find_multipaths_timeout" D, number(-(LARGEST as i32), LARGEST), "-10", "seconds that find_multipaths smart waits; negative: only for known arrays";
+    FindMultipathsTimeout "find_multipaths_timeout" D,
+        Kind::Choice { words: &[], numbers: Some((-(LARGEST as i32), LARGEST)), style: Style::ZeroUnset },
+        "-10", "seconds that find_multipaths smart waits; negative: only for known arrays";
     EnableForeign "enable_foreign" D, Kind::Text(64), "NONE", "foreign multipath libraries; none exist here";
     MarginalPathgroups "marginal_pathgroups" D, words(&[("off", 0), ("on", 1), ("fpin", 2), ("no", 0), ("yes", 1), ("0", 0), ("1", 1)]), "off", "marginal paths form separate last groups";
     RecheckWwid "recheck_wwid" D | V | O, YES_NO, "no", "read the WWID again when a path returns";
