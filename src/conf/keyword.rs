@@ -425,7 +425,7 @@ pub enum Meaning {
     Unknown,
 }
 
-/// Looks a name up. Other spellings give the keyword they stand for.
+/// Looks a name up. Another spelling gives its own row ([`Kind::Same`]).
 pub fn find(name: &[u8], place: Place) -> Meaning {
     let mut elsewhere = Meaning::Unknown;
     for row in &KEYWORDS {
@@ -436,10 +436,7 @@ pub fn find(name: &[u8], place: Place) -> Meaning {
             elsewhere = Meaning::Elsewhere(row.key);
             continue;
         }
-        return Meaning::Known(match *row.kind {
-            Kind::Same(key) => key,
-            _ => row.key,
-        });
+        return Meaning::Known(row.key);
     }
     elsewhere
 }
@@ -461,7 +458,7 @@ mod tests {
 
     #[test]
     fn names() {
-        assert_eq!(find(b"checker", Place::Defaults), Meaning::Known(Key::PathChecker));
+        assert_eq!(find(b"checker", Place::Defaults), Meaning::Known(Key::Checker));
         assert_eq!(find(b"wwid", Place::Multipath), Meaning::Known(Key::MapWwid));
         assert_eq!(find(b"wwid", Place::Blacklist), Meaning::Known(Key::Wwid));
         assert!(matches!(find(b"vendor", Place::Defaults), Meaning::Elsewhere(_)));
