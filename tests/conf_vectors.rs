@@ -390,8 +390,10 @@ fn counts_reach_the_kernel_without_a_sign() {
 type Cell = (&'static str, &'static str, Option<&'static str>, &'static [&'static str]);
 const INVALID: &[&str] = &["invalid-value"];
 const OTHER_CELLS: &[Cell] = &[
-    // Names of checkers are checked.
+    // Names of checkers and prioritizers are checked.
     ("checker", "*", Some("\"tur\""), INVALID),
+    ("path_checker", "*", Some("\"tur\""), INVALID),
+    ("prio", "*", Some("\"const\""), INVALID),
     // 0 is unset, and unset is max.
     ("max_fds", "-1", Some("\"max\""), &["capped"]),
     ("max_fds", "0", Some("\"max\""), &[]),
@@ -464,7 +466,8 @@ fn keyword_values() {
             if report.fatal {
                 continue;
             }
-            let listed = OTHER_CELLS.iter().find(|(n, t, ..)| *n == name && (*t == text || *t == "*")).map(|(_, _, value, messages)| {
+            let alike = if name == "gid" { "uid" } else { name };
+            let listed = OTHER_CELLS.iter().find(|(n, t, ..)| *n == alike && (*t == text || *t == "*")).map(|(_, _, value, messages)| {
                 let mut list = vec![value.map(String::from)];
                 list.extend(messages.iter().map(|m| Some(m.to_string())));
                 list
