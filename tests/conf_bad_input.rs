@@ -79,7 +79,11 @@ fn sentences() {
         ("defaults {\nflush_on_last_del yes\n}\n", "2: flush_on_last_del: an old spelling, still understood"),
         ("defaults {\nalias_prefix a/b\n}\n", "2: alias_prefix: a / cannot be part of it; \"mpath\" stays in force"),
         ("blacklist {\nwwid \"(\"\n}\n", "2: wwid: bad regular expression: ( without ); the line has no effect"),
-        ("blacklist {\ndevice {\n}\n}\n", "2: no vendor or product given; the block has no effect"),
+        ("defaults {\nuid_attrs \"sd dasd:\"\n}\n", "2: uid_attrs: words that are not prefix:ATTRIBUTE are ignored; it stays unset here"),
+        (
+            "defaults {\nno_path_retry x\nno_path_retry 5\n}\n",
+            "2: no_path_retry: bad value, expected fail, queue or a number from 1 to 2147483647; it stays unset here\nmultipath.conf:3: no_path_retry: given before; the last one counts",
+        ),
         ("devices {\ndevice {\nvendor x\n}\n}\n", "2: vendor and product must be given; the block has no effect"),
         ("multipaths {\nmultipath {\nalias x\n}\n}\n", "2: no wwid given; the block has no effect"),
         ("foo {\nbar {\n}\n}\n", "1: foo: no such block in the top level; the block has no effect"),
@@ -95,6 +99,9 @@ fn sentences() {
         ("defaults {\na\\\u{7f}b\n}\n", "2: not text (control bytes, or not UTF-8); the line has no effect"),
     ] {
         assert_eq!(said(text.as_bytes()), format!("multipath.conf:{expected}\n"), "{text:?}");
+    }
+    for text in ["blacklist {\ndevice {\n}\n}\n", "defaults {\nchecker tur\npath_checker tur\n}\n"] {
+        assert_eq!(said(text.as_bytes()), "", "{text:?}");
     }
     let long = format!("defaults {{\n{}\n}}\n", "x".repeat(1024));
     assert_eq!(said(long.as_bytes()), "multipath.conf:2: longer than 1023 bytes; the line has no effect\n");
@@ -137,12 +144,18 @@ fn drop_ins_and_later_values() {
         "conf.d/a.conf:2: no_path_retry: bad value, expected fail, queue or a number from 1 to 2147483647; 5 stays in force\n\
          conf.d/a.conf:2: the file ends inside defaults\n"
     );
+    // One map in two files is told as it is within one; a device entry of another file is there to be added to.
+    let map = b"multipaths {\nmultipath {\nwwid W0\n}\n}\ndevices {\ndevice {\nvendor a\nproduct b\n}\n}\n";
+    let (_, report) = load_into(&[map, map], 20, 5);
+    let told: Vec<_> = report.kept.iter().map(|c| (c.file, c.line, c.what)).collect();
+    assert_eq!(told, [(1, 2, corepath::conf::complaint::What::DuplicateMultipath)]);
     // 0 where it means "not set": the last one of one section counts, but takes nothing from another.
     let zero = |text: &str| load(text).0.map("W0", &PathFacts::default()).max_sectors_kb;
     assert_eq!(zero("defaults {\nmax_sectors_kb 5\nmax_sectors_kb 0\n}\n"), None);
     assert_eq!(zero("defaults {\nmax_sectors_kb 5\n}\noverrides {\nmax_sectors_kb 6\nmax_sectors_kb 0\n}\n"), Some(5));
     let twice = "multipaths {\nmultipath {\nwwid W0\nmax_sectors_kb 5\n}\nmultipath {\nwwid W0\nmax_sectors_kb 0\n}\n}\n";
     assert_eq!(zero(twice), Some(5));
+    assert_eq!(load("defaults {\nfind_multipaths_timeout 0\n}\n").0.globals().find_multipaths_timeout, -10);
 }
 
 #[test]

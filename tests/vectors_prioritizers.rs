@@ -36,7 +36,6 @@ fn text<const N: usize>(s: &str) -> Text<N> {
 
 #[test]
 fn prioritizers() {
-    let mut seen = 0;
     for v in load("prioritizers") {
         let (prio, name, input) = (v["prio"].as_str().unwrap(), v["name"].as_str().unwrap(), &v["input"]);
         let mut facts = PathFacts::default();
@@ -72,9 +71,68 @@ fn prioritizers() {
             }
             None => assert_eq!((found, &device.asked), (expected, &commands), "{prio}: {name}"),
         }
-        seen += 1;
     }
-    assert_eq!(seen, 130);
+}
+
+/// The priority, and how many commands it took.
+fn asked(kind: PrioKind, args: &str, responses: serde_json::Value) -> (i32, usize) {
+    let facts = PathFacts { name: text("sda"), hctl: Hctl::parse("1:0:2:3"), serial: text("0395J1FR904324"), ..Default::default() };
+    let subject = Subject { facts: &facts, args, seed: 1, timeout_secs: 0 };
+    let mut device = Device::new(&responses);
+    let (mut machine, mut step) = Prioritizer::start(kind, &subject);
+    loop {
+        step = match step {
+            Step::Send(command) => device.ask(&command, |reply| machine.next(&subject, Answer::Scsi(reply))),
+            Step::Done(verdict) => return (verdict.prio.0, device.asked.len()),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn response(status: u8, host_status: u8, errno: u8, sense: &str, data: &str) -> serde_json::Value {
+    serde_json::json!({"status": status, "host_status": host_status, "driver_status": 0, "sense": sense, "data": data, "errno": errno})
+}
+
+#[test]
+fn ontap_by_what_answers() {
+    let failures = [response(2, 0, 0, "700005000000000a00000000240000000000", ""), response(0, 1, 0, "", ""), response(0, 0, 5, "", "")];
+    let fibre = response(0, 0, 0, "", &format!("000000180a980a01410000006663{}", "00".repeat(114)));
+    for failure in failures {
+        assert_eq!(asked(PrioKind::Ontap, "", serde_json::json!([failure])), (0, 1), "{failure}");
+        assert_eq!(asked(PrioKind::Ontap, "", serde_json::json!([fibre, failure])), (4, 2), "{failure}");
+    }
+}
+
+#[test]
+fn datacore_arguments() {
+    let inquiry = response(0, 0, 0, "", &format!("{}53445331{}", "00".repeat(112), "00".repeat(139)));
+    for (args, expected) in [
+        ("preferredsds=SDS1", (1, 1)),
+        ("timeout=5 preferredsds=SDS1", (1, 1)),
+        ("preferredsds=SDS1,timeout=5", (0, 1)),
+        ("preferredsds=", (0, 0)),
+        ("timeout=5000", (0, 0)),
+        ("timeout=x preferredsds=SDS1", (0, 0)),
+        ("foo preferredsds=SDS1", (0, 0)),
+    ] {
+        assert_eq!(asked(PrioKind::Datacore, args, serde_json::json!([inquiry])), expected, "{args}");
+    }
+}
+
+#[test]
+fn weighted_path_numbers() {
+    for (args, expected) in [
+        ("hbtl .* 5x", 5),
+        ("hbtl .* abc", 0),
+        ("hbtl .* +7", 7),
+        ("hbtl 9 x 1:0 7", 7),
+        ("hbtl ( 3 1: 7", 7),
+        ("serial 0395 -1", -1),
+        ("hbtl .* 99999999999", i32::MAX),
+        ("hbtl 1:0", 0),
+    ] {
+        assert_eq!(asked(PrioKind::WeightedPath, args, serde_json::json!([])).0, expected, "{args}");
+    }
 }
 
 #[test]

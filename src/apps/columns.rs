@@ -22,16 +22,26 @@ const WIDEST: usize = 255;
 /// Most wildcards one format may hold; the rest is dropped like an unknown wildcard.
 const COLUMNS: usize = 64;
 
+/// `number` / 2^`bits`, halves to the even neighbour.
+fn rounded(number: u64, bits: u32) -> u64 {
+    let whole = number >> bits;
+    whole + u64::from(((number - (whole << bits)) << 1) + (whole & 1) > 1 << bits)
+}
+
 /// A size as people read it: KiB base, one decimal below ten.
 pub fn size(sectors: Sectors, out: &mut dyn Write) -> fmt::Result {
-    // In tenths of KiB, or of MiB where those would not fit, so that no float is needed.
-    let (mut tenths, mut unit) = sectors.0.checked_mul(5).map_or((sectors.0 / 1024 * 5, 1), |tenths| (tenths, 0));
-    while tenths >= 10240 && unit < 4 {
-        tenths /= 1024;
-        unit += 1;
+    let kib = sectors.0 >> 1;
+    // The peer counts in 24 significant bits, so the last KiB before a TiB are a TiB.
+    let lost = (u64::BITS - kib.leading_zeros()).saturating_sub(24);
+    let kib = rounded(kib, lost) << lost;
+    let unit = (kib.max(1).ilog2() / 10).min(4);
+    let letter = ["K", "M", "G", "T", "P"][unit as usize];
+    let bits = unit * 10;
+    if kib < 10 << bits {
+        let tenths = rounded(kib * 10, bits);
+        return write!(out, "{}.{}{letter}", tenths / 10, tenths % 10);
     }
-    let letter = ["K", "M", "G", "T", "P"][unit];
-    if tenths < 100 { write!(out, "{}.{}{letter}", tenths / 10, tenths % 10) } else { write!(out, "{}{letter}", (tenths + 5) / 10) }
+    write!(out, "{}{letter}", rounded(kib, bits))
 }
 
 fn or(text: &str, default: &'static str, out: &mut dyn Write) -> fmt::Result {
@@ -43,7 +53,15 @@ pub const fn or_unknown(text: &str) -> &str {
     if text.is_empty() { "##" } else { text }
 }
 
-/// The failback column.
+/// The failback column: while it counts, a bar of what is left.
+pub fn failback_column(row: &MapRow<'_>, out: &mut dyn Write) -> fmt::Result {
+    match (row.failback, row.failback_in) {
+        (Failback::After(all), Some(left)) => progress(left, all, out),
+        _ => failback(row, out),
+    }
+}
+
+/// When the map goes back to its best group, in words.
 pub fn failback(row: &MapRow<'_>, out: &mut dyn Write) -> fmt::Result {
     match (row.failback, row.failback_in) {
         (Failback::After(_), Some(left)) => write!(out, "in {left} sec"),
@@ -78,7 +96,7 @@ pub const MAP_COLUMNS: &[(char, &str, MapWriter)] = &[
     ('n', "name", |m, o| o.write_str(m.name)),
     ('w', "uuid", |m, o| o.write_str(m.wwid)),
     ('d', "sysfs", sysfs_name),
-    ('F', "failback", failback),
+    ('F', "failback", failback_column),
     ('Q', "queueing", queueing),
     ('N', "paths", |m, o| write!(o, "{}", m.usable)),
     ('r', "write_prot", |m, o| o.write_str(if m.read_only { "ro" } else { "rw" })),
@@ -116,13 +134,24 @@ fn hctl(p: &PathRow<'_>, out: &mut dyn Write) -> fmt::Result {
     }
 }
 
+/// The LUN as the eight bytes of SAM-6 4.6: the kernel's number has the first two in its lowest 16 bits (`scsilun_to_int`).
+pub fn lun_hex(p: &PathRow<'_>, out: &mut dyn Write) -> fmt::Result {
+    let n = p.hctl.map_or(0, |hctl| hctl.lun);
+    write!(out, "{:#018x}", n << 48 | (n >> 16 & 0xffff) << 32 | (n >> 32 & 0xffff) << 16 | n >> 48)
+}
+
 fn next_check(p: &PathRow<'_>, out: &mut dyn Write) -> fmt::Result {
     let Some((left, interval)) = p.next_check else { return out.write_str("orphan") };
-    let bar = left.min(interval) * 10 / interval.max(1);
+    progress(left, interval, out)
+}
+
+/// `XXX....... 3/10`
+fn progress(left: u32, all: u32, out: &mut dyn Write) -> fmt::Result {
+    let bar = u64::from(left.min(all)) * 10 / u64::from(all.max(1));
     for i in 0..10 {
         out.write_str(if i < bar { "X" } else { "." })?;
     }
-    write!(out, " {left}/{interval}")
+    write!(out, " {left}/{all}")
 }
 
 fn device_state(p: &PathRow<'_>, out: &mut dyn Write) -> fmt::Result {
@@ -162,7 +191,7 @@ pub const PATH_COLUMNS: &[(char, &str, PathWriter)] = &[
     ('0', "failures", |p, o| write!(o, "{}", p.failures)),
     ('P', "protocol", |p, o| o.write_str(p.protocol.word())),
     ('I', "init_st", |p, o| o.write_str(if p.partial { "partial" } else { "ok" })),
-    ('L', "LUN hex", |p, o| write!(o, "{:#018x}", p.hctl.map_or(0, |h| h.lun))),
+    ('L', "LUN hex", lun_hex),
     ('A', "TPG", |p, o| match (p.target_port_group, p.tpgs) {
         (Some(group), _) => write!(o, "{:#06x}", u64::from(group)),
         (None, Tpgs::Unknown) => o.write_str("[unknown]"),
@@ -356,6 +385,7 @@ fn wildcard(letter: char, name: &str, out: &mut dyn Write) -> fmt::Result {
 mod tests {
     use super::super::view::fixture::Fixture;
     use super::*;
+    use crate::model::Hctl;
     use std::string::String;
 
     fn text(f: impl FnOnce(&mut dyn Write) -> fmt::Result) -> String {
@@ -367,10 +397,33 @@ mod tests {
     #[test]
     fn sizes_as_people_read_them() {
         for (sectors, expected) in
-            [(16384, "8.0M"), (2, "1.0K"), (0, "0.0K"), (20 * 1024 * 2, "20M"), (3 * 1024 * 1024, "1.5G"), (u64::MAX, "8388608P")]
+            [(16384, "8.0M"), (15_628_053_168, "7.3T"), (11_721_045_168, "5.5T"), ((1 << 31) - 2, "1.0T"), (u64::MAX, "8388608P")]
         {
             assert_eq!(text(|o| size(Sectors(sectors), o)), expected, "{sectors}");
         }
+    }
+
+    /// tests/vectors/misc_format.json, kinds size_from_sectors and lun_hex.
+    #[test]
+    fn vectors() {
+        let file: serde_json::Value = serde_json::from_str(include_str!("../../tests/vectors/misc_format.json")).unwrap();
+        let mut seen = [0; 2];
+        for vector in file["vectors"].as_array().unwrap() {
+            let (expected, ours) = match vector["kind"].as_str().unwrap() {
+                "size_from_sectors" => {
+                    seen[0] += 1;
+                    (&vector["expected"]["size"], text(|o| size(Sectors(vector["input"].as_u64().unwrap()), o)))
+                }
+                "lun_hex" => {
+                    seen[1] += 1;
+                    let hctl = Hctl { host: 2, channel: 0, target: 0, lun: vector["input"].as_u64().unwrap() };
+                    (&vector["expected"]["lunhex"], text(|o| lun_hex(&PathRow { hctl: Some(hctl), ..Fixture.path(0) }, o)))
+                }
+                _ => continue,
+            };
+            assert_eq!(ours, expected.as_str().unwrap(), "{vector}");
+        }
+        assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
     }
 
     #[test]
@@ -382,6 +435,17 @@ mod tests {
             text(|o| paths(&view, "%d %m %t %o %T", Dress::Raw, o)),
             "sda mpatha active running ready\nsdb mpatha failed running faulty\nsdc mpatha active running ready\nsdaa [orphan] active running ready\n"
         );
+    }
+
+    #[test]
+    fn a_failback_that_counts_is_a_bar() {
+        let row = |failback, failback_in| MapRow { failback, failback_in, ..Fixture.map(0) };
+        let column = |row| text(|o| failback_column(&row, o));
+        assert_eq!(column(row(Failback::After(20), Some(7))), "XXX....... 7/20");
+        assert_eq!(column(row(Failback::After(u32::MAX), Some(u32::MAX))), "XXXXXXXXXX 4294967295/4294967295");
+        assert_eq!(column(row(Failback::After(20), None)), "deferred:20");
+        assert_eq!(column(row(Failback::Manual, Some(7))), "manual");
+        assert_eq!(text(|o| failback(&row(Failback::After(20), Some(7)), o)), "in 7 sec");
     }
 
     #[test]

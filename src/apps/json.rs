@@ -1,6 +1,6 @@
 //! The peer's JSON document (version 0.1, same keys, same order) with strings escaped, and the writer every other document uses.
 
-use super::columns::{failback, or_unknown, queueing, sysfs_name};
+use super::columns::{failback_column, lun_hex, or_unknown, queueing, sysfs_name};
 use super::view::{View, dm_word, group_word, sys_word};
 use core::fmt::{self, Write};
 
@@ -131,7 +131,7 @@ fn one(view: &dyn View, map: usize, key: &str, json: &mut Json<'_>) -> fmt::Resu
     json.text("name", m.name)?;
     json.text("uuid", m.wwid)?;
     json.with("sysfs", &|o| sysfs_name(&m, o))?;
-    json.with("failback", &|o| failback(&m, o))?;
+    json.with("failback", &|o| failback_column(&m, o))?;
     json.with("queueing", &|o| queueing(&m, o))?;
     json.number("paths", i64::from(m.usable))?;
     json.text("write_prot", if m.read_only { "ro" } else { "rw" })?;
@@ -172,7 +172,7 @@ fn one(view: &dyn View, map: usize, key: &str, json: &mut Json<'_>) -> fmt::Resu
             json.text("host_wwpn", or(path.host_port, "[undef]"))?;
             json.text("target_wwpn", or(path.target_port, "[undef]"))?;
             json.text("host_adapter", or(path.adapter, "[undef]"))?;
-            json.with("lun_hex", &|o| write!(o, "{:#018x}", path.hctl.map_or(0, |h| h.lun)))?;
+            json.with("lun_hex", &|o| lun_hex(&path, o))?;
             json.text("marginal_st", if path.marginal { "marginal" } else { "normal" })?;
             json.close('}')?;
         }
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(map["prod"], "Disk \"7\"");
         assert_eq!(map["path_groups"][0]["paths"][1]["chk_st"], "faulty");
         assert_eq!(map["path_groups"][1]["group"], 2);
-        assert_eq!(map["path_groups"][1]["paths"][0]["lun_hex"], "0x0000000000000001");
+        assert_eq!(map["path_groups"][1]["paths"][0]["lun_hex"], "0x0001000000000000");
         let mut out = String::new();
         maps(&Fixture, Some(0), &mut out).unwrap();
         let document: serde_json::Value = serde_json::from_str(&out).unwrap();

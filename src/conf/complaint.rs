@@ -126,8 +126,7 @@ pub fn emit(out: &mut dyn Write, file: &str, complaint: &Complaint<'_>) -> Print
         What::Incomplete => out.write_str(match complaint.place {
             Place::Multipath => "no wwid given",
             Place::Protocol => "no valid type given",
-            Place::Device => "vendor and product must be given",
-            _ => "no vendor or product given",
+            _ => "vendor and product must be given",
         })?,
         What::DuplicateDevice => out.write_str("the same vendor, product and revision as before: the two are merged")?,
         What::DuplicateMultipath => out.write_str("the same wwid as before: the two are merged")?,

@@ -181,16 +181,16 @@ impl<'a> Settings<'a> {
     /// The defaults section, and with `own` the program's own defaults.
     pub(super) fn defaults(&self, own: bool) -> Pick<'a> {
         let mut pick = Pick::empty();
-        self.take_defaults(&mut pick, own);
+        self.take_block(&mut pick, Place::Defaults);
+        if own {
+            Self::take_own(&mut pick);
+        }
         pick
     }
-    fn take_defaults(&self, pick: &mut Pick<'a>, own: bool) {
-        self.take_block(pick, Place::Defaults);
-        if own {
-            let rows = keyword::KEYWORDS.iter().filter(|row| !row.default().is_empty());
-            let values = rows.filter_map(|row| value::parse(row.key, row.default()).ok().map(|(value, _)| (row.key, value)));
-            pick.take(values.map(|(key, value)| Given { key, value, origin: Origin::Default }), &mut 0);
-        }
+    fn take_own(pick: &mut Pick<'a>) {
+        let rows = keyword::KEYWORDS.iter().filter(|row| !row.default().is_empty());
+        let values = rows.filter_map(|row| value::parse(row.key, row.default()).ok().map(|(value, _)| (row.key, value)));
+        pick.take(values.map(|(key, value)| Given { key, value, origin: Origin::Default }), &mut 0);
     }
 
     /// Rows of the array table that no configured entry took over.
@@ -299,8 +299,10 @@ impl<'a> Settings<'a> {
         self.take_devices(&mut pick, facts);
         pick.settle(mark);
         let mark = pick.mark();
-        self.take_defaults(&mut pick, true);
+        self.take_block(&mut pick, Place::Defaults);
+        // Before the program's own prioritizer is there, which has no arguments.
         pick.settle(mark);
+        Self::take_own(&mut pick);
         pick
     }
 

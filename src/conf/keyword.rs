@@ -362,7 +362,9 @@ keywords! {
     MaxSectorsKb "max_sectors_kb" D | V | O | M, OPTIONAL_NUMBER, "", "max_sectors_kb of a map's paths";
     GhostDelay "ghost_delay" D | V | O | M, OFF_NUMBER, "no", "seconds a new map with only standby paths is kept not ready";
     AutoResize "auto_resize" D, words(&[("never", 0), ("grow_only", 1), ("grow_shrink", 2)]), "never", "resize the map when all its paths have changed size";
-    FindMultipathsTimeout "find_multipaths_timeout" D, number(-(LARGEST as i32), LARGEST), "-10", "seconds that find_multipaths smart waits; negative: only for known arrays";
+    FindMultipathsTimeout "find_multipaths_timeout" D,
+        Kind::Choice { words: &[], numbers: Some((-(LARGEST as i32), LARGEST)), style: Style::ZeroUnset },
+        "-10", "seconds that find_multipaths smart waits; negative: only for known arrays";
     EnableForeign "enable_foreign" D, Kind::Text(64), "NONE", "foreign multipath libraries; none exist here";
     MarginalPathgroups "marginal_pathgroups" D, words(&[("off", 0), ("on", 1), ("fpin", 2), ("no", 0), ("yes", 1), ("0", 0), ("1", 1)]), "off", "marginal paths form separate last groups";
     RecheckWwid "recheck_wwid" D | V | O, YES_NO, "no", "read the WWID again when a path returns";
@@ -423,7 +425,7 @@ pub enum Meaning {
     Unknown,
 }
 
-/// Looks a name up. Other spellings give the keyword they stand for.
+/// Looks a name up. Another spelling gives its own row ([`Kind::Same`]).
 pub fn find(name: &[u8], place: Place) -> Meaning {
     let mut elsewhere = Meaning::Unknown;
     for row in &KEYWORDS {
@@ -434,10 +436,7 @@ pub fn find(name: &[u8], place: Place) -> Meaning {
             elsewhere = Meaning::Elsewhere(row.key);
             continue;
         }
-        return Meaning::Known(match *row.kind {
-            Kind::Same(key) => key,
-            _ => row.key,
-        });
+        return Meaning::Known(row.key);
     }
     elsewhere
 }
@@ -459,7 +458,7 @@ mod tests {
 
     #[test]
     fn names() {
-        assert_eq!(find(b"checker", Place::Defaults), Meaning::Known(Key::PathChecker));
+        assert_eq!(find(b"checker", Place::Defaults), Meaning::Known(Key::Checker));
         assert_eq!(find(b"wwid", Place::Multipath), Meaning::Known(Key::MapWwid));
         assert_eq!(find(b"wwid", Place::Blacklist), Meaning::Known(Key::Wwid));
         assert!(matches!(find(b"vendor", Place::Defaults), Meaning::Elsewhere(_)));

@@ -24,6 +24,16 @@ impl Settings<'_> {
     }
 }
 
+/// A selector or handler. `+1` counts words as well as `1`, but the kernel reads no sign, of arguments neither.
+#[inline(never)]
+fn without_sign(pick: &Pick<'_>, key: Key) -> Text<64> {
+    let text = pick.text(key).unwrap_or("");
+    let (before, behind) = text.split_once('+').unwrap_or((text, ""));
+    let mut out = Text::try_from(before).unwrap_or_default();
+    let _ = out.push_str(behind);
+    out
+}
+
 impl Lookup for Settings<'_> {
     fn globals(&self) -> &Globals {
         &self.globals
@@ -66,8 +76,8 @@ impl Lookup for Settings<'_> {
             policy: policy(pick.number(Key::PathGroupingPolicy)),
             detect_policy: pick.yes(Key::DetectPgpolicy),
             detect_policy_use_tpg: pick.yes(Key::DetectPgpolicyUseTpg),
-            selector: text(&pick, Key::PathSelector),
-            handler: text(&pick, Key::HardwareHandler),
+            selector: without_sign(&pick, Key::PathSelector),
+            handler: without_sign(&pick, Key::HardwareHandler),
             retain_handler: pick.yes(Key::RetainAttachedHwHandler),
             failback: failback(pick.number(Key::Failback)),
             no_path_retry,

@@ -285,7 +285,7 @@ impl<'a> Parser<'a> {
 
     #[inline(never)]
     fn keyword(&mut self, name: &'a [u8], s: &Statement<'a>) {
-        let key = match keyword::find(name, self.place) {
+        let named = match keyword::find(name, self.place) {
             Meaning::Known(key) => key,
             other => {
                 let key = if let Meaning::Elsewhere(key) = other { Some(key) } else { None };
@@ -299,13 +299,10 @@ impl<'a> Parser<'a> {
                 return;
             }
         };
-        let depth = self.place.depth();
-        if self.seen[depth] & key.bit() != 0 && !key.repeats() {
-            self.complain(What::Duplicate, Some(key), name, InForce::Written);
-        }
+        let key = if let Kind::Same(key) = *named.row().kind { key } else { named };
         let kind = *key.row().kind;
         if matches!(kind, Kind::Block) {
-            self.seen[depth] |= key.bit();
+            self.note_seen(named, name);
             self.open(key);
             if !s.opens {
                 self.complain(What::MissingOpen, Some(key), name, InForce::Written);
@@ -324,6 +321,7 @@ impl<'a> Parser<'a> {
                 self.braces(s.net)
             };
         };
+        self.note_seen(named, name);
         if s.unclosed {
             self.complain(What::MissingQuote, Some(key), name, InForce::Written);
         }
@@ -342,7 +340,6 @@ impl<'a> Parser<'a> {
                 if !self.push(key, value) {
                     return self.complain(What::Full, Some(key), name, InForce::Nothing);
                 }
-                self.seen[depth] |= key.bit();
                 if let Some(what) = note {
                     let in_force = if what == What::Capped { InForce::Value(value) } else { InForce::Written };
                     self.complain(what, Some(key), name, in_force);
@@ -360,6 +357,16 @@ impl<'a> Parser<'a> {
                 let in_force = self.in_force(key);
                 self.complain(what, Some(key), name, in_force);
             }
+        }
+    }
+
+    /// A keyword that stands twice in its block is told whether or not its values were good. Two spellings are two keywords.
+    fn note_seen(&mut self, named: Key, name: &'a [u8]) {
+        let seen = &mut self.seen[self.place.depth()];
+        let twice = *seen & named.bit() != 0 && !named.repeats();
+        *seen |= named.bit();
+        if twice {
+            self.complain(What::Duplicate, Some(named), name, InForce::Written);
         }
     }
 
@@ -448,6 +455,7 @@ impl<'a> Parser<'a> {
     fn complete(&mut self) {
         let Some(this) = self.section_count.checked_sub(1) else { return };
         let section = self.sections[this];
+        let of_list = matches!(section.place, Place::BlacklistDevice | Place::ExceptionsDevice);
         let complete = match section.place {
             Place::Device => self.text_of(this, Key::Vendor).is_some() && self.text_of(this, Key::Product).is_some(),
             Place::Multipath => self.text_of(this, Key::MapWwid).is_some(),
@@ -457,9 +465,13 @@ impl<'a> Parser<'a> {
         if !complete {
             self.section_count = this;
             self.entry_count = section.first as usize;
-            return self.complain_at(self.opened, What::Incomplete, None, &[], InForce::Nothing);
+            // One that names no device keeps nothing out: the peer says nothing either.
+            if !of_list {
+                self.complain_at(self.opened, What::Incomplete, None, &[], InForce::Nothing);
+            }
+            return;
         }
-        if matches!(section.place, Place::BlacklistDevice | Place::ExceptionsDevice) {
+        if of_list {
             return;
         }
         let identity = self.identity(this);
@@ -474,10 +486,13 @@ impl<'a> Parser<'a> {
                 earlier_section.superseded = true;
                 let same_file = earlier_section.file == section.file;
                 self.sections[this].link = Link::Section(earlier);
-                let what = if section.place == Place::Device { What::DuplicateDevice } else { What::DuplicateMultipath };
-                if same_file && section.place != Place::Protocol {
-                    self.complain_at(section.line, what, None, &[], InForce::Written);
-                }
+                // Another file's device entry is there to be added to; of a map only one section is expected.
+                let what = match section.place {
+                    Place::Device if same_file => What::DuplicateDevice,
+                    Place::Multipath => What::DuplicateMultipath,
+                    _ => return,
+                };
+                self.complain_at(section.line, what, None, &[], InForce::Written);
             }
             (Some(i), None) if self.slots_used < self.slots.len() / 2 => {
                 self.slots[i] = this as u32 + 1;
@@ -618,4 +633,42 @@ pub fn chain<'e, 'a>(sections: &[Section], entries: &'e [Entry<'a>], from: usize
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::String;
+
+    /// Sections that the peer enters without a brace; any other keyword without a value is a line without effect.
+    const SECTIONS: [&[u8]; 7] = [b"defaults", b"blacklist", b"blacklist_exceptions", b"devices", b"device", b"multipaths", b"multipath"];
+
+    /// tests/vectors/conf_line_tokens.json: which lines the peer drops, and the value it takes from the others.
+    #[test]
+    fn vectors() {
+        let file: serde_json::Value = serde_json::from_str(include_str!("../../tests/vectors/conf_line_tokens.json")).unwrap();
+        let vectors = file["vectors"].as_array().unwrap();
+        assert!(!vectors.is_empty());
+        for vector in vectors {
+            let expected = &vector["expected"];
+            let line = Lines::new(vector["input"].as_str().unwrap().as_bytes()).next().unwrap_or_default();
+            let Some(s) = Statement::parse(line) else {
+                assert!(expected["tokens"].is_null(), "{vector}");
+                continue;
+            };
+            // A brace behind a keyword is its value with the peer; here it opens a block (docs/differences.md).
+            let value = match (s.first, s.value) {
+                (Token::Open | Token::Close, _) => None,
+                (_, None) if s.opens => Some("{".into()),
+                (_, value) => value.map(|text| String::from_utf8_lossy(text).replace("\"\"", "\"")),
+            };
+            let dropped = match s.first {
+                Token::Open => true,
+                Token::Word(name) => value.is_none() && !SECTIONS.contains(&name),
+                _ => false,
+            };
+            assert_eq!(expected["validate"].as_i64().unwrap() != 0, dropped, "{vector}");
+            assert_eq!(value.as_deref(), expected["value"].as_str(), "{vector}");
+        }
+    }
 }

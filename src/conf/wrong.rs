@@ -35,7 +35,7 @@ pub enum What {
     BadPattern(ere::Error),
     BadKey,
     Deprecated,
-    /// A device without vendor or product (blacklists: without both), a multipath without wwid, a protocol without type.
+    /// A device without vendor or product, a multipath without wwid, a protocol without type.
     Incomplete,
     DuplicateDevice,
     DuplicateMultipath,

@@ -75,9 +75,9 @@ impl<'a> Properties<'a> {
         Some(DevNo { major: self.number("MAJOR")?, minor: self.number("MINOR")? })
     }
 
-    /// Is this the event of a multipath map?
+    /// Is this the event of a multipath map? The prefix alone is nobody's WWID.
     pub fn is_mpath(&self) -> bool {
-        self.get("DM_UUID").is_some_and(|uuid| uuid.starts_with(crate::model::UUID_PREFIX))
+        self.get("DM_UUID").and_then(super::dm::map_wwid).is_some()
     }
 }
 
@@ -156,6 +156,15 @@ mod tests {
         assert_eq!(e.properties.devno(), Some(DevNo::new(8, 16)));
         assert_eq!(e.properties.long("SEQNUM"), Some(4294967297));
         assert_eq!(e.properties.number("SEQNUM"), None, "does not fit, does not wrap");
+    }
+
+    #[test]
+    fn maps() {
+        for (entry, is_map) in
+            [("DM_UUID=mpath-x", true), ("DM_UUID=mpath-", false), ("DM_UUID=mpath", false), ("DM_UUID=part1-mpath-x", false)]
+        {
+            assert_eq!(Properties::new(entry.as_bytes()).is_mpath(), is_map, "{entry}");
+        }
     }
 
     #[test]

@@ -9,7 +9,9 @@ pub fn load(name: &str) -> Vec<Value> {
     let path = format!("{}/tests/vectors/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).expect(&path);
     let value: Value = serde_json::from_str(&text).unwrap();
-    value["vectors"].as_array().unwrap().clone()
+    let vectors = value["vectors"].as_array().unwrap().clone();
+    assert!(!vectors.is_empty(), "{path}");
+    vectors
 }
 
 pub fn hex(text: &str) -> Vec<u8> {

@@ -14,7 +14,7 @@ const TRIES: u8 = 5;
 const RDAC_LEN: u16 = 128;
 
 pub(super) fn start(kind: PrioKind, subject: &Subject<'_>) -> Step {
-    if kind == PrioKind::Datacore && argument(subject.args, "preferredsds").is_none_or(str::is_empty) {
+    if kind == PrioKind::Datacore && preferred_server(subject.args).is_none() {
         return Step::done(0, Cause::Arguments);
     }
     Step::Send(question(kind, subject))
@@ -30,6 +30,17 @@ fn question(kind: PrioKind, subject: &Subject<'_>) -> Command {
         _ => Command::test_unit_ready(),
     };
     command.within(subject.timeout_secs)
+}
+
+/// `preferredsds=NAME`, with `timeout=NUMBER` before or behind it. Anything else in front is no arguments at all, as with the peer.
+fn preferred_server(args: &str) -> Option<&str> {
+    let mut words = args.split_ascii_whitespace();
+    let mut word = words.next()?;
+    if let Some(number) = word.strip_prefix("timeout=") {
+        parse_decimal(number)?;
+        word = words.next()?;
+    }
+    word.strip_prefix("preferredsds=").filter(|name| !name.is_empty())
 }
 
 /// `timeout=` in milliseconds, 500 to 20000, rounded up to seconds (SG_IO on a disk knows no less than seven anyway).
@@ -67,7 +78,7 @@ pub(super) fn next(machine: &mut Prioritizer, subject: &Subject<'_>, reply: &Rep
             Err(_) => Step::undefined(malformed),
         },
         PrioKind::Datacore => {
-            let wanted = argument(subject.args, "preferredsds").unwrap_or("").as_bytes();
+            let wanted = preferred_server(subject.args).unwrap_or("").as_bytes();
             let Ok(server) = vendor::datacore_server(data) else { return Step::done(0, malformed) };
             // The server's name is part of a longer one on some releases.
             let found = !wanted.is_empty() && server.windows(wanted.len()).any(|w| w == wanted);
@@ -111,15 +122,13 @@ fn hp_sw(machine: &mut Prioritizer, subject: &Subject<'_>, outcome: Outcome) -> 
     }
 }
 
-/// 4 Fibre Channel to the owner, 3 hardware iSCSI, 2 software iSCSI, 1 through the partner, 0 no answer.
+/// 4 Fibre Channel to the owner, 3 hardware iSCSI, 2 software iSCSI, 1 through the partner, 0 where nothing tells which.
 fn ontap(machine: &mut Prioritizer, subject: &Subject<'_>, reply: &Reply<'_>, reason: Cause) -> Step {
-    // A refusal is an older array's answer to a question it does not know; silence is silence.
-    if matches!(reply.outcome(), Outcome::Host(_) | Outcome::Driver(_) | Outcome::Errno(_)) {
-        return Step::done(0, reason);
-    }
     if machine.stage == 0 {
-        let interface = if reply.done() { vendor::ontap_interface_reply(reply.data) } else { Err(crate::fault::Malformed) };
-        match interface {
+        if !reply.done() {
+            return Step::done(0, reason);
+        }
+        match vendor::ontap_interface_reply(reply.data) {
             Ok(vendor::OntapInterface::SoftwareIscsi) => return Step::done(2, Cause::Plain),
             Ok(vendor::OntapInterface::HardwareIscsi) => return Step::done(3, Cause::Plain),
             _ => {}
@@ -127,6 +136,7 @@ fn ontap(machine: &mut Prioritizer, subject: &Subject<'_>, reply: &Reply<'_>, re
         machine.stage = 1;
         return Step::Send(vendor::ontap_proxy().within(subject.timeout_secs));
     }
+    // Only the page itself says "partner"; without it the path is an owner's.
     let proxy = reply.done() && vendor::ontap_proxy_reply(reply.data) == Ok(true);
     Step::done(if proxy { 1 } else { 4 }, Cause::Plain)
 }

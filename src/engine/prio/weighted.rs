@@ -23,12 +23,21 @@ pub(super) fn weighted_path(subject: &Subject<'_>) -> Step {
     };
     let Some(text) = text else { return Step::done(0, Cause::Arguments) };
     while let (Some(expression), Some(number)) = (words.next(), words.next()) {
-        let Ok(prio) = number.parse::<i32>() else { return Step::done(0, Cause::Arguments) };
         if ere::is_match(expression.as_bytes(), text.as_bytes()) {
-            return Step::done(prio, Cause::Plain);
+            return Step::done(leading_number(number), Cause::Plain);
         }
     }
     Step::done(0, Cause::Plain)
+}
+
+/// The peer's atoi: what stands behind the digits is passed over, and no digits are 0.
+fn leading_number(text: &str) -> i32 {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let digits = digits.bytes().take_while(u8::is_ascii_digit);
+    sign * digits.fold(0i32, |n, b| n.saturating_mul(10).saturating_add(i32::from(b - b'0')))
 }
 
 fn written(buffer: &mut [u8], write: impl FnOnce(&mut Cursor<'_>) -> Result<(), Full>) -> Option<&str> {
