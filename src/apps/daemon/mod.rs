@@ -3,6 +3,7 @@
 //! Foreground always: nothing is forked. Started as `@corepath` or `multipathd` it keeps that name (systemd leaves a process alone whose
 //! first argument begins with `@`).
 
+pub mod aliases;
 pub mod clients;
 pub mod control;
 mod heir;
@@ -27,6 +28,7 @@ use crate::raw::{AsFd, OwnedFd};
 use crate::sock::Notify;
 use crate::wait;
 use crate::wire::cursor::put;
+use aliases::Aliases;
 use clients::{CLIENTS, Caller, Client, Clients};
 use control::Verdict;
 use core::fmt::Write;
@@ -67,6 +69,10 @@ struct Ears {
     level: u8,
     limits: [Limit; 64],
     answers: heapless::Deque<(u32, Result<(), Refusal>), { CLIENTS + 1 }>,
+    /// A map was given an alias.
+    named: bool,
+    /// What came of writing them down.
+    kept: Option<Result<u32, Errno>>,
 }
 
 impl Ears {
@@ -114,6 +120,14 @@ impl Audience for Ears {
     fn answer(&mut self, token: u32, result: Result<(), Refusal>) {
         let _ = self.answers.push_back((token, result));
     }
+
+    fn bind(&mut self, _wwid: &str, _alias: &str) {
+        self.named = true;
+    }
+
+    fn kept(&mut self, result: Result<u32, Errno>) {
+        self.kept = Some(result);
+    }
 }
 
 /// The service manager, where there is one.
@@ -160,6 +174,7 @@ struct Daemon {
     errors: u32,
     seal: Seal,
     sealed_faults: Option<(u64, u64)>,
+    aliases: Aliases,
     clients: Clients,
     listeners: heapless::Vec<OwnedFd, 2>,
     signals: OwnedFd,
@@ -232,7 +247,7 @@ const fn reply_size(paths: usize) -> usize {
 
 /// Bytes for clients, replies and log lines.
 const fn talk_size(paths: usize) -> usize {
-    CLIENTS * size_of::<Option<Client>>() + reply_size(paths) + packed::WINDOW + 2 * packed::PLACES + LOG + 64
+    CLIENTS * size_of::<Option<Client>>() + reply_size(paths) + packed::WINDOW + 2 * packed::PLACES + LOG + aliases::size(paths) + 64
 }
 
 /// Memory for two readings of the configuration: the one in force and the next.
@@ -240,7 +255,16 @@ type Halves = [&'static mut [MaybeUninit<u8>]; 2];
 
 #[inline(never)]
 fn start(cx: &mut Cx<'_>, plan: &Plan<'_>) -> Result<(Daemon, Halves), i32> {
-    let half = setup::half_size(&plan.common);
+    let mut disks = 0;
+    let block = files::open_dir(plan.common.sys).and_then(|sys| files::open_dir_at(sys, "block"));
+    let _ = block.and_then(|block| {
+        files::names(block, &mut |_| {
+            disks += 1;
+            true
+        })
+    });
+    // And for what this daemon adds to the bindings itself: text, and an index of it.
+    let half = setup::half_size(&plan.common) + aliases::size(plan.common.paths.max(disks * 2)) * 3 / 2;
     let (Ok(first), Ok(second)) = (arena::map(half), arena::map(half)) else {
         return Err(cx.trouble("daemon", setup::Trouble::Memory));
     };
@@ -311,15 +335,19 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
         let places = arena.take(packed::PLACES, |_| 0u16).map_err(|_| Errno::NOMEM)?;
         let large = Packed::new(packed, window, places);
         let ring = arena.take(LOG, |_| 0u8).map_err(|_| Errno::NOMEM)?;
-        Ok((slots, large, ring))
+        let names = arena.take(aliases::size(machine.sizes.paths), |_| 0u8).map_err(|_| Errno::NOMEM)?;
+        Ok((slots, large, ring, names))
     });
-    let Ok((slots, large, ring)) = memory else { return Err(cx.fail(format_args!("daemon: no memory for replies"))) };
+    let Ok((slots, large, ring, names)) = memory else { return Err(cx.fail(format_args!("daemon: no memory for replies"))) };
     let mut ears = Ears {
         ring: Ring::new(ring),
         level: plan.common.verbosity.saturating_add(3),
         limits: [Limit::default(); 64],
         answers: heapless::Deque::new(),
+        named: false,
+        kept: None,
     };
+    let aliases = Aliases::new(names, plan.common.state_dir, options.write_bindings);
     if heir {
         listeners = match heir::succeed(&mut machine, &configuration.settings, &mut ears, plan) {
             Ok(listeners) => listeners,
@@ -352,6 +380,7 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
         errors: configuration.report.errors,
         seal,
         sealed_faults: None,
+        aliases,
         clients: Clients::new(slots, large, TOKEN_CLIENTS),
         listeners,
         signals,
@@ -419,7 +448,9 @@ impl Daemon {
     fn watch(&mut self, configuration: &Configuration<'_>, common: &Common<'_>, spare: &mut [MaybeUninit<u8>], anew: bool) -> Option<i32> {
         // Also before it is ready for the first time: who asked waits for the answer.
         if anew {
-            let cx = Context { now: wait::now(), settings: &configuration.settings };
+            let now = wait::now();
+            self.aliases.read_again(now);
+            let cx = Context { now, settings: &self.aliases.over(&configuration.settings) };
             self.machine.engine.process(&cx, Event::Reconfigured);
             self.ears.say(5, "the configuration was read again");
             self.report(configuration);
@@ -443,22 +474,32 @@ impl Daemon {
                 until = Some(until.map_or(time, |u| u.min(time)));
             }
             let mut tokens = heapless::Vec::<u64, { wait::BATCH }>::new();
-            let Machine { engine, hands, .. } = &mut self.machine;
-            hands.advance(engine, &configuration.settings, &mut self.ears);
+            let Daemon { machine: Machine { engine, hands, .. }, aliases, ears, .. } = self;
+            hands.advance(engine, &aliases.over(&configuration.settings), ears);
+            if core::mem::take(&mut ears.named) {
+                aliases.named(now, false);
+            }
+            if let Some(time) = aliases.tend(common.state_dir, engine, hands, &configuration.settings, ears, now) {
+                until = Some(until.map_or(time, |u| u.min(time)));
+            }
             // Told before the wait: on a machine without disks nothing may ever end it.
             if !self.ready && engine.settled() {
                 self.ready = true;
                 self.phase = "running";
+                aliases.named(now, true);
                 self.manager.tell("READY=1\nSTATUS=up");
             }
             if hands
-                .listen(engine, &configuration.settings, &mut self.ears, until, &mut |token| {
+                .listen(engine, &aliases.over(&configuration.settings), ears, until, &mut |token| {
                     // As many as one wait can give.
                     let _ = tokens.push(token);
                 })
                 .is_err()
             {
                 return Some(FAILED);
+            }
+            if let Some(result) = ears.kept.take() {
+                aliases.kept(result, common.state_dir, ears, wait::now());
             }
             self.hear(configuration, common, &tokens);
             self.answer();
@@ -572,7 +613,7 @@ impl Daemon {
             self.manager.tell("STOPPING=1\nSTATUS=stopping");
             let now = wait::now();
             self.stop_by = Some(now + Duration::from_millis(800));
-            let cx = Context { now, settings: &configuration.settings };
+            let cx = Context { now, settings: &self.aliases.over(&configuration.settings) };
             self.machine.engine.process(&cx, Event::Ask { token: OWN, ask: Ask::Shutdown { keep } });
         }
     }
@@ -584,7 +625,7 @@ impl Daemon {
             _ => None,
         };
         let outdated = self.outdated;
-        let Daemon { machine, clients, seal, ears, started, phase, reload, reloaders, .. } = self;
+        let Daemon { machine, aliases, clients, seal, ears, started, phase, reload, reloaders, .. } = self;
         let Machine { engine, hands, memory, .. } = machine;
         let mut asked: Option<(Caller, [u8; 512], usize)> = None;
         let mut shutdown = None;
@@ -631,7 +672,7 @@ impl Daemon {
             // Parsed again, as the engine may be moved only now that nothing looks at it.
             let mut scratch = Default::default();
             if let Some(ask) = control::ask(request.get(..length).unwrap_or_default(), &mut scratch) {
-                let cx = Context { now, settings: &configuration.settings };
+                let cx = Context { now, settings: &aliases.over(&configuration.settings) };
                 engine.process(&cx, Event::Ask { token: caller.token(), ask });
             }
         }
@@ -714,9 +755,9 @@ mod tests {
     #[test]
     fn tables_keep_their_budget() {
         let common = Common { config: "/nonexistent", config_dir: "/nonexistent", state_dir: "/nonexistent", ..Common::default() };
-        for (paths, most) in [(64, 820_000), (4096, 11_200_000)] {
+        for (paths, most) in [(64, 835_000), (4096, 11_400_000)] {
             let measure = setup::Measure::of(paths, false);
-            let parts = [measure.tables(), measure.stacks(), talk_size(paths), 2 * setup::half_size(&common)];
+            let parts = [measure.tables(), measure.stacks(), talk_size(paths), 2 * setup::half_size(&common) + aliases::size(paths) * 3];
             std::println!("{paths} paths: tables, stacks, talk, configuration: {parts:?}, {} in all", parts.iter().sum::<usize>());
             assert!(parts.iter().sum::<usize>() <= most, "{paths}: {parts:?}");
         }
