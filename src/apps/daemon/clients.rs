@@ -6,7 +6,7 @@ use crate::fault::Errno;
 use crate::model::Instant;
 use crate::raw::{AsFd, OwnedFd};
 use crate::sock::{self, Peer};
-use crate::wait::Poll;
+use crate::wait::{Hears, Poll};
 use crate::wire::cursor::put;
 use crate::wire::ipc::{self, Decoder};
 use core::fmt::{self, Write};
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
     Reading,
-    /// The engine works on its request.
+    /// The engine works on its request: nothing is heard of it but its end.
     Waiting,
     /// So many bytes of so many are sent, from the large buffer or its own.
     Writing {
@@ -155,8 +155,10 @@ impl Clients {
     pub fn ready(&mut self, index: usize, poll: &Poll, now: Instant, serve: &mut Serve<'_>) {
         self.push(index, poll, now);
         let Some(client) = at(self.slots, index) else { return };
-        if client.stage != Stage::Reading {
-            return;
+        match client.stage {
+            Stage::Reading => {}
+            Stage::Waiting => return self.close(index, poll),
+            Stage::Writing { .. } => return,
         }
         let mut buffer = [0u8; 1024];
         let length = match sock::receive(&client.socket, &mut buffer) {
@@ -201,6 +203,7 @@ impl Clients {
         };
         if !complete {
             client.stage = Stage::Waiting;
+            let _ = poll.listen(client.socket.as_fd(), self.first_token + index as u64, Hears::Nothing);
             return;
         }
         let Some(used) = used else {
@@ -265,7 +268,7 @@ impl Clients {
                 }
                 Err(Errno::AGAIN) => {
                     client.stage = Stage::Writing { at, end, large };
-                    let _ = poll.writable(client.socket.as_fd(), self.first_token + index as u64, true);
+                    let _ = poll.listen(client.socket.as_fd(), self.first_token + index as u64, Hears::Room);
                     return;
                 }
                 Err(_) => return self.close(index, poll),
@@ -275,7 +278,7 @@ impl Clients {
         if large {
             self.large_taken = false;
         }
-        let _ = poll.writable(client.socket.as_fd(), self.first_token + index as u64, false);
+        let _ = poll.listen(client.socket.as_fd(), self.first_token + index as u64, Hears::Input);
     }
 
     /// Lets go of clients that do not read their replies or do not finish a request; when to look again.
@@ -295,5 +298,88 @@ impl Clients {
             }
         }
         next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sock::Address;
+    use crate::wait::now;
+    use std::boxed::Box;
+    use std::string::String;
+    use std::vec::Vec;
+    use std::{format, vec};
+
+    /// Clients of a socket of their own.
+    struct Hall {
+        clients: Clients,
+        poll: Poll,
+        listener: OwnedFd,
+        name: String,
+    }
+
+    fn leak<T: Clone>(value: T, count: usize) -> &'static mut [T] {
+        vec![value; count].leak()
+    }
+
+    fn hall(name: &str) -> Hall {
+        let slots = Box::leak((0..CLIENTS).map(|_| None).collect::<Box<[_]>>());
+        let large = Packed::new(leak(0, 1 << 20), leak(0, super::super::packed::WINDOW), leak(0, super::super::packed::PLACES));
+        let name = format!("corepath-clients-{name}-{}", std::process::id());
+        let listener = sock::listen(Address::Abstract(&name)).unwrap();
+        Hall { clients: Clients::new(slots, large, 100), poll: Poll::new().unwrap(), listener, name }
+    }
+
+    impl Hall {
+        /// A client that has sent this.
+        fn client(&mut self, request: &str) -> OwnedFd {
+            let client = sock::connect(Address::Abstract(&self.name)).unwrap();
+            self.clients.accept(&self.listener, &self.poll, now());
+            sock::send_all(&client, &ipc::header(request.len())).unwrap();
+            sock::send_all(&client, request.as_bytes()).unwrap();
+            sock::send_all(&client, b"\0").unwrap();
+            client
+        }
+
+        /// Turns until nothing happens for a while; how many there were. `serve` writes the reply, or says that it comes later.
+        fn turns(&mut self, at: Instant, serve: &mut dyn FnMut(&str, &mut dyn Write) -> bool) -> u32 {
+            for turn in 0..1000 {
+                let mut tokens = Vec::new();
+                self.poll.wait(Some(now() + Duration::from_millis(20)), |token| tokens.push(token)).unwrap();
+                for token in &tokens {
+                    self.clients.ready((token - 100) as usize, &self.poll, at, &mut |_, request, out| {
+                        serve(core::str::from_utf8(request).unwrap(), out)
+                    });
+                }
+                if tokens.is_empty() {
+                    return turn;
+                }
+            }
+            1000
+        }
+
+        fn there(&self) -> usize {
+            self.clients.slots.iter().flatten().count()
+        }
+    }
+
+    #[test]
+    fn who_left_while_the_request_waits_is_let_go() {
+        let mut hall = hall("left");
+        let client = hall.client("del map x");
+        assert!(hall.turns(now(), &mut |_, _| false) < 5);
+        // What it sends meanwhile stays where it is.
+        sock::send_all(&client, b"more").unwrap();
+        assert_eq!((hall.turns(now(), &mut |_, _| false), hall.there()), (0, 1));
+        let caller = hall.clients.caller(1 << 8 | 1).unwrap();
+        drop(client);
+        assert!(hall.turns(now(), &mut |_, _| false) < 5);
+        assert_eq!(hall.there(), 0);
+        // The answer finds nobody, nor the next one in that place.
+        let next = hall.client("x");
+        hall.clients.reply(caller, "ok\n", &hall.poll, now());
+        assert_eq!(hall.clients.caller(caller.token()), None);
+        drop(next);
     }
 }
