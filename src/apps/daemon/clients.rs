@@ -1,5 +1,5 @@
 //! Clients of the control socket: frames in, replies out, nobody waits for anybody. Small replies live with the client; a large one borrows
-//! the one large buffer, where it is packed, and whose reader is given a time limit.
+//! the one large buffer, where it is packed, and whose reader is given a time limit; the next that needs it waits.
 
 use super::packed::Packed;
 use crate::fault::Errno;
@@ -18,6 +18,8 @@ pub const CLIENTS: usize = 16;
 const SMALL: usize = 2048;
 /// A client that does not read for so long is let go.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Nor does one that reads keep the large buffer for longer: others wait for it.
+const LENT: Duration = Duration::from_secs(30);
 
 /// Where a client stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +27,8 @@ enum Stage {
     Reading,
     /// The engine works on its request: nothing is heard of it but its end.
     Waiting,
+    /// Its request is kept until the large buffer is free.
+    Queued,
     /// So many bytes of so many are sent, from the large buffer or its own.
     Writing {
         at: usize,
@@ -40,6 +44,8 @@ pub struct Client {
     small: [u8; SMALL],
     stage: Stage,
     touched: Instant,
+    /// When it was lent the large buffer.
+    lent: Instant,
     generation: u32,
 }
 
@@ -110,8 +116,9 @@ impl Clients {
                 Some(place) => place,
                 None => {
                     let reading = self.slots.iter().enumerate().filter_map(|(i, slot)| Some((i, slot.as_ref()?)));
-                    let reading = reading.filter(|(_, client)| client.stage == Stage::Reading);
-                    let Some((oldest, _)) = reading.min_by_key(|(_, client)| client.touched) else {
+                    let reading = reading.filter(|(_, client)| matches!(client.stage, Stage::Reading | Stage::Queued));
+                    // Whoever may look cannot keep root out.
+                    let Some((oldest, _)) = reading.min_by_key(|(_, client)| (client.peer.uid == 0, client.touched)) else {
                         self.dropped = self.dropped.saturating_add(1);
                         continue;
                     };
@@ -133,6 +140,7 @@ impl Clients {
                     small: [0; SMALL],
                     stage: Stage::Reading,
                     touched: now,
+                    lent: now,
                     generation,
                 });
             }
@@ -157,7 +165,8 @@ impl Clients {
         let Some(client) = at(self.slots, index) else { return };
         match client.stage {
             Stage::Reading => {}
-            Stage::Waiting => return self.close(index, poll),
+            Stage::Queued if !self.large_taken => return self.serve(index, poll, now, serve),
+            Stage::Waiting | Stage::Queued => return self.close(index, poll),
             Stage::Writing { .. } => return,
         }
         let mut buffer = [0u8; 1024];
@@ -186,7 +195,6 @@ impl Clients {
         let mut text = [0u8; ipc::REQUEST_LEN];
         let length = request.len().min(text.len());
         put(&mut text, 0, request.get(..length).unwrap_or(&[]));
-        client.decoder.clear();
         // Into the large buffer if it is free, as the length is not known before; a reply that fits is then moved to the client's own.
         let free = !self.large_taken;
         const ROOM: usize = SMALL - ipc::HEADER_LEN - 1;
@@ -201,11 +209,13 @@ impl Clients {
             let complete = serve(caller, &text[..length], &mut page);
             (complete, Some(page.used).filter(|used| *used <= ROOM))
         };
-        if !complete {
-            client.stage = Stage::Waiting;
+        if !complete || (used.is_none() && !free) {
+            // Too long for its own buffer: it is served again, which moves nothing as the reply was complete.
+            client.stage = if complete { Stage::Queued } else { Stage::Waiting };
             let _ = poll.listen(client.socket.as_fd(), self.first_token + index as u64, Hears::Nothing);
             return;
         }
+        client.decoder.clear();
         let Some(used) = used else {
             return self.reply(caller, "fail\nthe reply is too long for its buffer; ask for one map\n", poll, now);
         };
@@ -225,13 +235,22 @@ impl Clients {
             put(&mut client.small, end - 1, &[0]);
         }
         client.stage = Stage::Writing { at: 0, end, large };
+        client.lent = now;
         self.large_taken |= large;
         self.push(index, poll, now);
+    }
+
+    /// Whose request can be served now that waited for the large buffer, if any; root's first. To be told as [`Clients::ready`].
+    pub fn queued(&self) -> Option<usize> {
+        let slots = self.slots.iter().enumerate().filter_map(|(i, slot)| Some((i, slot.as_ref()?)));
+        let queued = slots.filter(|(_, client)| client.stage == Stage::Queued && !self.large_taken);
+        queued.min_by_key(|(_, client)| (client.peer.uid != 0, client.touched)).map(|(i, _)| i)
     }
 
     /// Sends a short reply to a caller that is still there.
     pub fn reply(&mut self, caller: Caller, text: &str, poll: &Poll, now: Instant) {
         let Some(client) = at(self.slots, caller.index).filter(|c| c.generation == caller.generation) else { return };
+        client.decoder.clear();
         let text = text.as_bytes();
         let text = text.get(..SMALL - ipc::HEADER_LEN - 1).unwrap_or(text);
         let end = ipc::HEADER_LEN + text.len() + 1;
@@ -290,14 +309,17 @@ impl Clients {
             if !hanging {
                 continue;
             }
-            let until = client.touched + PATIENCE;
+            let mut until = client.touched + PATIENCE;
+            if let Stage::Writing { large: true, .. } = client.stage {
+                until = until.min(client.lent + LENT);
+            }
             if until <= now {
                 self.close(index, poll);
             } else {
                 next = Some(next.map_or(until, |n: Instant| n.min(until)));
             }
         }
-        next
+        if self.queued().is_some() { Some(now) } else { next }
     }
 }
 
@@ -381,5 +403,61 @@ mod tests {
         hall.clients.reply(caller, "ok\n", &hall.poll, now());
         assert_eq!(hall.clients.caller(caller.token()), None);
         drop(next);
+    }
+
+    /// More than a socket holds, every time.
+    fn long(_: &str, out: &mut dyn Write) -> bool {
+        (0..40_000).for_each(|_| out.write_str("a line of a listing that is as long as this one is, or so\n").unwrap());
+        true
+    }
+
+    /// Reads as much as is there; how much that was, with the header and the end.
+    fn read(client: &OwnedFd, most: usize) -> usize {
+        let mut buffer = vec![0; most];
+        let mut got = 0;
+        while got < most
+            && sock::wait_readable(client, 20)
+            && let Ok(n @ 1..) = sock::receive(client, &mut buffer[got..])
+        {
+            got += n;
+        }
+        got
+    }
+
+    #[test]
+    fn a_second_long_reply_waits_for_the_first() {
+        let mut hall = hall("second");
+        let begin = now();
+        let slow = hall.client("list");
+        assert!(hall.turns(begin, &mut long) < 5 && hall.clients.large_taken);
+        let second = hall.client("list");
+        let short = hall.client("short");
+        let mut serve =
+            |request: &str, out: &mut dyn Write| if request == "short" { out.write_str("x\n").is_ok() } else { long(request, out) };
+        assert!(hall.turns(begin, &mut serve) < 8);
+        // What fits is not kept waiting, what does not is told nothing wrong.
+        assert_eq!((read(&short, 100), read(&second, 100), hall.clients.queued()), (ipc::HEADER_LEN + 3, 0, None));
+        // A slow reader has its time renewed whenever there is room again, and an end all the same.
+        for second in 0..30 {
+            let at = begin + Duration::from_secs(second);
+            assert!(read(&slow, 48 << 10) == 48 << 10 && hall.turns(at, &mut long) < 5);
+            assert!(hall.clients.expire(&hall.poll, at).is_some_and(|next| next > at));
+            assert_eq!((hall.there(), hall.clients.queued()), (3, None));
+        }
+        let at = begin + LENT;
+        assert_eq!(hall.clients.expire(&hall.poll, at), Some(at), "the next is to be served at once");
+        assert_eq!((hall.there(), hall.clients.queued()), (2, Some(1)));
+        hall.clients.ready(1, &hall.poll, at, &mut |_, _, out| long("", out));
+        let mut got = 0;
+        while hall.clients.large_taken {
+            got += read(&second, 1 << 20);
+            hall.turns(at, &mut long);
+        }
+        got += read(&second, 1 << 20);
+        assert_eq!(got, ipc::HEADER_LEN + 40_000 * 58 + 1);
+        // And the connection is good for another.
+        sock::send_all(&second, &ipc::header(5)).unwrap();
+        sock::send_all(&second, b"short\0").unwrap();
+        assert!(hall.turns(at, &mut serve) < 5 && read(&second, 100) == ipc::HEADER_LEN + 3);
     }
 }

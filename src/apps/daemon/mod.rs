@@ -460,6 +460,9 @@ impl Daemon {
             let now = wait::now();
             self.ears.ring.second = now.as_secs() as u32;
             self.log_on();
+            while let Some(index) = self.clients.queued() {
+                self.serve_client(configuration, index, now);
+            }
             let mut until = self.clients.expire(&self.machine.hands.poll, now);
             if self.changed.is_some_and(|at| at <= now) {
                 self.changed = None;
