@@ -115,7 +115,7 @@ scenario! {
             guest.until(&format!("[ $(corepath status | grep -c '2 usable') = {maps} ]"), LONG);
             daemon
         };
-        let plug = |lun: &str| [0, 1].iter().for_each(|n| drop(guest.plug(&format!("{lun}.{n}"))));
+        let plug = |lun: &str| [0, 1].iter().for_each(|n| guest.plug(&format!("{lun}.{n}")));
         let bound = |line: &str| guest.until(&format!("grep -qx '{line}' /etc/multipath/bindings"), LONG);
         let daemon = start(1);
         let a = wwid("a.0");
@@ -135,7 +135,7 @@ scenario! {
         // A map that is gone keeps its alias also before the file is read again.
         guest.ok(&format!("corepath remove {a}"));
         guest.ok(&format!("corepath raw add map {a}"));
-        guest.until(&format!("corepath status | grep -q '^mpatha '"), LONG);
+        guest.until("corepath status | grep -q '^mpatha '", LONG);
         let stop = |daemon: crate::lab::agent::Job| {
             guest.ok("corepath stop");
             assert_eq!(daemon.wait(LONG).code, 0);
@@ -145,7 +145,7 @@ scenario! {
         // The other one is there first.
         let gone = || {
             guest.ok("corepath remove --all");
-            [0, 1].iter().for_each(|n| drop(guest.unplug(&format!("a.{n}"))));
+            [0, 1].iter().for_each(|n| guest.unplug(&format!("a.{n}")));
             guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 2 ]", LONG);
         };
         gone();

@@ -231,10 +231,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
             _ => return cx.fail(format_args!("daemon: unknown option; 'corepath help daemon' lists them")),
         }
     }
-    match start(cx, &plan) {
-        Ok((mut daemon, halves)) => daemon.serve(&plan.common, halves),
-        Err(status) => status,
-    }
+    live(cx, &plan)
 }
 
 /// Bytes of the log's ring.
@@ -250,38 +247,62 @@ const fn talk_size(paths: usize) -> usize {
     CLIENTS * size_of::<Option<Client>>() + reply_size(paths) + packed::WINDOW + 2 * packed::PLACES + LOG + aliases::size(paths) + 64
 }
 
-/// Memory for two readings of the configuration: the one in force and the next.
-type Halves = [&'static mut [MaybeUninit<u8>]; 2];
-
+/// Bytes for one reading of the configuration, and for what this daemon adds to the bindings itself: text, and an index of it.
 #[inline(never)]
-fn start(cx: &mut Cx<'_>, plan: &Plan<'_>) -> Result<(Daemon, Halves), i32> {
+fn half_size(common: &Common<'_>) -> usize {
     let mut disks = 0;
-    let block = files::open_dir(plan.common.sys).and_then(|sys| files::open_dir_at(sys, "block"));
+    let block = files::open_dir(common.sys).and_then(|sys| files::open_dir_at(sys, "block"));
     let _ = block.and_then(|block| {
-        files::names(block, &mut |_| {
+        files::names_once(block.as_fd(), &mut |_| {
             disks += 1;
             true
         })
     });
-    // And for what this daemon adds to the bindings itself: text, and an index of it.
-    let half = setup::half_size(&plan.common) + aliases::size(plan.common.paths.max(disks * 2)) * 3 / 2;
+    setup::half_size(common) + aliases::size(common.paths.max(disks * 2)) * 3 / 2
+}
+
+/// Runs until it is told to stop and has stopped in order. Each reading of the configuration lives in one half of the memory; the next is
+/// tried in the other, and only if it can be read the halves change places: twice in each turn of the loop. It is read once: a second time it
+/// could be half written, and there would be none.
+#[inline(never)]
+fn live(cx: &mut Cx<'_>, plan: &Plan<'_>) -> i32 {
+    let common = &plan.common;
+    let half = half_size(common);
     let (Ok(first), Ok(second)) = (arena::map(half), arena::map(half)) else {
-        return Err(cx.trouble("daemon", setup::Trouble::Memory));
+        return cx.trouble("daemon", setup::Trouble::Memory);
     };
-    let daemon = prepare(cx, plan, first)?;
-    Ok((daemon, [first, second]))
+    let read = Arena::over(&mut *first).map_err(|_| setup::Trouble::Memory);
+    let mut one = match read.and_then(|mut arena| setup::configuration(common, &mut arena)) {
+        Ok(configuration) => configuration,
+        Err(trouble) => return cx.trouble("daemon", trouble),
+    };
+    let mut daemon = match prepare(cx, plan, &one) {
+        Ok(daemon) => daemon,
+        Err(status) => return status,
+    };
+    loop {
+        let two = loop {
+            if let Some(status) = daemon.serve(&one, common) {
+                return status;
+            }
+            if let Some(next) = daemon.read_again(common, &mut *second) {
+                break next;
+            }
+        };
+        one = loop {
+            if let Some(status) = daemon.serve(&two, common) {
+                return status;
+            }
+            if let Some(next) = daemon.read_again(common, &mut *first) {
+                break next;
+            }
+        };
+    }
 }
 
 #[inline(never)]
-fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> Result<Daemon, i32> {
-    let configuration = match Arena::over(memory)
-        .map_err(|_| setup::Trouble::Memory)
-        .and_then(|mut arena| setup::configuration(&plan.common, &mut arena))
-    {
-        Ok(configuration) => configuration,
-        Err(trouble) => return Err(cx.trouble("daemon", trouble)),
-    };
-    super::session::complain(cx, &configuration);
+fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, configuration: &Configuration<'_>) -> Result<Daemon, i32> {
+    super::session::complain(cx, configuration);
     if configuration.report.fatal {
         return Err(cx.fail(format_args!("daemon: with these errors disks could be claimed that are not meant: mend them first")));
     }
@@ -423,39 +444,43 @@ impl Daemon {
         self.machine.hands.log(&mut self.ears.ring);
     }
 
-    /// Runs until it is told to stop and has stopped in order. Each reading of the configuration lives in one half of the memory; the
-    /// next is tried in the other, and only if it can be read the halves change places.
+    /// Reads the configuration into `memory`, if it can be read: that is to be in force then.
     #[inline(never)]
-    fn serve(&mut self, common: &Common<'_>, halves: Halves) -> i32 {
-        let [mut current, mut spare] = halves;
-        let mut anew = false;
-        loop {
-            let Some(configuration) = self.read(common, current).filter(|c| !c.report.fatal) else {
-                // It was read a moment ago: files that vanish in between leave the defaults, which need nothing.
-                self.ears.say(3, "the configuration could not be read twice; ending");
-                return FAILED;
-            };
-            self.errors = configuration.report.errors;
-            if let Some(status) = self.watch(&configuration, common, spare, core::mem::replace(&mut anew, true)) {
-                return status;
+    fn read_again<'m>(&mut self, common: &Common<'_>, memory: &'m mut [MaybeUninit<u8>]) -> Option<Configuration<'m>> {
+        let now = wait::now();
+        let kept = self.outdated;
+        (self.outdated, self.changed) = (false, None);
+        self.manager.reloading(now);
+        let starved = self.machine.engine.starved() > 0;
+        let next = if starved { None } else { self.read(common, memory) };
+        let why = match next {
+            Some(next) if !next.report.fatal => {
+                self.errors = next.report.errors;
+                self.aliases.read_again(now);
+                let cx = Context { now, settings: &self.aliases.over(&next.settings) };
+                self.machine.engine.process(&cx, Event::Reconfigured);
+                self.ears.say(5, "the configuration was read again");
+                self.report(&next);
+                // Also before it is ready for the first time: who asked waits for the answer.
+                self.reloaded("ok\n");
+                return Some(next);
             }
-            core::mem::swap(&mut current, &mut spare);
-        }
+            _ if starved => STARVED,
+            Some(next) => {
+                self.report(&next);
+                KEPT
+            }
+            None => KEPT,
+        };
+        self.ears.say(3, why);
+        self.reloaded(why);
+        self.outdated = kept || !starved;
+        None
     }
 
-    /// Turns under one configuration; `None` when the next one is ready in `spare`.
+    /// Turns under one configuration, until it ends or, with `None`, another is to be read.
     #[inline(never)]
-    fn watch(&mut self, configuration: &Configuration<'_>, common: &Common<'_>, spare: &mut [MaybeUninit<u8>], anew: bool) -> Option<i32> {
-        // Also before it is ready for the first time: who asked waits for the answer.
-        if anew {
-            let now = wait::now();
-            self.aliases.read_again(now);
-            let cx = Context { now, settings: &self.aliases.over(&configuration.settings) };
-            self.machine.engine.process(&cx, Event::Reconfigured);
-            self.ears.say(5, "the configuration was read again");
-            self.report(configuration);
-            self.reloaded("ok\n");
-        }
+    fn serve(&mut self, configuration: &Configuration<'_>, common: &Common<'_>) -> Option<i32> {
         loop {
             let now = wait::now();
             self.ears.ring.second = now.as_secs() as u32;
@@ -506,25 +531,6 @@ impl Daemon {
             }
             self.hear(configuration, common, &tokens);
             self.answer();
-            if core::mem::take(&mut self.reload) {
-                let kept = self.outdated;
-                (self.outdated, self.changed) = (false, None);
-                self.manager.reloading(now);
-                let starved = self.machine.engine.starved() > 0;
-                let next = if starved { None } else { self.read(common, spare) };
-                let why = match next {
-                    Some(next) if !next.report.fatal => return None,
-                    _ if starved => STARVED,
-                    Some(next) => {
-                        self.report(&next);
-                        KEPT
-                    }
-                    None => KEPT,
-                };
-                self.ears.say(3, why);
-                self.reloaded(why);
-                self.outdated = kept || !starved;
-            }
             if self.phase == "shutdown" {
                 return Some(self.leave());
             }
@@ -532,6 +538,9 @@ impl Daemon {
                 // Whatever hangs: the exit does not wait for it.
                 self.ears.say(4, "ending with requests still under way in the kernel; 'corepath release' stops queueing");
                 return Some(self.leave());
+            }
+            if core::mem::take(&mut self.reload) {
+                return None;
             }
         }
     }
