@@ -22,7 +22,7 @@ use crate::engine::{Ask, Context, Event, Note, Options, Refusal, Subject};
 use crate::fault::Errno;
 use crate::files::{self, Watch};
 use crate::klog::{Line, Ring};
-use crate::lockdown::{self, Seal};
+use crate::lockdown::{self, Faults, Seal};
 use crate::model::{Instant, last_part, parse_unsigned, split_last};
 use crate::raw::{AsFd, OwnedFd};
 use crate::sock::Notify;
@@ -173,6 +173,7 @@ struct Daemon {
     machine: Machine,
     errors: u32,
     seal: Seal,
+    faults: Option<Faults>,
     sealed_faults: Option<(u64, u64)>,
     aliases: Aliases,
     clients: Clients,
@@ -400,6 +401,7 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, configuration: &Configuration<'_>) 
         machine,
         errors: configuration.report.errors,
         seal,
+        faults: lockdown::open_faults(),
         sealed_faults: None,
         aliases,
         clients: Clients::new(slots, large, TOKEN_CLIENTS),
@@ -426,7 +428,7 @@ impl Daemon {
     /// Seals the process.
     fn close(&mut self, cx: &mut Cx<'_>, plan: &Plan<'_>) -> Result<(), i32> {
         lockdown::after_threads(&mut self.seal, plan.filter);
-        self.sealed_faults = lockdown::faults();
+        self.sealed_faults = self.faults.as_ref().and_then(lockdown::faults);
         for (step, _) in lockdown::STEPS {
             if let Some(Err(errno)) = self.seal.result(step) {
                 let mut line = Line::new();
@@ -632,7 +634,7 @@ impl Daemon {
 
     #[inline(never)]
     fn serve_client(&mut self, configuration: &Configuration<'_>, index: usize, now: Instant) {
-        let faults = match (self.sealed_faults, lockdown::faults()) {
+        let faults = match (self.sealed_faults, self.faults.as_ref().and_then(lockdown::faults)) {
             (Some((minor, major)), Some((now_minor, now_major))) => Some((now_minor - minor, now_major - major)),
             _ => None,
         };
