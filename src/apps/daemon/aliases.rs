@@ -54,7 +54,9 @@ pub struct Aliases {
     wanted: Cell<bool>,
     /// None are written at all.
     off: bool,
-    /// When the maps are looked at, and lines written.
+    /// Maps are to be looked at.
+    look: bool,
+    /// When they are, and lines written.
     at: Option<Instant>,
 }
 
@@ -67,7 +69,7 @@ impl Aliases {
             open => open,
         };
         let wanted = Cell::new(false);
-        Aliases { text, used: 0, written: 0, away: None, closed: open.err(), full: false, told: false, wanted, off, at: None }
+        Aliases { text, used: 0, written: 0, away: None, closed: open.err(), full: false, told: false, wanted, off, look: false, at: None }
     }
 
     /// Are aliases given?
@@ -79,6 +81,7 @@ impl Aliases {
     pub fn named(&mut self, now: Instant, found: bool) {
         let at = now + if found { SETTLING } else { SOON };
         if self.on() {
+            self.look = true;
             self.at = Some(self.at.map_or(at, |earlier| earlier.min(at)));
         }
     }
@@ -140,7 +143,9 @@ impl Aliases {
         }
         self.at = None;
         let full = self.full;
-        self.gather(engine, settings);
+        if core::mem::take(&mut self.look) {
+            self.gather(engine, settings);
+        }
         if self.full && !full {
             ears.say(3, "no room for more aliases: new LUNs are named by their WWID; 'corepath reconfigure' makes room");
         }
