@@ -49,7 +49,12 @@ pub struct Names<'a> {
 impl<'a> Names<'a> {
     /// No file.
     pub const fn empty(form: Form) -> Names<'static> {
-        Names { form, text: &[], slots: &[], indexed: false }
+        Names::few(form, &[])
+    }
+
+    /// Few lines, which are searched each time.
+    pub const fn few(form: Form, text: &[u8]) -> Names<'_> {
+        Names { form, text, slots: &[], indexed: false }
     }
 
     /// How many slots make every look-up quick.

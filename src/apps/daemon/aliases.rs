@@ -95,7 +95,7 @@ impl Aliases {
     }
 
     fn lines(&self) -> Names<'_> {
-        Names::parse(Form::Bindings, self.text.get(..self.used).unwrap_or_default(), &mut [])
+        Names::few(Form::Bindings, self.text.get(..self.used).unwrap_or_default())
     }
 
     /// Makes a line for every map that wants one.

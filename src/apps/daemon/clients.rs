@@ -242,9 +242,14 @@ impl Clients {
 
     /// Whose request can be served now that waited for the large buffer, if any; root's first. To be told as [`Clients::ready`].
     pub fn queued(&self) -> Option<usize> {
-        let slots = self.slots.iter().enumerate().filter_map(|(i, slot)| Some((i, slot.as_ref()?)));
-        let queued = slots.filter(|(_, client)| client.stage == Stage::Queued && !self.large_taken);
-        queued.min_by_key(|(_, client)| (client.peer.uid != 0, client.touched)).map(|(i, _)| i)
+        let mut first = None;
+        for (index, client) in self.slots.iter().enumerate().filter_map(|(i, slot)| Some((i, slot.as_ref()?))) {
+            let turn = u64::from(client.peer.uid != 0) << 63 | client.touched.as_micros();
+            if client.stage == Stage::Queued && !self.large_taken && first.is_none_or(|(earlier, _)| turn < earlier) {
+                first = Some((turn, index));
+            }
+        }
+        first.map(|(_, index)| index)
     }
 
     /// Sends a short reply to a caller that is still there.

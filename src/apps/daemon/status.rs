@@ -187,17 +187,11 @@ pub fn json(state: &State<'_>, out: &mut dyn Write) -> fmt::Result {
 
 /// The value of a label: a live map may have any name, and what is no value makes a scraper refuse the whole text.
 fn label(value: &str, out: &mut dyn Write) -> fmt::Result {
-    for piece in value.split_inclusive(['\\', '"', '\n']) {
-        let (plain, last) = piece.split_at(piece.trim_end_matches(['\\', '"', '\n']).len());
-        out.write_str(plain)?;
-        out.write_str(match last {
-            "\\" => "\\\\",
-            "\"" => "\\\"",
-            "\n" => "\\n",
-            _ => "",
-        })?;
-    }
-    Ok(())
+    value.chars().try_for_each(|c| match c {
+        '\n' => out.write_str("\\n"),
+        '\\' | '"' => out.write_str("\\").and_then(|()| out.write_char(c)),
+        _ => out.write_char(c),
+    })
 }
 
 /// One sample of a family of which each map, or path `dev` of it, has one. The first tells the family's type.
