@@ -20,6 +20,8 @@ const SMALL: usize = 2048;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Nor does one that reads keep the large buffer for longer: others wait for it.
 const LENT: Duration = Duration::from_secs(30);
+/// If root is who waits, anybody else: root's client gives up after 5 s.
+const LENT_BY_ROOT: Duration = Duration::from_secs(2);
 
 /// Where a client stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -308,6 +310,7 @@ impl Clients {
     /// Lets go of clients that do not read their replies or do not finish a request; when to look again.
     pub fn expire(&mut self, poll: &Poll, now: Instant) -> Option<Instant> {
         let mut next = None;
+        let root_waits = self.slots.iter().flatten().any(|client| client.stage == Stage::Queued && client.peer.uid == 0);
         for index in 0..self.slots.len() {
             let Some(client) = at(self.slots, index) else { continue };
             let hanging = matches!(client.stage, Stage::Writing { .. }) || (client.stage == Stage::Reading && client.decoder.begun());
@@ -316,7 +319,7 @@ impl Clients {
             }
             let mut until = client.touched + PATIENCE;
             if let Stage::Writing { large: true, .. } = client.stage {
-                until = until.min(client.lent + LENT);
+                until = until.min(client.lent + if root_waits && client.peer.uid != 0 { LENT_BY_ROOT } else { LENT });
             }
             if until <= now {
                 self.close(index, poll);
@@ -460,6 +463,18 @@ mod tests {
         }
         got += read(&second, 1 << 20);
         assert_eq!(got, ipc::HEADER_LEN + 40_000 * 58 + 1);
+        // Root does not wait for others so long.
+        let other = hall.client("list");
+        hall.turns(at, &mut long);
+        let root = hall.client("list");
+        hall.turns(at, &mut long);
+        for (place, uid) in [(0, 1000), (3, 0)] {
+            hall.clients.slots[place].as_mut().unwrap().peer.uid = uid;
+        }
+        assert_eq!(hall.clients.expire(&hall.poll, at), Some(at + LENT_BY_ROOT));
+        assert_eq!(hall.clients.expire(&hall.poll, at + LENT_BY_ROOT), Some(at + LENT_BY_ROOT));
+        assert_eq!((hall.there(), hall.clients.queued().is_some()), (3, true));
+        drop((other, root));
         // And the connection is good for another.
         sock::send_all(&second, &ipc::header(5)).unwrap();
         sock::send_all(&second, b"short\0").unwrap();
