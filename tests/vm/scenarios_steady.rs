@@ -118,6 +118,8 @@ scenario! {
         manager.line("READY=1 STATUS=up", LONG);
         let pid = guest.ok("corepath raw list daemon | cut -d' ' -f2");
         assert!(guest.ok(&format!("tr '\\0' ' ' < /proc/{pid}/cmdline")).starts_with("@corepath"));
+        // What a look at the status reads is held open.
+        assert!(guest.ok(&format!("ls -l /proc/{pid}/fd")).contains(&format!("/proc/{pid}/stat")));
         let status = guest.ok("corepath status");
         for step in ["descriptors", "io-flusher", "realtime", "memory-locked", "oom-exempt", "root-cgroup", "directory", "no-new-privs", "seccomp"] {
             assert!(status.contains(&format!("{step}=yes")), "{status}");

@@ -34,9 +34,9 @@ const LONGEST: usize = crate::model::NAME_LEN + crate::model::WWID_LEN + 2;
 /// Longest name of the directory: a job has no room for more.
 const LONGEST_STATE: usize = 128;
 
-/// Bytes of new lines between two readings of the file, with room for so many paths: some forty for each map.
+/// Bytes of new lines between two readings of the file, with room for so many paths: some sixty for each map.
 pub const fn size(paths: usize) -> usize {
-    4096 + paths * 12
+    1024 + paths * 16
 }
 
 pub struct Aliases {
