@@ -107,7 +107,7 @@ scenario! {
         let guest = Vm::new(kernel).corepath().lun("a", 16 << 20, 2).lun_later("b", 16 << 20, 2, 0).boot();
         // With it this would be an initramfs, whose files nobody keeps.
         guest.ok("modprobe dm_multipath; modprobe dm_service_time; rm /init; ! [ -e /etc/multipath ]");
-        guest.put("/etc/multipath.conf", 0o644, b"defaults {\n\tuser_friendly_names yes\n\tpolling_interval 1\n}\n");
+        guest.put("/etc/multipath.conf", 0o644, b"defaults {\n\tuser_friendly_names yes\n\tpolling_interval 1\n\tno_path_retry queue\n}\n");
         let wwid = |name: &str| guest.ok(&format!("cat /sys/block/{}/device/wwid", guest.disk(name).unwrap())).trim().replacen("naa.", "3", 1);
         let name = |uuid: &str| guest.ok(&format!("for d in /sys/block/dm-*; do [ $(cat $d/dm/uuid) = mpath-{uuid} ] && cat $d/dm/name; done; true"));
         let start = |maps: u32| {
@@ -162,6 +162,24 @@ scenario! {
         let daemon = start(2);
         bound(&format!("mpatha {a}"));
         bound(&format!("mpathb {b}"));
+
+        // And while I/O may wait for a path to the disk that it is on.
+        let hold = guest.spawn("exec 3<>/dev/mapper/mpatha && echo @held && exec sleep 600");
+        hold.line("@held", LONG);
+        [0, 1].iter().for_each(|n| guest.unplug(&format!("a.{n}")));
+        guest.until("corepath status | grep -q '^mpatha .* 0 usable'", LONG);
+        // One that is told to stop ends queueing.
+        daemon.signal(9);
+        daemon.wait(LONG);
+        guest.ok("rm -r /etc/multipath");
+        let daemon = start(1);
+        std::thread::sleep(Duration::from_secs(5));
+        assert!(guest.ok("corepath status").contains("NO USABLE PATH") && guest.run("ls /etc/multipath").code != 0);
+        plug("a");
+        bound(&format!("mpatha {a}"));
+        bound(&format!("mpathb {b}"));
+        hold.signal(9);
+        hold.wait(LONG);
         stop(daemon);
 
         // Read-only, as a root may be at boot: told once, and tried again.
