@@ -4,7 +4,7 @@
 //! what is in it, is the caller's.
 //!
 //! System calls: openat, read, pread64, getdents64, newfstatat, write, fsync, renameat, unlinkat, close; mkdirat and symlinkat to install; fchdir and chroot to look into the
-//! root of process 1 and back; inotify_init1 and inotify_add_watch at start only.
+//! root of process 1 and back; faccessat, inotify_init1 and inotify_add_watch at start only.
 
 use crate::fault::Errno;
 use crate::model::{Text, split_last};
@@ -172,6 +172,11 @@ impl Watch {
         }
         changed
     }
+}
+
+/// Could a file be made in the directory `path`, by what is known of it and of its file system? Not after the seal.
+pub fn writable(path: &str) -> Result<(), Errno> {
+    named(path, |path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK))
 }
 
 /// Is there anything by that name?
@@ -364,6 +369,42 @@ pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
 /// Puts `bytes` in the place of the file `name` in `dir`, all or nothing, on the disk when this returns: a new file is written and
 /// synced, takes the name, and the directory is synced. A failure leaves the old file.
 pub fn replace(dir: impl AsFd, name: &str, bytes: &[u8], mode: u32) -> Result<(), Errno> {
+    put(dir.as_fd(), name, Mode::from_raw_mode(mode), &mut |fresh| write_all(fresh, bytes))
+}
+
+/// As [`replace`], with what the file holds now, whatever its size, and `more` after it. A new one, or an empty one, begins with `head`.
+/// `room` is what it is copied through.
+pub fn append(dir: impl AsFd, name: &str, head: &[u8], more: &[u8], room: &mut [u8]) -> Result<(), Errno> {
+    let dir = dir.as_fd();
+    let (old, mode) = match open_read(dir, name) {
+        Ok(old) => {
+            let mode = rustix::fs::fstat(&old).map_err(errno)?.st_mode;
+            (Some(old), Mode::from_raw_mode(mode & 0o777))
+        }
+        Err(Errno::NOENT) => (None, Mode::from_raw_mode(0o644)),
+        Err(errno) => return Err(errno),
+    };
+    put(dir, name, mode, &mut |fresh| {
+        let mut last = None;
+        while let Some(old) = &old {
+            let count = fill_once(old.as_fd(), room)?;
+            let Some(part @ [.., end]) = room.get(..count) else { break };
+            last = Some(*end);
+            write_all(fresh, part)?;
+        }
+        let between = match last {
+            None => head,
+            Some(b'\n') => b"",
+            Some(_) => b"\n",
+        };
+        write_all(fresh, between)?;
+        write_all(fresh, more)
+    })
+}
+
+/// Puts what `write` writes in the place of a file.
+#[inline(never)]
+fn put(dir: BorrowedFd<'_>, name: &str, mode: Mode, write: &mut dyn FnMut(BorrowedFd<'_>) -> Result<(), Errno>) -> Result<(), Errno> {
     if name.is_empty() || name.contains('/') {
         return Err(Errno::INVAL);
     }
@@ -371,13 +412,12 @@ pub fn replace(dir: impl AsFd, name: &str, bytes: &[u8], mode: u32) -> Result<()
     for part in [".", name, ".new"] {
         fresh.push_str(part).map_err(|_| Errno::NAMETOOLONG)?;
     }
-    let dir = dir.as_fd();
     // One left behind by a crash is ours to take away; a link there is never followed.
     let _ = unlink(dir, &fresh);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // The umask may narrow the mode; setting it afterwards would be one more call for the seal to allow.
-    let fd = named(&fresh, |fresh| rustix::fs::openat(dir, fresh, flags, Mode::from_raw_mode(mode)))?;
-    let result = write_all(&fd, bytes)
+    let fd = named(&fresh, |fresh| rustix::fs::openat(dir, fresh, flags, mode))?;
+    let result = write(fd.as_fd())
         .and_then(|()| rustix::fs::fsync(&fd).map_err(errno))
         .and_then(|()| named(&fresh, |fresh| given(name, |name| rustix::fs::renameat(dir, fresh, dir, name))));
     if result.is_err() {
@@ -497,7 +537,16 @@ mod tests {
         for bad in ["", "a/b", "../x"] {
             assert_eq!(replace(place.fd(), bad, b"", 0o600), Err(Errno::INVAL));
         }
+        // Added to, in small pieces: what was there stays, byte by byte.
+        for (old, new) in [("", "# head\nb 2\n"), ("# x\nä 1", "# x\nä 1\nb 2\n"), ("a 1\n", "a 1\nb 2\n")] {
+            std::fs::write(place.0.join("bindings"), old).unwrap();
+            append(place.fd(), "bindings", b"# head\n", b"b 2\n", &mut [0; 3]).unwrap();
+            assert_eq!(std::fs::read_to_string(place.0.join("bindings")).unwrap(), new);
+        }
+        append(place.fd(), "fresh", b"# head\n", b"", &mut [0; 3]).unwrap();
+        assert_eq!(std::fs::read_to_string(place.0.join("fresh")).unwrap(), "# head\n");
         std::fs::create_dir(place.0.join("dir")).unwrap();
+        assert_eq!(append(place.fd(), "dir", b"", b"x", &mut [0; 3]), Err(Errno::ISDIR));
         assert!(replace(place.fd(), "dir", b"x", 0o600).is_err());
         assert!(!place.0.join(".dir.new").exists(), "nothing is left behind: {}", place.0.display());
     }

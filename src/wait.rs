@@ -28,6 +28,15 @@ pub fn sleep(millis: u32) {
     let _ = rustix::thread::nanosleep(&time);
 }
 
+/// What is heard of a descriptor. Never what is not wanted now: it would be told again at once, each time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hears {
+    Nothing,
+    Input,
+    /// Room to write.
+    Room,
+}
+
 /// What is waited on.
 pub struct Poll {
     fd: OwnedFd,
@@ -52,9 +61,13 @@ impl Poll {
         epoll::add(&self.fd, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN | epoll::EventFlags::ET).map_err(errno)
     }
 
-    /// Also (or no longer) listens for room to write.
-    pub fn writable(&self, fd: BorrowedFd<'_>, token: u64, on: bool) -> Result<(), Errno> {
-        let flags = if on { epoll::EventFlags::IN | epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
+    /// Listens for that from now on. An end of the connection is always told.
+    pub fn listen(&self, fd: BorrowedFd<'_>, token: u64, what: Hears) -> Result<(), Errno> {
+        let flags = match what {
+            Hears::Nothing => epoll::EventFlags::empty(),
+            Hears::Input => epoll::EventFlags::IN,
+            Hears::Room => epoll::EventFlags::OUT,
+        };
         epoll::modify(&self.fd, fd, epoll::EventData::new_u64(token), flags).map_err(errno)
     }
 

@@ -278,13 +278,17 @@ pub fn configuration<'c, 'm>(common: &Common<'c>, arena: &mut Arena<'m>) -> Resu
     let mut settings = Settings::new(files, parsed);
     if let Some(state) = &listing.state {
         for (form, name) in [(Form::Bindings, "bindings"), (Form::Wwids, "wwids")] {
-            if let Ok(text) = read(arena, state.as_fd(), name) {
-                let slots = arena.take(Names::slots(text), |_| 0).unwrap_or(&mut []);
-                let names = Names::parse(form, text, slots);
-                match form {
-                    Form::Bindings => settings.bindings = names,
-                    Form::Wwids => settings.wwids = names,
-                }
+            let text = match read(arena, state.as_fd(), name) {
+                Ok(text) => text,
+                // A hint that is there and not heard would give an alias away that has its LUN.
+                Err(Errno::NOMEM) => return Err(Trouble::Memory),
+                Err(_) => continue,
+            };
+            let slots = arena.take(Names::slots(text), |_| 0).unwrap_or(&mut []);
+            let names = Names::parse(form, text, slots);
+            match form {
+                Form::Bindings => settings.bindings = names,
+                Form::Wwids => settings.wwids = names,
             }
         }
     }

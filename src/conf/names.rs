@@ -49,7 +49,12 @@ pub struct Names<'a> {
 impl<'a> Names<'a> {
     /// No file.
     pub const fn empty(form: Form) -> Names<'static> {
-        Names { form, text: &[], slots: &[], indexed: false }
+        Names::few(form, &[])
+    }
+
+    /// Few lines, which are searched each time.
+    pub const fn few(form: Form, text: &[u8]) -> Names<'_> {
+        Names { form, text, slots: &[], indexed: false }
     }
 
     /// How many slots make every look-up quick.
@@ -130,6 +135,24 @@ impl<'a> Names<'a> {
     }
 }
 
+/// Takes those of the bindings lines `text` away that name `wwid` or `alias`; how many bytes are left, at the front, and whether one of them
+/// said something else than that the two belong together.
+pub fn leave_out(text: &mut [u8], wwid: &str, alias: &str) -> (usize, bool) {
+    let (mut from, mut left, mut other) = (0, 0, false);
+    while let Some(rest @ [_, ..]) = text.get(from..) {
+        let length = rest.len() - split_line(rest).1.len();
+        let mine = Form::Bindings.parse(split_line(rest).0);
+        if mine.is_some_and(|(w, a)| w == wwid || a == alias) {
+            other |= mine != Some((wwid, alias));
+        } else {
+            text.copy_within(from..from + length, left);
+            left += length;
+        }
+        from += length;
+    }
+    (left, other)
+}
+
 fn split_line(text: &[u8]) -> (&[u8], &[u8]) {
     match text.iter().position(|&b| b == b'\n') {
         Some(end) => (text.get(..end).unwrap_or_default(), text.get(end + 1..).unwrap_or_default()),
@@ -208,6 +231,19 @@ mod tests {
         emit(&mut text, Form::Wwids, "3600a", "").unwrap();
         assert!(text.ends_with("\n/3600a/\n"));
         assert!(Names::parse(Form::Wwids, text.as_bytes(), &mut []).contains("3600a"));
+    }
+
+    #[test]
+    fn what_is_there_already_is_left_out() {
+        let left = |wwid, alias| {
+            let mut text = *b"mpatha W1\nmpathb W2\nmpathc W3";
+            let (length, other) = leave_out(&mut text, wwid, alias);
+            (String::from_utf8(text[..length].to_vec()).unwrap(), other)
+        };
+        assert_eq!(left("W1", "mpatha"), ("mpathb W2\nmpathc W3".into(), false));
+        assert_eq!(left("W3", "x"), ("mpatha W1\nmpathb W2\n".into(), true));
+        assert_eq!(left("W1", "mpathc"), ("mpathb W2\n".into(), true));
+        assert_eq!(left("W4", "mpathd"), ("mpatha W1\nmpathb W2\nmpathc W3".into(), false));
     }
 
     proptest::proptest! {

@@ -99,3 +99,104 @@ scenario! {
         drop((daemon, hold));
     }
 }
+
+scenario! {
+    /// `user_friendly_names`: an alias that was given once stays with its LUN, in whatever order disks appear, as the daemon has written it
+    /// down; so are those of maps that it finds live. Where it cannot write, no alias is given that the next start would not know.
+    fn aliases_are_kept(kernel) {
+        let guest = Vm::new(kernel).corepath().lun("a", 16 << 20, 2).lun_later("b", 16 << 20, 2, 0).boot();
+        // With it this would be an initramfs, whose files nobody keeps.
+        guest.ok("modprobe dm_multipath; modprobe dm_service_time; rm /init; ! [ -e /etc/multipath ]");
+        guest.put("/etc/multipath.conf", 0o644, b"defaults {\n\tuser_friendly_names yes\n\tpolling_interval 1\n\tno_path_retry queue\n}\n");
+        let wwid = |name: &str| guest.ok(&format!("cat /sys/block/{}/device/wwid", guest.disk(name).unwrap())).trim().replacen("naa.", "3", 1);
+        let name = |uuid: &str| guest.ok(&format!("for d in /sys/block/dm-*; do [ $(cat $d/dm/uuid) = mpath-{uuid} ] && cat $d/dm/name; done; true"));
+        let start = |maps: u32| {
+            let daemon = guest.spawn("exec corepath daemon --strict");
+            guest.until(&format!("[ $(corepath status | grep -c '2 usable') = {maps} ]"), LONG);
+            daemon
+        };
+        let plug = |lun: &str| [0, 1].iter().for_each(|n| guest.plug(&format!("{lun}.{n}")));
+        let bound = |line: &str| guest.until(&format!("grep -qx '{line}' /etc/multipath/bindings"), LONG);
+        let daemon = start(1);
+        let a = wwid("a.0");
+        assert_eq!(name(&a), "mpatha");
+        bound(&format!("mpatha {a}"));
+        // Somebody else writes to it, in a way of his own, and is asked nothing.
+        guest.ok("printf '# by hand\\nmpathc 3600deadbeef' >>/etc/multipath/bindings");
+        plug("b");
+        guest.until("[ $(corepath status | grep -c '2 usable') = 2 ]", LONG);
+        let b = wwid("b.0");
+        assert_eq!(name(&b), "mpathb");
+        bound(&format!("mpathb {b}"));
+        let text = guest.ok("cat /etc/multipath/bindings");
+        let rows: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(rows, [format!("mpatha {a}"), "mpathc 3600deadbeef".to_string(), format!("mpathb {b}")]);
+        assert!(text.starts_with("# ") && text.contains("\n# by hand\n") && guest.ok("ls -A /etc/multipath") == "bindings", "{text}");
+        // A map that is gone keeps its alias also before the file is read again.
+        guest.ok(&format!("corepath remove {a}"));
+        guest.ok(&format!("corepath raw add map {a}"));
+        guest.until("corepath status | grep -q '^mpatha '", LONG);
+        let stop = |daemon: crate::lab::agent::Job| {
+            guest.ok("corepath stop");
+            assert_eq!(daemon.wait(LONG).code, 0);
+        };
+        stop(daemon);
+
+        // The other one is there first.
+        let gone = || {
+            guest.ok("corepath remove --all");
+            [0, 1].iter().for_each(|n| guest.unplug(&format!("a.{n}")));
+            guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 2 ]", LONG);
+        };
+        gone();
+        let daemon = start(1);
+        assert_eq!(name(&b), "mpathb");
+        plug("a");
+        guest.until("[ $(corepath status | grep -c '2 usable') = 2 ]", LONG);
+        assert_eq!((name(&a).as_str(), name(&b).as_str()), ("mpatha", "mpathb"));
+        assert_eq!(guest.ok("cat /etc/multipath/bindings"), text);
+        stop(daemon);
+
+        // The file is lost while the maps live.
+        guest.ok("rm -r /etc/multipath");
+        let daemon = start(2);
+        bound(&format!("mpatha {a}"));
+        bound(&format!("mpathb {b}"));
+
+        // And while I/O may wait for a path to the disk that it is on.
+        let hold = guest.spawn("exec 3<>/dev/mapper/mpatha && echo @held && exec sleep 600");
+        hold.line("@held", LONG);
+        [0, 1].iter().for_each(|n| guest.unplug(&format!("a.{n}")));
+        guest.until("corepath status | grep -q '^mpatha .* 0 usable'", LONG);
+        // One that is told to stop ends queueing.
+        daemon.signal(9);
+        daemon.wait(LONG);
+        guest.ok("rm -r /etc/multipath");
+        let daemon = start(1);
+        std::thread::sleep(Duration::from_secs(5));
+        assert!(guest.ok("corepath status").contains("NO USABLE PATH") && guest.run("ls /etc/multipath").code != 0);
+        plug("a");
+        bound(&format!("mpatha {a}"));
+        bound(&format!("mpathb {b}"));
+        hold.signal(9);
+        hold.wait(LONG);
+        stop(daemon);
+
+        // Read-only, as a root may be at boot: told once, and tried again.
+        gone();
+        guest.ok("mount -t tmpfs -o ro none /etc/multipath");
+        let daemon = start(1);
+        assert_eq!(name(&b), b);
+        guest.until("corepath log | grep -q 'bindings cannot be written (EROFS)'", LONG);
+        std::thread::sleep(Duration::from_secs(12));
+        assert_eq!(guest.ok("corepath log | grep -c 'cannot be written'"), "1");
+        guest.ok("mount -o remount,rw /etc/multipath");
+        guest.until("corepath log | grep -q 'new aliases are kept again'", LONG);
+        plug("a");
+        guest.until("corepath status | grep -q '^mpatha .* 2 usable'", LONG);
+        bound(&format!("mpatha {a}"));
+        assert_eq!(name(&b), b);
+        assert!(guest.ok("corepath status").contains("page faults since the seal: 0 minor, 0 major"));
+        stop(daemon);
+    }
+}

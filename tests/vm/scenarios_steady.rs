@@ -118,6 +118,8 @@ scenario! {
         manager.line("READY=1 STATUS=up", LONG);
         let pid = guest.ok("corepath raw list daemon | cut -d' ' -f2");
         assert!(guest.ok(&format!("tr '\\0' ' ' < /proc/{pid}/cmdline")).starts_with("@corepath"));
+        // What a look at the status reads is held open.
+        assert!(guest.ok(&format!("ls -l /proc/{pid}/fd")).contains(&format!("/proc/{pid}/stat")));
         let status = guest.ok("corepath status");
         for step in ["descriptors", "io-flusher", "realtime", "memory-locked", "oom-exempt", "root-cgroup", "directory", "no-new-privs", "seccomp"] {
             assert!(status.contains(&format!("{step}=yes")), "{status}");
@@ -164,5 +166,24 @@ scenario! {
         manager.line("STOPPING=1 STATUS=stopping", LONG);
         let said = manager.so_far();
         assert_eq!(agent::marker(&said, "@notify", "t").map(|_| ()), Some(()), "{said}");
+    }
+}
+
+scenario! {
+    /// An editor writes the configuration while it is read, again and again: what was read whole and can be used is in force, the daemon and
+    /// its maps stay whatever the file holds a moment later.
+    fn a_configuration_that_changes_while_it_is_read(kernel) {
+        let guest = Vm::new(kernel).corepath().lun("a", 16 << 20, 2).file("/etc/multipath.conf", 0o644, CONF).boot();
+        guest.ok("modprobe dm_multipath; modprobe dm_service_time; cp /etc/multipath.conf /tmp/good");
+        let daemon = guest.spawn("exec corepath daemon --strict");
+        guest.until("corepath status | grep -q '2 usable'", LONG);
+        guest.ok("printf 'blacklist {\\n\\tdevnode \"([\"\\n}\\n' > /tmp/bad");
+        let editor = guest.spawn("good=\"$(cat /tmp/good)\" bad=\"$(cat /tmp/bad)\"; while [ ! -e /tmp/end ]; do echo \"$bad\" > /etc/multipath.conf; echo \"$good\" > /etc/multipath.conf; done");
+        let said = guest.ok("for n in $(seq 100); do corepath reconfigure 2>&1 | head -n 1; done | sort | uniq -c; touch /tmp/end");
+        println!("vm: {} a file that changes while it is read: {}", kernel.release, said.split_whitespace().collect::<Vec<_>>().join(" "));
+        editor.wait(LONG);
+        guest.ok("cp /tmp/good /etc/multipath.conf; corepath reconfigure; corepath status | grep -q '2 usable'");
+        guest.ok("corepath stop");
+        assert_eq!(daemon.wait(LONG).code, 0);
     }
 }

@@ -3,6 +3,7 @@
 //! Foreground always: nothing is forked. Started as `@corepath` or `multipathd` it keeps that name (systemd leaves a process alone whose
 //! first argument begins with `@`).
 
+pub mod aliases;
 pub mod clients;
 pub mod control;
 mod heir;
@@ -21,12 +22,13 @@ use crate::engine::{Ask, Context, Event, Note, Options, Refusal, Subject};
 use crate::fault::Errno;
 use crate::files::{self, Watch};
 use crate::klog::{Line, Ring};
-use crate::lockdown::{self, Seal};
+use crate::lockdown::{self, Faults, Seal};
 use crate::model::{Instant, last_part, parse_unsigned, split_last};
 use crate::raw::{AsFd, OwnedFd};
 use crate::sock::Notify;
 use crate::wait;
 use crate::wire::cursor::put;
+use aliases::Aliases;
 use clients::{CLIENTS, Caller, Client, Clients};
 use control::Verdict;
 use core::fmt::Write;
@@ -67,6 +69,10 @@ struct Ears {
     level: u8,
     limits: [Limit; 64],
     answers: heapless::Deque<(u32, Result<(), Refusal>), { CLIENTS + 1 }>,
+    /// A map was given an alias.
+    named: bool,
+    /// What came of writing them down.
+    kept: Option<Result<u32, Errno>>,
 }
 
 impl Ears {
@@ -114,6 +120,14 @@ impl Audience for Ears {
     fn answer(&mut self, token: u32, result: Result<(), Refusal>) {
         let _ = self.answers.push_back((token, result));
     }
+
+    fn bind(&mut self, _wwid: &str, _alias: &str) {
+        self.named = true;
+    }
+
+    fn kept(&mut self, result: Result<u32, Errno>) {
+        self.kept = Some(result);
+    }
 }
 
 /// The service manager, where there is one.
@@ -159,7 +173,9 @@ struct Daemon {
     machine: Machine,
     errors: u32,
     seal: Seal,
+    faults: Option<Faults>,
     sealed_faults: Option<(u64, u64)>,
+    aliases: Aliases,
     clients: Clients,
     listeners: heapless::Vec<OwnedFd, 2>,
     signals: OwnedFd,
@@ -229,10 +245,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
             _ => return cx.fail(format_args!("daemon: unknown option; 'corepath help daemon' lists them")),
         }
     }
-    match start(cx, &plan) {
-        Ok((mut daemon, halves)) => daemon.serve(&plan.common, halves),
-        Err(status) => status,
-    }
+    live(cx, &plan)
 }
 
 /// Bytes of the log's ring.
@@ -245,32 +258,65 @@ const fn reply_size(paths: usize) -> usize {
 
 /// Bytes for clients, replies and log lines.
 const fn talk_size(paths: usize) -> usize {
-    CLIENTS * size_of::<Option<Client>>() + reply_size(paths) + packed::WINDOW + 2 * packed::PLACES + LOG + 64
+    CLIENTS * size_of::<Option<Client>>() + reply_size(paths) + packed::WINDOW + 2 * packed::PLACES + LOG + aliases::size(paths) + 64
 }
 
-/// Memory for two readings of the configuration: the one in force and the next.
-type Halves = [&'static mut [MaybeUninit<u8>]; 2];
-
+/// Bytes for one reading of the configuration, and for what this daemon adds to the bindings itself: text, and an index of it.
 #[inline(never)]
-fn start(cx: &mut Cx<'_>, plan: &Plan<'_>) -> Result<(Daemon, Halves), i32> {
-    let half = setup::half_size(&plan.common);
+fn half_size(common: &Common<'_>) -> usize {
+    let mut disks = 0;
+    let block = files::open_dir(common.sys).and_then(|sys| files::open_dir_at(sys, "block"));
+    let _ = block.and_then(|block| {
+        files::names_once(block.as_fd(), &mut |_| {
+            disks += 1;
+            true
+        })
+    });
+    setup::half_size(common) + aliases::size(common.paths.max(disks * 2)) * 3 / 2
+}
+
+/// Runs until it is told to stop and has stopped in order. Each reading of the configuration lives in one half of the memory; the next is
+/// tried in the other, and only if it can be read the halves change places: twice in each turn of the loop. It is read once: a second time it
+/// could be half written, and there would be none.
+#[inline(never)]
+fn live(cx: &mut Cx<'_>, plan: &Plan<'_>) -> i32 {
+    let common = &plan.common;
+    let half = half_size(common);
     let (Ok(first), Ok(second)) = (arena::map(half), arena::map(half)) else {
-        return Err(cx.trouble("daemon", setup::Trouble::Memory));
+        return cx.trouble("daemon", setup::Trouble::Memory);
     };
-    let daemon = prepare(cx, plan, first)?;
-    Ok((daemon, [first, second]))
+    let read = Arena::over(&mut *first).map_err(|_| setup::Trouble::Memory);
+    let mut one = match read.and_then(|mut arena| setup::configuration(common, &mut arena)) {
+        Ok(configuration) => configuration,
+        Err(trouble) => return cx.trouble("daemon", trouble),
+    };
+    let mut daemon = match prepare(cx, plan, &one) {
+        Ok(daemon) => daemon,
+        Err(status) => return status,
+    };
+    loop {
+        let two = loop {
+            if let Some(status) = daemon.serve(&one, common) {
+                return status;
+            }
+            if let Some(next) = daemon.read_again(common, &mut *second) {
+                break next;
+            }
+        };
+        one = loop {
+            if let Some(status) = daemon.serve(&two, common) {
+                return status;
+            }
+            if let Some(next) = daemon.read_again(common, &mut *first) {
+                break next;
+            }
+        };
+    }
 }
 
 #[inline(never)]
-fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> Result<Daemon, i32> {
-    let configuration = match Arena::over(memory)
-        .map_err(|_| setup::Trouble::Memory)
-        .and_then(|mut arena| setup::configuration(&plan.common, &mut arena))
-    {
-        Ok(configuration) => configuration,
-        Err(trouble) => return Err(cx.trouble("daemon", trouble)),
-    };
-    super::session::complain(cx, &configuration);
+fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, configuration: &Configuration<'_>) -> Result<Daemon, i32> {
+    super::session::complain(cx, configuration);
     if configuration.report.fatal {
         return Err(cx.fail(format_args!("daemon: with these errors disks could be claimed that are not meant: mend them first")));
     }
@@ -324,15 +370,19 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
         let places = arena.take(packed::PLACES, |_| 0u16).map_err(|_| Errno::NOMEM)?;
         let large = Packed::new(packed, window, places);
         let ring = arena.take(LOG, |_| 0u8).map_err(|_| Errno::NOMEM)?;
-        Ok((slots, large, ring))
+        let names = arena.take(aliases::size(machine.sizes.paths), |_| 0u8).map_err(|_| Errno::NOMEM)?;
+        Ok((slots, large, ring, names))
     });
-    let Ok((slots, large, ring)) = memory else { return Err(cx.fail(format_args!("daemon: no memory for replies"))) };
+    let Ok((slots, large, ring, names)) = memory else { return Err(cx.fail(format_args!("daemon: no memory for replies"))) };
     let mut ears = Ears {
         ring: Ring::new(ring),
         level: plan.common.verbosity.saturating_add(3),
         limits: [Limit::default(); 64],
         answers: heapless::Deque::new(),
+        named: false,
+        kept: None,
     };
+    let aliases = Aliases::new(names, plan.common.state_dir, options.write_bindings);
     if heir {
         listeners = match heir::succeed(&mut machine, &configuration.settings, &mut ears, plan) {
             Ok(listeners) => listeners,
@@ -364,7 +414,9 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, memory: &mut [MaybeUninit<u8>]) -> 
         machine,
         errors: configuration.report.errors,
         seal,
+        faults: lockdown::open_faults(),
         sealed_faults: None,
+        aliases,
         clients: Clients::new(slots, large, TOKEN_CLIENTS),
         listeners,
         signals,
@@ -389,7 +441,7 @@ impl Daemon {
     /// Seals the process.
     fn close(&mut self, cx: &mut Cx<'_>, plan: &Plan<'_>) -> Result<(), i32> {
         lockdown::after_threads(&mut self.seal, plan.filter);
-        self.sealed_faults = lockdown::faults();
+        self.sealed_faults = self.faults.as_ref().and_then(lockdown::faults);
         for (step, _) in lockdown::STEPS {
             if let Some(Err(errno)) = self.seal.result(step) {
                 let mut line = Line::new();
@@ -407,41 +459,50 @@ impl Daemon {
         self.machine.hands.log(&mut self.ears.ring);
     }
 
-    /// Runs until it is told to stop and has stopped in order. Each reading of the configuration lives in one half of the memory; the
-    /// next is tried in the other, and only if it can be read the halves change places.
+    /// Reads the configuration into `memory`, if it can be read: that is to be in force then.
     #[inline(never)]
-    fn serve(&mut self, common: &Common<'_>, halves: Halves) -> i32 {
-        let [mut current, mut spare] = halves;
-        let mut anew = false;
-        loop {
-            let Some(configuration) = self.read(common, current).filter(|c| !c.report.fatal) else {
-                // It was read a moment ago: files that vanish in between leave the defaults, which need nothing.
-                self.ears.say(3, "the configuration could not be read twice; ending");
-                return FAILED;
-            };
-            self.errors = configuration.report.errors;
-            if let Some(status) = self.watch(&configuration, common, spare, core::mem::replace(&mut anew, true)) {
-                return status;
+    fn read_again<'m>(&mut self, common: &Common<'_>, memory: &'m mut [MaybeUninit<u8>]) -> Option<Configuration<'m>> {
+        let now = wait::now();
+        let kept = self.outdated;
+        (self.outdated, self.changed) = (false, None);
+        self.manager.reloading(now);
+        let starved = self.machine.engine.starved() > 0;
+        let next = if starved { None } else { self.read(common, memory) };
+        let why = match next {
+            Some(next) if !next.report.fatal => {
+                self.errors = next.report.errors;
+                self.aliases.read_again(now);
+                let cx = Context { now, settings: &self.aliases.over(&next.settings) };
+                self.machine.engine.process(&cx, Event::Reconfigured);
+                self.ears.say(5, "the configuration was read again");
+                self.report(&next);
+                // Also before it is ready for the first time: who asked waits for the answer.
+                self.reloaded("ok\n");
+                return Some(next);
             }
-            core::mem::swap(&mut current, &mut spare);
-        }
+            _ if starved => STARVED,
+            Some(next) => {
+                self.report(&next);
+                KEPT
+            }
+            None => KEPT,
+        };
+        self.ears.say(3, why);
+        self.reloaded(why);
+        self.outdated = kept || !starved;
+        None
     }
 
-    /// Turns under one configuration; `None` when the next one is ready in `spare`.
+    /// Turns under one configuration, until it ends or, with `None`, another is to be read.
     #[inline(never)]
-    fn watch(&mut self, configuration: &Configuration<'_>, common: &Common<'_>, spare: &mut [MaybeUninit<u8>], anew: bool) -> Option<i32> {
-        // Also before it is ready for the first time: who asked waits for the answer.
-        if anew {
-            let cx = Context { now: wait::now(), settings: &configuration.settings };
-            self.machine.engine.process(&cx, Event::Reconfigured);
-            self.ears.say(5, "the configuration was read again");
-            self.report(configuration);
-            self.reloaded("ok\n");
-        }
+    fn serve(&mut self, configuration: &Configuration<'_>, common: &Common<'_>) -> Option<i32> {
         loop {
             let now = wait::now();
             self.ears.ring.second = now.as_secs() as u32;
             self.log_on();
+            while let Some(index) = self.clients.queued() {
+                self.serve_client(configuration, index, now);
+            }
             let mut until = self.clients.expire(&self.machine.hands.poll, now);
             if self.changed.is_some_and(|at| at <= now) {
                 self.changed = None;
@@ -456,19 +517,26 @@ impl Daemon {
                 until = Some(until.map_or(time, |u| u.min(time)));
             }
             let mut tokens = heapless::Vec::<u64, { wait::BATCH }>::new();
-            let Machine { engine, hands, .. } = &mut self.machine;
-            hands.advance(engine, &configuration.settings, &mut self.ears);
+            let Daemon { machine: Machine { engine, hands, .. }, aliases, ears, .. } = self;
+            hands.advance(engine, &aliases.over(&configuration.settings), ears);
+            if core::mem::take(&mut ears.named) {
+                aliases.named(now, false);
+            }
+            if let Some(time) = aliases.tend(common.state_dir, engine, hands, &configuration.settings, ears, now) {
+                until = Some(until.map_or(time, |u| u.min(time)));
+            }
             // Before the wait: what was done at once may be all there is to wait for.
             self.answer();
-            let Machine { engine, hands, .. } = &mut self.machine;
+            let Daemon { machine: Machine { engine, hands, .. }, aliases, ears, .. } = self;
             // Told before the wait: on a machine without disks nothing may ever end it.
             if !self.ready && engine.settled() {
                 self.ready = true;
                 self.phase = "running";
+                aliases.named(now, true);
                 self.manager.tell("READY=1\nSTATUS=up");
             }
             if hands
-                .listen(engine, &configuration.settings, &mut self.ears, until, &mut |token| {
+                .listen(engine, &aliases.over(&configuration.settings), ears, until, &mut |token| {
                     // As many as one wait can give.
                     let _ = tokens.push(token);
                 })
@@ -476,26 +544,10 @@ impl Daemon {
             {
                 return Some(FAILED);
             }
-            self.hear(configuration, common, &tokens);
-            if core::mem::take(&mut self.reload) {
-                let kept = self.outdated;
-                (self.outdated, self.changed) = (false, None);
-                self.manager.reloading(now);
-                let starved = self.machine.engine.starved() > 0;
-                let next = if starved { None } else { self.read(common, spare) };
-                let why = match next {
-                    Some(next) if !next.report.fatal => return None,
-                    _ if starved => STARVED,
-                    Some(next) => {
-                        self.report(&next);
-                        KEPT
-                    }
-                    None => KEPT,
-                };
-                self.ears.say(3, why);
-                self.reloaded(why);
-                self.outdated = kept || !starved;
+            if let Some(result) = ears.kept.take() {
+                aliases.kept(result, common.state_dir, ears, wait::now());
             }
+            self.hear(configuration, common, &tokens);
             if self.phase == "shutdown" {
                 return Some(self.leave());
             }
@@ -503,6 +555,9 @@ impl Daemon {
                 // Whatever hangs: the exit does not wait for it.
                 self.ears.say(4, "ending with requests still under way in the kernel; 'corepath release' stops queueing");
                 return Some(self.leave());
+            }
+            if core::mem::take(&mut self.reload) {
+                return None;
             }
         }
     }
@@ -587,19 +642,19 @@ impl Daemon {
             self.manager.tell("STOPPING=1\nSTATUS=stopping");
             let now = wait::now();
             self.stop_by = Some(now + Duration::from_millis(800));
-            let cx = Context { now, settings: &configuration.settings };
+            let cx = Context { now, settings: &self.aliases.over(&configuration.settings) };
             self.machine.engine.process(&cx, Event::Ask { token: OWN, ask: Ask::Shutdown { keep } });
         }
     }
 
     #[inline(never)]
     fn serve_client(&mut self, configuration: &Configuration<'_>, index: usize, now: Instant) {
-        let faults = match (self.sealed_faults, lockdown::faults()) {
+        let faults = match (self.sealed_faults, self.faults.as_ref().and_then(lockdown::faults)) {
             (Some((minor, major)), Some((now_minor, now_major))) => Some((now_minor - minor, now_major - major)),
             _ => None,
         };
         let outdated = self.outdated;
-        let Daemon { machine, clients, seal, ears, started, phase, reload, reloaders, .. } = self;
+        let Daemon { machine, aliases, clients, seal, ears, started, phase, reload, reloaders, .. } = self;
         let Machine { engine, hands, memory, .. } = machine;
         let mut asked: Option<(Caller, [u8; 512], usize)> = None;
         let mut shutdown = None;
@@ -646,7 +701,7 @@ impl Daemon {
             // Parsed again, as the engine may be moved only now that nothing looks at it.
             let mut scratch = Default::default();
             if let Some(ask) = control::ask(request.get(..length).unwrap_or_default(), &mut scratch) {
-                let cx = Context { now, settings: &configuration.settings };
+                let cx = Context { now, settings: &aliases.over(&configuration.settings) };
                 engine.process(&cx, Event::Ask { token: caller.token(), ask });
             }
         }
@@ -729,9 +784,9 @@ mod tests {
     #[test]
     fn tables_keep_their_budget() {
         let common = Common { config: "/nonexistent", config_dir: "/nonexistent", state_dir: "/nonexistent", ..Common::default() };
-        for (paths, most) in [(64, 820_000), (4096, 11_200_000)] {
+        for (paths, most) in [(64, 825_000), (4096, 11_450_000)] {
             let measure = setup::Measure::of(paths, false);
-            let parts = [measure.tables(), measure.stacks(), talk_size(paths), 2 * setup::half_size(&common)];
+            let parts = [measure.tables(), measure.stacks(), talk_size(paths), 2 * setup::half_size(&common) + aliases::size(paths) * 3];
             std::println!("{paths} paths: tables, stacks, talk, configuration: {parts:?}, {} in all", parts.iter().sum::<usize>());
             assert!(parts.iter().sum::<usize>() <= most, "{paths}: {parts:?}");
         }

@@ -4,8 +4,8 @@ use super::state::State;
 use crate::apps::columns;
 use crate::apps::json::Json;
 use crate::apps::say;
-use crate::apps::view::{View, group_word};
-use crate::engine::{MapView, Outage};
+use crate::apps::view::{MapRow, View, group_word};
+use crate::engine::{MapView, Outage, PathView};
 use crate::failback::Hold;
 use crate::lockdown::STEPS;
 use crate::model::PathState;
@@ -185,23 +185,60 @@ pub fn json(state: &State<'_>, out: &mut dyn Write) -> fmt::Result {
     json.close('}')
 }
 
-/// Text for a monitoring system that scrapes (the Prometheus exposition format).
+/// The value of a label: a live map may have any name, and what is no value makes a scraper refuse the whole text.
+fn label(value: &str, out: &mut dyn Write) -> fmt::Result {
+    value.chars().try_for_each(|c| match c {
+        '\n' => out.write_str("\\n"),
+        '\\' | '"' => out.write_str("\\").and_then(|()| out.write_char(c)),
+        _ => out.write_char(c),
+    })
+}
+
+/// One sample of a family of which each map, or path `dev` of it, has one. The first tells the family's type.
+fn sample(out: &mut dyn Write, first: &mut bool, family: &str, map: &str, dev: &str, value: u32) -> fmt::Result {
+    if core::mem::take(first) {
+        let kind = if family.ends_with("_total") { "counter" } else { "gauge" };
+        writeln!(out, "# TYPE {family} {kind}")?;
+    }
+    write!(out, "{family}{{map=\"")?;
+    label(map, out)?;
+    if !dev.is_empty() {
+        write!(out, "\",dev=\"{dev}")?;
+    }
+    writeln!(out, "\"}} {value}")
+}
+
+/// Text for a monitoring system that scrapes (the Prometheus exposition format): the samples of a family stand together.
 pub fn metrics(state: &State<'_>, out: &mut dyn Write) -> fmt::Result {
-    out.write_str("# TYPE corepath_map_usable_paths gauge\n")?;
-    for map in 0..state.view.maps() {
-        let row = state.view.map(map);
-        writeln!(out, "corepath_map_usable_paths{{map=\"{}\"}} {}", row.name, row.usable)?;
-        writeln!(out, "corepath_map_path_faults_total{{map=\"{}\"}} {}", row.name, row.path_faults)?;
-        writeln!(out, "corepath_map_group_switches_total{{map=\"{}\"}} {}", row.name, row.group_switches)?;
-        writeln!(out, "corepath_map_loads_total{{map=\"{}\"}} {}", row.name, row.loads)?;
+    type Value<T> = fn(&T) -> u32;
+    let families: [(&str, Value<MapRow<'_>>); 4] = [
+        ("corepath_map_usable_paths", |map| map.usable),
+        ("corepath_map_path_faults_total", |map| map.path_faults),
+        ("corepath_map_group_switches_total", |map| map.group_switches),
+        ("corepath_map_loads_total", |map| map.loads),
+    ];
+    for (family, value) in families {
+        let mut first = true;
+        for map in 0..state.view.maps() {
+            let row = state.view.map(map);
+            sample(out, &mut first, family, row.name, "", value(&row))?;
+        }
     }
-    out.write_str("# TYPE corepath_path_up gauge\n")?;
-    for path in state.view.engine.paths().filter(|path| path.map().is_some()) {
-        let map = path.map().map_or("", |map| map.name());
-        writeln!(out, "corepath_path_up{{map=\"{map}\",dev=\"{}\"}} {}", path.name(), u8::from(path.usable()))?;
-        writeln!(out, "corepath_path_failures_total{{map=\"{map}\",dev=\"{}\"}} {}", path.name(), path.failures())?;
+    let families: [(&str, Value<PathView<'_>>); 2] =
+        [("corepath_path_up", |path| u32::from(path.usable())), ("corepath_path_failures_total", |path| path.failures())];
+    for (family, value) in families {
+        let mut first = true;
+        for path in state.view.engine.paths() {
+            if let Some(map) = path.map() {
+                sample(out, &mut first, family, map.name(), path.name(), value(&path))?;
+            }
+        }
     }
-    writeln!(out, "corepath_workers_busy {}\ncorepath_log_lines_lost_total {}", state.workers.0, state.log_lost)
+    writeln!(
+        out,
+        "# TYPE corepath_workers_busy gauge\ncorepath_workers_busy {}\n# TYPE corepath_log_lines_lost_total counter\ncorepath_log_lines_lost_total {}",
+        state.workers.0, state.log_lost
+    )
 }
 
 /// The peer's `show status`.
@@ -225,4 +262,20 @@ pub fn peer(state: &State<'_>, out: &mut dyn Write) -> fmt::Result {
         }
     }
     writeln!(out, "\npaths: {}\nbusy: {}", mine().count(), if state.view.engine.settled() { "False" } else { "True" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::String;
+
+    #[test]
+    fn samples_can_be_scraped_whatever_a_map_is_called() {
+        let (mut text, mut first) = (String::new(), true);
+        for (map, dev) in [("mpatha", ""), ("a\\x20\"b\"\n\\", "sda")] {
+            sample(&mut text, &mut first, "loads_total", map, dev, 3).unwrap();
+        }
+        let second = r#"loads_total{map="a\\x20\"b\"\n\\",dev="sda"} 3"#;
+        assert_eq!(text, std::format!("# TYPE loads_total counter\nloads_total{{map=\"mpatha\"}} 3\n{second}\n"));
+    }
 }

@@ -43,6 +43,7 @@ impl Hands {
                     engine.process(cx, Event::Scsi { path, ticket, reply: &reply });
                 }
             },
+            Task::Keep { .. } => audience.kept(result),
             Task::Ask { .. } => {
                 job.fds = None;
                 match (job.state.take(), result) {

@@ -4,6 +4,7 @@
 //! meanwhile keeps them until the job ends. Runs on workers; decides nothing.
 
 use super::tools::{DirectReader, PartitionRoom, Tools};
+use crate::conf::names::{self, Form};
 use crate::dmioctl::{Failure, Page};
 use crate::engine::{Attribute, Ticket};
 use crate::fault::Errno;
@@ -17,7 +18,7 @@ use crate::wire::root::{Candidate, Root};
 use crate::wire::scsi::Command;
 use crate::wire::superblock;
 use crate::workers::Work;
-use crate::{dmioctl, sysfs};
+use crate::{dmioctl, files, sysfs};
 use core::fmt::Write;
 
 /// Result of [`Task::Peek`]: nothing on the disk is what was looked for.
@@ -114,6 +115,10 @@ pub enum Task {
     },
     Node {
         devno: Option<DevNo>,
+    },
+    /// Adds the lines in `more` to the bindings file of the directory `text`.
+    Keep {
+        length: u16,
     },
     /// Writes the lines in `page` (each ended by a newline, its level first) to the sink.
     Log {
@@ -339,6 +344,36 @@ impl Job {
         }
     }
 
+    /// Somebody may have written to the file since it was read: lines whose WWID or alias it has are left out. How many that were not the same.
+    #[inline(never)]
+    fn keep(&mut self, length: usize) -> Result<u32, Errno> {
+        const FILE: &str = "bindings";
+        let dir = match files::open_dir(&self.text) {
+            Err(Errno::NOENT) => {
+                files::make_dir(files::current_dir(), &self.text)?;
+                files::open_dir(&self.text)?
+            }
+            dir => dir?,
+        };
+        let (mut lines, mut others) = (self.more.0.get_mut(..length).unwrap_or_default(), 0);
+        let read = files::lines(&dir, FILE, &mut self.page.0, &mut |line| {
+            if let Some((wwid, alias)) = Form::Bindings.parse(line) {
+                let (left, other) = names::leave_out(lines, wwid, alias);
+                lines = core::mem::take(&mut lines).get_mut(..left).unwrap_or_default();
+                others += u32::from(other);
+            }
+            true
+        });
+        if let Err(errno) = read
+            && errno != Errno::NOENT
+        {
+            return Err(errno);
+        }
+        let mut head = Text::<192>::new();
+        let _ = names::emit_header(&mut head, Form::Bindings);
+        files::append(&dir, FILE, head.as_bytes(), lines, &mut self.page.0).map(|()| others)
+    }
+
     fn log(&mut self, length: usize) {
         let lines = self.page.0.get(..length).unwrap_or(&[]);
         for line in lines.split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
@@ -410,6 +445,7 @@ impl Work for Job {
             Task::Partitions { through, .. } => self.read_partitions(through),
             Task::PathPartitions { keep, .. } => self.path_partitions(keep),
             Task::Node { devno } => self.node(devno),
+            Task::Keep { length } => self.keep(usize::from(length)),
             Task::Log { length } => {
                 self.log(usize::from(length));
                 Ok(0)

@@ -16,6 +16,7 @@ use crate::model::{DevName, DevNo, Instant, MapId, PathFacts, PathId, Sectors, S
 use crate::netlink::{self, Received, Uevents};
 use crate::raw::{AsFd, OwnedFd};
 use crate::wait::{self, Poll};
+use crate::wire::cursor::put;
 use crate::wire::dm::{self, Request, Target};
 use crate::wire::scsi::{Command, Reply};
 use crate::wire::uevent::Uevent;
@@ -80,6 +81,8 @@ pub trait Audience {
     fn asked(&mut self, _answer: Result<&Reply<'_>, SysState>) {}
     /// An alias is to be kept.
     fn bind(&mut self, _wwid: &str, _alias: &str) {}
+    /// What came of [`Hands::keep`].
+    fn kept(&mut self, _result: Result<u32, Errno>) {}
 }
 
 /// A walk over all devices that is under way.
@@ -293,6 +296,20 @@ impl Hands {
         let job = self.fill(worker, Task::Ask { command: *command })?;
         job.name.clear();
         job.name.push_str(name).map_err(|_| Refused::Full)?;
+        self.send(worker)
+    }
+
+    /// Adds `lines`, a page of them at most, to the bindings file in the directory `state`. By a worker that is not kept from anybody else, as
+    /// the disk that the file is on may hang.
+    pub fn keep(&mut self, state: &str, lines: &[u8]) -> Result<(), Refused> {
+        if self.crew.free_count(GENERAL) <= SPARED {
+            return Err(Refused::Full);
+        }
+        let worker = self.crew.free(GENERAL).ok_or(Refused::Full)?;
+        let job = self.fill(worker, Task::Keep { length: lines.len() as u16 })?;
+        job.text.clear();
+        job.text.push_str(state).map_err(|_| Refused::Full)?;
+        put(&mut job.more.0, 0, lines);
         self.send(worker)
     }
 
