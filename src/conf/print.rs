@@ -320,7 +320,7 @@ mod tests {
         dump(
             &mut out,
             &settings,
-            Options { origins: true, local: Some(Local { disks: &[["EMC", "SYMMETRIX", ""]], maps: &|wwid| wwid == "W0" }) },
+            Options { origins: true, local: Some(Local { disks: &[["EMC", "SYMMETRIX", ""]], maps: &|wwid| wwid == "W" }) },
         )
         .unwrap();
         for line in [
