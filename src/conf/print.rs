@@ -90,8 +90,7 @@ pub fn dump(out: &mut dyn Write, settings: &Settings<'_>, options: Options<'_>) 
         for (i, _) in settings.live(Place::Multipath) {
             let mut pick = Pick::empty();
             settings.take_chain(&mut pick, i);
-            let there =
-                |local: Local<'_>| matches!(pick.get(Key::Wwid), Some(l) if matches!(l.value, Value::Text(wwid) if (local.maps)(wwid)));
+            let there = |local: Local<'_>| pick.text(Key::MapWwid).is_some_and(|wwid| (local.maps)(wwid));
             if options.local.is_none_or(there) {
                 p.block("multipath", &pick)?;
             }
