@@ -574,8 +574,12 @@ impl<'s> Engine<'s> {
             self.survey.begin(cx.now);
             self.list.want = false;
         }
-        if self.scan.due(cx.now) && (quiet || !self.scanned) && emit(Action::Scan).is_ok() {
-            self.scan.begin(cx.now);
+        if self.scan.due(cx.now) && (quiet || !self.scanned) {
+            match emit(Action::Scan) {
+                Ok(()) => self.scan.begin(cx.now),
+                // One that was given up still runs: its end is that of the last one begun.
+                Err(_) => self.scan.retry_at = Some(cx.now + Duration::from_secs(1)),
+            }
         }
         if self.list.due(cx.now) && self.surveyed {
             if quiet {

@@ -464,7 +464,8 @@ impl Hands {
 
     fn begin_scan(&mut self) -> Result<(), Refused> {
         if self.scan.running {
-            return Ok(());
+            // Its end would be taken for that of the one asked for, and what it read before for missing.
+            return Err(Refused::Full);
         }
         let Hands { tools, wanted, .. } = self;
         let mut fits = true;
