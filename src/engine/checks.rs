@@ -471,7 +471,8 @@ impl Engine<'_> {
                 self.verdict(cx, i, PathState::Timeout, Cause::NoAnswer, false);
             }
             Job::Write => self.write_failed(cx, i, Errno::TIMEDOUT),
-            Job::None | Job::Partitions => {}
+            Job::Partitions => self.part_overdue(ticket),
+            Job::None => {}
         }
     }
 

@@ -520,7 +520,8 @@ impl Engine<'_> {
     /// A map that nobody wants and that does not live is forgotten.
     fn map_free_if_unused(&mut self, _cx: &Context<'_>, m: u32) {
         let map = &self.maps[m];
-        if map.have.known == Known::Absent && map.paths.len == 0 && map.job == Job::None && map.parts.len == 0 && map.node.is_empty() {
+        let idle = map.job == Job::None && map.reading.is_none();
+        if idle && map.have.known == Known::Absent && map.paths.len == 0 && map.parts.len == 0 && map.node.is_empty() {
             self.map_forget(m);
         }
     }
@@ -640,7 +641,9 @@ impl Engine<'_> {
     /// Is the map done with everything that a one-shot run waits for? Kept as a count, so that asking costs nothing.
     pub(super) fn map_account(&mut self, cx: &Context<'_>, m: u32) {
         let map = &self.maps[m];
-        let working = map.job != Job::None || map.activating.is_some() || (map.attempts < GIVE_UP && self.map_waits(cx, m));
+        // A read through a map without paths ends when one comes back, whenever that is.
+        let reads = map.reading.is_some() && map.have.members.iter().any(|x| x.dm == DmPathState::Active);
+        let working = map.job != Job::None || map.activating.is_some() || reads || (map.attempts < GIVE_UP && self.map_waits(cx, m));
         if map.open != working {
             self.maps[m].open = working;
             if working { self.open_maps += 1 } else { self.open_maps -= 1 }

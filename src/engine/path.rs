@@ -50,7 +50,7 @@ pub(super) enum Job {
     Write,
     /// A read to see how shaky it is.
     Sample,
-    /// The map's partition table is read through this path: the map waits for it, the path does nothing else.
+    /// The map's partition table is read through this path, which does nothing else.
     Partitions,
 }
 

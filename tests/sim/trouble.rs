@@ -5,7 +5,7 @@ use crate::stories::{SECS, UUID, W, daemon, story};
 use crate::world::{Health, World};
 use corepath::conf::settings::{AutoResize, CheckerKind, NoPathRetry, Policy, Shaky};
 use corepath::engine::{Ask, Event, Options, Refusal, What};
-use corepath::model::{DevNo, PathState};
+use corepath::model::{AccessState, DevNo, PathState};
 use std::time::Duration;
 
 const OTHER: &str = "360014050000000000000000000000bbb";
@@ -56,5 +56,61 @@ fn a_scan_that_is_slow_loses_no_path() {
         w.feed(Event::Overrun);
         w.run_for(SECS(300)).unwrap();
         assert!(w.saw(|n| *n == What::PathLost));
+    });
+}
+
+/// The map loses its only path while its partition table is read through it: the reading ends when the path is back, so it must not have it.
+#[test]
+fn a_read_through_the_map_leaves_its_path_alone() {
+    let mut config = Config::default();
+    config.named.push(W.into());
+    story(config, Options { partitions: true, ..daemon() }, |w| {
+        let lun = w.add_lun(W, 2048);
+        w.luns[lun].partitions = vec![(1, 64, 128)];
+        // An array whose LUN a handler moves.
+        w.luns[lun].alua = Some([AccessState::Optimized, AccessState::Standby]);
+        let a = w.add_path(lun, 1, 0);
+        // The direct one fails.
+        w.fail_reads = true;
+        for _ in 0..100_000 {
+            w.step(w.now + Duration::from_millis(1)).unwrap();
+            let read = |what: &str| w.log.iter().any(|l| l.contains("are read by") && l.contains(what));
+            if read("through Some") {
+                break;
+            }
+            if read("through None") && w.disks[a].health == Health::Good {
+                w.set_health(a, Health::Failing);
+            }
+        }
+        w.fail_reads = false;
+        w.run_for(SECS(120)).unwrap();
+        let reads = w.log.iter().filter(|l| l.contains("through Some")).count();
+        assert_eq!(reads, 1, "no second worker is spent on it");
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(5)).unwrap();
+        assert!(active(w, SDA));
+        assert!(w.saw(|n| *n == What::PartitionsFound { count: 1 }), "and the table is read in the end");
+    });
+}
+
+/// One LUN answers TEST UNIT READY but no read, and no more than one table can be read at a time.
+#[test]
+fn a_partition_table_that_cannot_be_read_keeps_no_map_from_being_made() {
+    story(Config::default(), Options { partitions: true, ..daemon() }, |w| {
+        w.rooms = 1;
+        let bad = w.add_lun(OTHER, 2048);
+        w.unread.insert(bad);
+        w.add_path(bad, 1, 0);
+        w.add_path(bad, 2, 0);
+        let _ = w.settle(SECS(10));
+        w.run_for(SECS(100)).unwrap();
+        let more = w.add_lun("360014050000000000000000000000ccc", 2048);
+        let lun = w.add_lun(W, 2048);
+        for lun in [more, lun] {
+            w.comes(lun, 1, 0);
+            w.comes(lun, 2, 0);
+            w.run_for(SECS(20)).unwrap();
+        }
+        assert_eq!(w.dm.by_uuid(UUID).map(|d| d.members().len()), Some(2));
     });
 }

@@ -674,7 +674,9 @@ impl<'m> World<'m> {
     /// Reads through maps end when their I/O does.
     fn read_through(&mut self) {
         for (map, ticket, minor, lun) in std::mem::take(&mut self.through) {
-            let serving: BTreeSet<DevNo> = self.disks.iter().filter(|d| self.serves(d)).map(|d| d.devno).collect();
+            // The handler makes the path's group active first.
+            let serves = |d: &&Disk| d.present && matches!(d.health, Health::Good | Health::Standby);
+            let serving: BTreeSet<DevNo> = self.disks.iter().filter(serves).map(|d| d.devno).collect();
             let result = match self.dm.devices.contains_key(&minor).then(|| self.dm.io(minor, &|devno| serving.contains(&devno))) {
                 Some(None) => {
                     self.through.push((map, ticket, minor, lun));

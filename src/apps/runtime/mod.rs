@@ -370,6 +370,13 @@ impl Hands {
         self.send(worker)
     }
 
+    /// A partition table is read through its map, without the descriptors of a path: it may have to wait for that very path.
+    fn map_read(&mut self, task: Task, room: &mut Option<&'static mut PartitionRoom>) -> Result<(), Refused> {
+        let worker = self.crew.free(GENERAL).filter(|_| self.crew.free_count(GENERAL) > SPARED).ok_or(Refused::Busy)?;
+        self.fill(worker, task)?.room = room.take();
+        self.send(worker)
+    }
+
     /// Starts what the engine asks for.
     #[inline(never)]
     fn act(&mut self, now: Instant, action: &Action<'_>, audience: &mut dyn Audience) -> Result<(), Refused> {
@@ -428,9 +435,14 @@ impl Hands {
                 sent
             }
             Action::Partitions { map, ticket, path, through } => {
-                let Some(room) = self.rooms.pop() else { return Err(Refused::Full) };
+                // Not `Full`: what other maps need is not to wait for a disk that gives no answer.
+                let Some(room) = self.rooms.pop() else { return Err(Refused::Busy) };
                 let mut room = Some(room);
-                let result = self.path_job(path, Task::Partitions { map, ticket, path, through }, |job| job.room = room.take());
+                let task = Task::Partitions { map, ticket, path, through };
+                let result = match through {
+                    None => self.path_job(path, task, |job| job.room = room.take()),
+                    Some(_) => self.map_read(task, &mut room),
+                };
                 if let Some(room) = room {
                     let _ = self.rooms.push(room);
                 }
