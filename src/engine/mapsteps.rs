@@ -641,8 +641,8 @@ impl Engine<'_> {
     /// Is the map done with everything that a one-shot run waits for? Kept as a count, so that asking costs nothing.
     pub(super) fn map_account(&mut self, cx: &Context<'_>, m: u32) {
         let map = &self.maps[m];
-        // A read through a map without paths ends when one comes back, whenever that is.
-        let reads = map.reading.is_some() && map.have.members.iter().any(|x| x.dm == DmPathState::Active);
+        // A read through a map without paths, or a suspended one, ends whenever that ends.
+        let reads = map.reading.is_some() && !map.have.suspended && map.have.members.iter().any(|x| x.dm == DmPathState::Active);
         let working = map.job != Job::None || map.activating.is_some() || reads || (map.attempts < GIVE_UP && self.map_waits(cx, m));
         if map.open != working {
             self.maps[m].open = working;

@@ -119,6 +119,7 @@ impl Engine<'_> {
         let map = &self.maps[m];
         let able = map.have.known == Known::Live
             && map.have.active
+            && !map.have.suspended
             && map.part_attempts < super::mapsteps::GIVE_UP
             && map.reading.is_none();
         able && self.part_path(m, false).is_some()
