@@ -139,7 +139,7 @@ impl Engine<'_> {
         let i = id.index;
         let known = self.paths.get(i).is_some_and(|p| p.head.generation == id.generation);
         if known && self.paths[i].overdue == Some(ticket) {
-            self.paths[i].overdue = None;
+            self.path_lost(i, None);
             self.check_now(cx, i);
             self.path_touch(i);
             self.stale_answers = self.stale_answers.saturating_add(1);
@@ -156,7 +156,7 @@ impl Engine<'_> {
     /// The path is free for another job; so is its port's share.
     pub(super) fn path_job_done(&mut self, i: u32) {
         self.paths[i].job = Job::None;
-        self.paths[i].overdue = None;
+        self.path_lost(i, None);
         self.port_release(i);
         self.path_touch(i);
         let m = self.paths[i].map;
@@ -452,7 +452,7 @@ impl Engine<'_> {
         let job = self.paths[i].job;
         let ticket = self.paths[i].ticket;
         self.path_job_done(i);
-        self.paths[i].overdue = Some(ticket);
+        self.path_lost(i, Some(ticket));
         let activating = self.probes.get(self.paths[i].probe).is_some_and(|p| matches!(p.stage, Stage::Activate(_)));
         self.probe_end(i);
         match job {

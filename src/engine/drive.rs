@@ -54,8 +54,6 @@ pub struct Options {
     pub force_reload: bool,
     /// The kernel's nvme_core.multipath is on.
     pub native_nvme: bool,
-    /// Jobs one target port may have in the worker pool at the same time.
-    pub port_jobs: u16,
     pub kernel: Kernel,
 }
 
@@ -74,7 +72,6 @@ impl Default for Options {
             policy: None,
             force_reload: false,
             native_nvme: false,
-            port_jobs: 4,
             kernel: Kernel::FULL,
         }
     }
@@ -247,6 +244,9 @@ pub struct Engine<'s> {
     /// `polling_interval`, as last seen.
     pub(super) interval: Duration,
     pub(super) last_ticket: u32,
+    /// Workers for paths, and how many of them are with a path behind a port.
+    pub(super) workers: u16,
+    pub(super) away: u16,
     /// Maps whose I/O waits for a path.
     pub(super) starved: u32,
     /// When the last of them began to wait.
@@ -344,6 +344,8 @@ impl<'s> Engine<'s> {
             settings_serial: 1,
             interval: Duration::from_secs(5),
             last_ticket: 0,
+            workers: 16,
+            away: 0,
             starved: 0,
             starved_since: Instant::ZERO,
             roomy: false,
@@ -416,6 +418,11 @@ impl<'s> Engine<'s> {
             Event::Ask { token, ask } => self.ask(cx, token, ask),
         }
         self.sweep(cx);
+    }
+
+    /// How many workers there are for paths.
+    pub fn set_workers(&mut self, workers: u16) {
+        self.workers = workers;
     }
 
     /// From looking to doing. Follow it with [`Event::Reconfigured`], so that everything is looked at again.

@@ -366,10 +366,7 @@ impl Engine<'_> {
         slot.reader = Some(path);
         let p = &mut self.paths[i];
         (p.job, p.ticket, p.deadline) = (PathJob::Partitions, ticket, cx.now + Duration::from_secs(30));
-        let port = p.port;
-        if port != NONE {
-            self.ports[port].busy += 1;
-        }
+        self.port_count(i);
         self.path_arm(i);
         Ok(())
     }
@@ -415,7 +412,7 @@ impl Engine<'_> {
             if p.job == PathJob::Partitions {
                 self.path_job_done(i);
             }
-            self.paths[i].overdue = None;
+            self.path_lost(i, None);
             self.path_touch(i);
             self.path_arm(i);
         }

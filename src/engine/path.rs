@@ -361,6 +361,8 @@ pub struct PortSlot {
     pub(super) paths: List,
     /// Jobs under way.
     pub(super) busy: u16,
+    /// Jobs that were given up and may still hold a worker.
+    pub(super) lost: u16,
     /// Paths waiting for a share of the pool.
     pub(super) waiting: List,
     pub(super) silence: Port,
@@ -384,6 +386,7 @@ impl Default for PortSlot {
             adapter: Text::new(),
             paths: List::EMPTY,
             busy: 0,
+            lost: 0,
             waiting: List::EMPTY,
             silence: Port::new(),
             rousing: NONE,

@@ -91,7 +91,15 @@ pub struct Faults {
 enum Reply_ {
     Opened(PathId, Ticket, Result<(), Errno>),
     State(PathId, Ticket, SysState),
-    Scsi { path: PathId, ticket: Ticket, host: u16, status: u8, sense: Vec<u8>, data: Vec<u8>, errno: Option<Errno> },
+    Scsi {
+        path: PathId,
+        ticket: Ticket,
+        host: u16,
+        status: u8,
+        sense: Vec<u8>,
+        data: Vec<u8>,
+        errno: Option<Errno>,
+    },
     Read(PathId, Ticket, Result<u32, Errno>),
     Written(PathId, Ticket, Result<(), Errno>),
     Dm(MapId, Ticket, Result<dm::Answer, Errno>, Kind),

@@ -607,6 +607,7 @@ impl Hands {
         // Only where nothing is being put together or waited for, and no I/O waits for a path.
         self.calm = engine.starved() == 0 && Unsettled { turns: 0, ..engine.unsettled() } == Unsettled::default();
         self.starving = !engine.quiet();
+        engine.set_workers(self.crew.workers().saturating_sub(3) as u16);
         if engine.starved() == 0 {
             self.memory_at = None;
         } else if self.memory_at.is_none_or(|at| at <= now)
