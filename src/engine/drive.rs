@@ -640,6 +640,7 @@ impl<'s> Engine<'s> {
             return;
         }
         self.stalled[PATHS] = None;
+        let mut last = NONE;
         for _ in 0..STEPS {
             let Some(i) = self.path_ready_chain.pop_front(&mut self.path_ready) else { return };
             if self.paths.get(i).is_none() {
@@ -656,6 +657,13 @@ impl<'s> Engine<'s> {
                 PathTurn::Stalled => {
                     // Those that have a slot go on, and give it back.
                     self.path_probe_chain.push_back(&mut self.probe_wait, i);
+                    false
+                }
+                // For an open, say, no worker may be spared that a check is given: those behind it have their turn first.
+                PathTurn::Refused(Refused::Full) if self.paths[i].probe == NONE && last != i => {
+                    self.path_ready_chain.push_back(&mut self.path_ready, i);
+                    self.stalled[PATHS] = Some(cx.now + STALL);
+                    last = if last == NONE { i } else { last };
                     false
                 }
                 PathTurn::Refused(Refused::Full) => true,

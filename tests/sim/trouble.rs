@@ -115,6 +115,23 @@ fn a_partition_table_that_cannot_be_read_keeps_no_map_from_being_made() {
     });
 }
 
+/// Workers hang on other disks, so that none may be spared for opening the third path.
+#[test]
+fn a_path_that_may_not_be_opened_keeps_no_other_from_being_asked() {
+    story(Config::default(), daemon(), |w| {
+        let (lun, a, _) = starve(w);
+        w.refuse_open = true;
+        w.comes(lun, 3, 0);
+        w.run_for(SECS(5)).unwrap();
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(3)).unwrap();
+        assert!(active(w, SDA));
+        w.refuse_open = false;
+        w.run_for(SECS(10)).unwrap();
+        assert_eq!(w.dm.by_uuid(UUID).unwrap().members().len(), 3);
+    });
+}
+
 /// Fewer paths than a port needs to be held for down: each of them is asked, and none comes back.
 #[test]
 fn two_dead_ports_leave_workers_for_the_others() {
