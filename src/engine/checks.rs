@@ -496,6 +496,11 @@ impl Engine<'_> {
             p.next_check = cx.now + SECOND;
             return self.path_arm(i);
         }
+        if state == PathState::Wild && p.stale {
+            // The kernel has failed it, and nothing says that it is good.
+            p.next_check = cx.now + SECOND;
+            return self.path_arm(i);
+        }
         let to = self.hold_back(cx, i, from, to);
         let p = &mut self.paths[i];
         p.state = to;

@@ -164,3 +164,32 @@ fn two_dead_ports_leave_workers_for_the_others() {
         assert!(w.engine.paths().all(|p| p.usable()));
     });
 }
+
+/// No LUN, as the device says, and unknown to the checker: that says nothing of a path which the kernel has failed.
+#[test]
+fn what_a_checker_cannot_judge_is_not_reinstated() {
+    for kind in [CheckerKind::Tur, CheckerKind::Rdac, CheckerKind::HpSw, CheckerKind::EmcClariion] {
+        let mut config = Config::default();
+        config.map.no_path_retry = NoPathRetry::Retries(4);
+        (config.path.checker, config.path.detect_checker) = (kind, false);
+        story(config, daemon(), |w| {
+            let lun = w.add_lun(W, 2048);
+            let (a, b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+            w.settle(SECS(10)).unwrap();
+            w.run_for(SECS(10)).unwrap();
+            w.set_health(a, Health::Unmapped);
+            w.set_health(b, Health::Unmapped);
+            let from = w.log.len();
+            for _ in 0..600 {
+                w.io(UUID);
+                w.run_for(SECS(1)).unwrap();
+            }
+            let reinstated = w.log[from..].iter().filter(|l| l.contains("reinstate_path")).count();
+            assert_eq!((reinstated, w.dm.by_uuid(UUID).unwrap().queues()), (0, false), "{kind:?}");
+            w.set_health(a, Health::Good);
+            w.run_for(SECS(5)).unwrap();
+            // The simulated disks know nothing of the others' pages.
+            assert!(active(w, SDA) || kind != CheckerKind::Tur);
+        });
+    }
+}
