@@ -539,7 +539,9 @@ impl Engine<'_> {
             (false, true) => {
                 // Behind a name that was away there may be another disk now.
                 let recheck = self.profiles.get(self.paths[i].profile).is_some_and(|p| p.settings.recheck_wwid);
-                self.paths[i].look |= recheck && from != PathState::Unchecked;
+                let p = &mut self.paths[i];
+                p.unsure = recheck && from != PathState::Unchecked;
+                p.look |= p.unsure;
             }
             _ => {}
         }

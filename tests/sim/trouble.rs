@@ -193,3 +193,42 @@ fn what_a_checker_cannot_judge_is_not_reinstated() {
         });
     }
 }
+
+/// While the path is away the array maps another LUN at its address; no event tells.
+#[test]
+fn a_path_is_not_used_again_before_it_is_known_which_lun_it_is() {
+    let mut config = Config::default();
+    config.path.recheck_wwid = true;
+    story(config, daemon(), |w| {
+        let (lun, other) = (w.add_lun(W, 2048), w.add_lun(OTHER, 2048));
+        let (a, _b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        w.run_for(SECS(30)).unwrap();
+        w.set_health(a, Health::Failing);
+        w.run_for(SECS(30)).unwrap();
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(2)).unwrap();
+        assert!(active(w, SDA), "the same LUN is reinstated");
+        w.set_health(a, Health::Failing);
+        w.run_for(SECS(30)).unwrap();
+        w.disks[a].lun = other;
+        w.disks[a].wwid = w.luns[other].wwid.clone();
+        let from = w.log.len();
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(10)).unwrap();
+        assert!(!w.log[from..].iter().any(|l| l.contains("reinstate_path 8:0")));
+    });
+}
+
+/// `recheck_wwid`, and the map's I/O waits for just this path.
+#[test]
+fn a_starved_map_gets_a_path_that_is_looked_at_first() {
+    let mut config = Config::default();
+    config.path.recheck_wwid = true;
+    story(config, daemon(), |w| {
+        let (_, a, _) = starve(w);
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(3)).unwrap();
+        assert!(active(w, SDA));
+    });
+}
