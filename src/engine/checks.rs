@@ -608,13 +608,26 @@ impl Engine<'_> {
         }
         let shaky = self.maps[m].settings.shaky;
         let verdict = self.paths[i].history.read(cx.now, good, &shaky);
+        self.sample_weigh(cx, i, verdict);
+    }
+
+    /// The time of sampling may be over between two reads.
+    pub(super) fn sample_over(&mut self, cx: &Context<'_>, i: u32) {
+        let m = self.paths[i].map;
+        if m != NONE && self.paths[i].history.verdict() != marginal::Verdict::Normal {
+            let shaky = self.maps[m].settings.shaky;
+            let verdict = self.paths[i].history.poll(cx.now, &shaky);
+            self.sample_weigh(cx, i, verdict);
+        }
+    }
+
+    fn sample_weigh(&mut self, cx: &Context<'_>, i: u32, verdict: marginal::Verdict) {
         let state = self.paths[i].state;
-        let to = self.shakiness(cx, i, verdict, state);
+        self.shakiness(cx, i, verdict, state);
         if verdict == marginal::Verdict::Normal && state == PathState::Delayed {
             // Released: the next check says what it is.
             self.check_now(cx, i);
         }
-        let _ = to;
     }
 
     /// When the next check is due.

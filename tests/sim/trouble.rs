@@ -232,3 +232,32 @@ fn a_starved_map_gets_a_path_that_is_looked_at_first() {
         assert!(active(w, SDA));
     });
 }
+
+#[test]
+fn sampling_ends() {
+    let mut config = Config::default();
+    config.map.no_path_retry = NoPathRetry::Queue;
+    config.map.shaky = Shaky {
+        marginal_path_err_sample_time: Some(120),
+        marginal_path_err_rate_threshold: Some(10),
+        marginal_path_err_recheck_gap_time: Some(300),
+        marginal_path_double_failed_time: Some(60),
+        ..Shaky::default()
+    };
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let (a, _b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        w.run_for(SECS(30)).unwrap();
+        for _ in 0..2 {
+            w.set_health(a, Health::Failing);
+            w.run_for(SECS(22)).unwrap();
+            w.set_health(a, Health::Good);
+            w.run_for(SECS(5)).unwrap();
+        }
+        assert_eq!(state(w, "sda"), PathState::Delayed);
+        w.run_for(SECS(200)).unwrap();
+        assert_eq!(state(w, "sda"), PathState::Up);
+        assert!(active(w, SDA));
+    });
+}
