@@ -111,10 +111,10 @@ impl Engine<'_> {
             }
             Ask::RemovePath(name) => {
                 let i = path(self, name)?;
+                self.refusal_while_starved(self.paths[i].live_in)?;
                 self.paths[i].admin = Admin::TakenOut;
                 let facts = self.facts_of(i);
                 self.judge(cx, i, &facts);
-                self.refusal_while_starved(self.paths[i].live_in)?;
                 Ok(Goal::PathOut(self.path_id(i)))
             }
             Ask::AddMap(name) => {

@@ -261,3 +261,16 @@ fn sampling_ends() {
         assert!(active(w, SDA));
     });
 }
+
+#[test]
+fn a_refused_removal_leaves_the_path_where_it_is() {
+    story(Config::default(), daemon(), |w| {
+        let (_, a, _) = starve(w);
+        w.ask(5, Ask::RemovePath("sda"));
+        w.run_for(SECS(1)).unwrap();
+        assert_eq!(w.answers, [(5, Err(Refusal::NoUsablePath))]);
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(3)).unwrap();
+        assert!(active(w, SDA));
+    });
+}
