@@ -182,7 +182,7 @@ impl Engine<'_> {
         map.differs = differs;
         if live && !differs.any() {
             // As wanted: nothing is left of whatever asked for a comparison.
-            (map.regroup, map.force_reload) = (false, false);
+            (map.regroup, map.force_reload, map.resize_allowed) = (false, false, false);
         }
         self.map_lead(m, lead);
     }

@@ -274,3 +274,23 @@ fn a_refused_removal_leaves_the_path_where_it_is() {
         assert!(active(w, SDA));
     });
 }
+
+#[test]
+fn a_resize_that_found_nothing_to_do_allows_none_later() {
+    let mut config = Config::default();
+    config.globals.auto_resize = AutoResize::Never;
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let (a, b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        w.ask(1, Ask::Resize(W));
+        w.run_for(SECS(5)).unwrap();
+        assert_eq!(w.answers, [(1, Ok(()))]);
+        for d in [a, b] {
+            w.disks[d].size = 1024;
+            w.heard(d);
+        }
+        w.run_for(SECS(60)).unwrap();
+        assert!(!w.saw(|n| *n == What::MapResized));
+    });
+}
