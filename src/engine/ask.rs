@@ -10,7 +10,7 @@ use heapless::Vec;
 
 /// Requests that may wait at the same time.
 const PENDING: usize = 32;
-/// A request that takes longer is answered `TimedOut`; what it wants stays wanted.
+/// A request that takes longer is answered `TimedOut`; what it wants stays wanted, but for a group switch.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// When a request is fulfilled.
@@ -371,6 +371,15 @@ impl Engine<'_> {
         self.maps[m].replan = true;
     }
 
+    /// The group that is to be used has lost its paths: nothing is done about it once they are back.
+    pub(super) fn switch_dropped(&mut self, m: u32) {
+        self.maps[m].switch_to = None;
+        let id = self.map_id(m);
+        for p in self.asks.waiting.iter_mut().filter(|p| p.goal == Goal::Switched(id)) {
+            p.goal = Goal::Known(Err(Refusal::NoUsablePath));
+        }
+    }
+
     fn map_at(&self, id: MapId) -> Option<&super::MapSlot> {
         self.maps.get(id.index).filter(|m| m.head.generation == id.generation)
     }
@@ -427,7 +436,12 @@ impl Engine<'_> {
         let mut k = 0;
         while let Some(&p) = self.asks.waiting.get(k) {
             let late = (p.until <= cx.now).then_some(Err(Refusal::TimedOut));
-            match self.reached(p.goal).or(late) {
+            let reached = self.reached(p.goal);
+            if let (Goal::Switched(id), None, Some(_)) = (p.goal, reached, late) {
+                // Another group may be the right one by the time it could be done.
+                self.maps[id.index].switch_to = None;
+            }
+            match reached.or(late) {
                 Some(result) => {
                     if emit(Action::Answer { token: p.token, result }).is_err() {
                         // Asked again with the next call; the answer is remembered.

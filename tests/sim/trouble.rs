@@ -294,3 +294,41 @@ fn a_resize_that_found_nothing_to_do_allows_none_later() {
         assert!(!w.saw(|n| *n == What::MapResized));
     });
 }
+
+/// The group that was asked for has no path when the map could be told; an hour later it has one again.
+#[test]
+fn a_group_switch_is_not_carried_out_later() {
+    let mut config = Config::default();
+    config.map.policy = Policy::Failover;
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let d = [w.add_path(lun, 1, 0), w.add_path(lun, 2, 0), w.add_path(lun, 3, 0)];
+        w.settle(SECS(10)).unwrap();
+        w.io(UUID);
+        w.run_for(SECS(60)).unwrap();
+        w.ask(1, Ask::Suspend(W));
+        w.run_for(SECS(1)).unwrap();
+        w.ask(2, Ask::SwitchGroup { map: W, group: 3 });
+        w.run_for(SECS(1)).unwrap();
+        w.set_health(d[2], Health::Failing);
+        w.run_for(SECS(70)).unwrap();
+        w.ask(3, Ask::Resume(W));
+        w.run_for(SECS(5)).unwrap();
+        assert!(w.answers.iter().any(|(token, result)| *token == 2 && result.is_err()), "{:?}", w.answers);
+        // Fails over, and the first comes back.
+        w.set_health(d[0], Health::Failing);
+        w.io(UUID);
+        w.run_for(SECS(60)).unwrap();
+        w.io(UUID);
+        w.set_health(d[0], Health::Good);
+        w.run_for(SECS(600)).unwrap();
+        w.io(UUID);
+        w.run_for(SECS(60)).unwrap();
+        assert_eq!(w.engine.find_map(W).unwrap().current_group(), 1);
+        w.set_health(d[2], Health::Good);
+        w.run_for(SECS(10)).unwrap();
+        w.io(UUID);
+        w.run_for(SECS(60)).unwrap();
+        assert_eq!(w.engine.find_map(W).unwrap().current_group(), 1);
+    });
+}
