@@ -124,10 +124,11 @@ impl Engine<'_> {
     }
 
     /// How long the answer to a question may take.
-    pub(super) fn probe_time(&self, i: u32) -> Duration {
+    pub(super) fn probe_time(&self, cx: &Context<'_>, i: u32) -> Duration {
         let k = self.paths[i].probe;
         let secs = match self.probes.get(k).map(|p| &p.question) {
             Some(Question::Scsi(command)) => command.timeout_secs,
+            Some(Question::Read(_)) => self.timeout_secs(cx, i),
             _ => crate::wire::scsi::TIMEOUT_SECS,
         };
         Duration::from_secs(u64::from(secs)) + GRACE

@@ -161,7 +161,7 @@ impl Engine<'_> {
     fn probe_send(&mut self, cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Turn {
         let k = self.paths[i].probe;
         let (path, ticket) = (self.path_id(i), self.ticket());
-        let time = self.probe_time(i);
+        let time = self.probe_time(cx, i);
         let sent = match self.probes.get(k).map(|p| &p.question) {
             None | Some(Question::None | Question::Wait(_)) => {
                 self.port_release(i);

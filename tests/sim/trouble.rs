@@ -332,3 +332,19 @@ fn a_group_switch_is_not_carried_out_later() {
         assert_eq!(w.engine.find_map(W).unwrap().current_group(), 1);
     });
 }
+
+#[test]
+fn directio_waits_as_long_as_it_is_told_to() {
+    let mut config = Config::default();
+    config.path.checker = CheckerKind::Directio;
+    config.globals.checker_timeout = Some(5);
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let (a, _b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        w.run_for(SECS(30)).unwrap();
+        w.set_health(a, Health::Hanging);
+        w.run_for(SECS(29)).unwrap();
+        assert_eq!(state(w, "sda"), PathState::Timeout);
+    });
+}
