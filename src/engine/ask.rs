@@ -339,7 +339,8 @@ impl Engine<'_> {
 
     fn queueing_asked(&mut self, cx: &Context<'_>, m: u32, off: bool) {
         let map = &mut self.maps[m];
-        if off && !map.admin_no_queueing && map.have.table_known {
+        // What an outage ended before is remembered already.
+        if off && !map.admin_no_queueing && map.have.table_known && map.queue_before.is_none() {
             map.queue_before = Some(map.have.features.queue_if_no_path);
         }
         if map.admin_no_queueing && !off {
