@@ -58,6 +58,12 @@ impl Engine<'_> {
             // Had it waited for a share that it does not need any more, the next in the row has it.
             _ => self.port_wake(port),
         }
+        // Who was woken for a probe's slot may not have taken it.
+        if self.probes.has_free()
+            && let Some(next) = self.path_probe_chain.pop_front(&mut self.probe_wait)
+        {
+            self.path_touch(next);
+        }
         if self.paths.get(i).is_some() {
             self.path_timer(i);
         }
