@@ -586,6 +586,9 @@ impl Hands {
                         if !self.wanted.push(event.name()) {
                             engine.process(cx, Event::Overrun);
                         }
+                    } else if event.subsystem == "scsi" && self.starving {
+                        // To find its disk is to look into sysfs, for which the kernel may need memory: later.
+                        engine.process(cx, Event::Overrun);
                     } else if event.subsystem == "scsi"
                         && let Ok(name) = crate::sysfs::disk_of_scsi(&self.tools.roots, event.devpath)
                         && !self.wanted.push(&name)
