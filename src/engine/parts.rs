@@ -1,7 +1,7 @@
 //! Partition maps: one linear map per partition of a multipath map, named by the delimiter rule, kept on resize, removed with the map.
 //!
-//! The table of partitions is read through a path that answers, never through the map, whose reads may queue for ever. A disk whose
-//! table is not recognised loses no partition map.
+//! The table of partitions is read through a path that answers; through the map, whose reads may queue for ever, only where none does and its
+//! handler has to activate one first. A disk whose table is not recognised loses no partition map.
 
 use super::map::{Job, Known, PartSlot, PartStep, PartTable};
 use super::mapsteps::Uuid;

@@ -440,7 +440,7 @@ impl Hands {
                 let mut room = Some(room);
                 let task = Task::Partitions { map, ticket, path, through };
                 let result = match through {
-                    None => self.path_job(path, task, |job| job.room = room.take()),
+                    None => self.path_job(path, task, |job| job.room = room.take()).map_err(|_| Refused::Busy),
                     Some(_) => self.map_read(task, &mut room),
                 };
                 if let Some(room) = room {
