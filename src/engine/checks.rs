@@ -497,7 +497,7 @@ impl Engine<'_> {
             p.next_check = cx.now + SECOND;
             return self.path_arm(i);
         }
-        if state == PathState::Wild && p.stale {
+        if state == PathState::Wild && p.stale && !first {
             // The kernel has failed it, and nothing says that it is good.
             p.next_check = cx.now + SECOND;
             return self.path_arm(i);
@@ -521,6 +521,8 @@ impl Engine<'_> {
             self.note(Some(i), self.map_id_of(i), What::PathState { from, to, cause });
             self.path_turned(cx, i, from, to);
         }
+        // Asked for again until it is answered.
+        self.paths[i].look |= self.paths[i].unsure;
         let m = self.paths[i].map;
         if from != to || first || was_stale {
             self.maps[m].replan |= first;
@@ -542,7 +544,6 @@ impl Engine<'_> {
                 let recheck = self.profiles.get(self.paths[i].profile).is_some_and(|p| p.settings.recheck_wwid);
                 let p = &mut self.paths[i];
                 p.unsure = recheck && from != PathState::Unchecked;
-                p.look |= p.unsure;
             }
             _ => {}
         }
