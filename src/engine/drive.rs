@@ -608,6 +608,7 @@ impl<'s> Engine<'s> {
             return;
         }
         self.stalled[queue] = None;
+        let mut last = NONE;
         for _ in 0..STEPS {
             let m = if heavy { self.map_heavy_chain.pop_front(&mut self.map_heavy) } else { self.map_chain.pop_front(&mut self.map_ready) };
             let Some(m) = m else { return };
@@ -621,7 +622,13 @@ impl<'s> Engine<'s> {
                 MapTurn::Sent => {}
                 MapTurn::Heavy => self.map_heavy_chain.push_back(&mut self.map_heavy, m),
                 MapTurn::Refused(Refused::Busy) => {}
-                MapTurn::Refused(Refused::Full) => {
+                // Whoever makes nodes is away, perhaps for ever: others are to be told of their paths meanwhile.
+                MapTurn::Later if !heavy && last != m => {
+                    self.map_chain.push_back(&mut self.map_ready, m);
+                    self.stalled[queue] = Some(cx.now + STALL);
+                    last = if last == NONE { m } else { last };
+                }
+                MapTurn::Refused(Refused::Full) | MapTurn::Later => {
                     if heavy {
                         self.map_heavy_chain.push_front(&mut self.map_heavy, m);
                     } else {

@@ -32,6 +32,8 @@ pub(super) enum Turn {
     /// The next step is one of those that may sleep long: to be taken in the other queue.
     Heavy,
     Refused(Refused),
+    /// A step that no other map's waits for was refused.
+    Later,
 }
 
 pub(super) type Uuid = Text<128>;
@@ -351,7 +353,7 @@ impl Engine<'_> {
                 self.map_account(cx, m);
                 self.map_arm(m);
             }
-            return turn;
+            return if let Turn::Refused(_) = turn { Turn::Later } else { turn };
         };
         if !heavy && !job.harmless() {
             return Turn::Heavy;

@@ -132,6 +132,30 @@ fn a_path_that_may_not_be_opened_keeps_no_other_from_being_asked() {
     });
 }
 
+/// Without udev; the worker that makes nodes, and writes to the log, hangs.
+#[test]
+fn a_node_that_is_not_made_keeps_no_path_from_being_reinstated() {
+    story(Config::default(), daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let (a, _b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        w.refuse_nodes = true;
+        let other = w.add_lun(OTHER, 2048);
+        w.comes(other, 1, 0);
+        w.comes(other, 2, 0);
+        w.run_for(SECS(10)).unwrap();
+        w.set_health(a, Health::Failing);
+        w.run_for(SECS(30)).unwrap();
+        assert!(!active(w, SDA));
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(3)).unwrap();
+        assert!(active(w, SDA));
+        w.refuse_nodes = false;
+        w.run_for(SECS(1)).unwrap();
+        assert!(w.nodes.contains_key(OTHER));
+    });
+}
+
 /// Fewer paths than a port needs to be held for down: each of them is asked, and none comes back.
 #[test]
 fn two_dead_ports_leave_workers_for_the_others() {

@@ -250,6 +250,8 @@ pub struct World<'m> {
     pub fail_reads: bool,
     /// No worker is spared for opening a path.
     pub refuse_open: bool,
+    /// Whoever makes nodes is away.
+    pub refuse_nodes: bool,
     /// Workers for paths.
     pub workers: usize,
     /// Commands sent.
@@ -307,6 +309,7 @@ impl<'m> World<'m> {
             unread: BTreeSet::new(),
             fail_reads: false,
             refuse_open: false,
+            refuse_nodes: false,
             workers: usize::MAX,
             commands: 0,
             through: Vec::new(),
@@ -933,8 +936,8 @@ impl<'m> World<'m> {
             let cx = Context { now: self.now, settings: &self.config };
             let (parked, rng, faults) = (&self.parked, &mut self.rng, self.faults);
             let (boot, plenty) = (self.options.boot || !self.options.resident, self.plenty);
-            let (mut scanning, refuse_open, workers, rooms, mut rooms_out) =
-                (self.scanning, self.refuse_open, self.workers, self.rooms, self.rooms_out);
+            let (mut scanning, refuse_nodes, refuse_open, workers, rooms, mut rooms_out) =
+                (self.scanning, self.refuse_nodes, self.refuse_open, self.workers, self.rooms, self.rooms_out);
             let away = |owners: &BTreeSet<Owner>| owners.iter().filter(|o| matches!(o, Owner::Path(..))).count();
             let mut closed: Vec<PathId> = Vec::new();
             let mut emit = |action: Action<'_>| -> Result<(), Refused> {
@@ -1001,7 +1004,7 @@ impl<'m> World<'m> {
                             return Err(Refused::Busy);
                         }
                         if through.is_none() {
-                            mine(path_owner(path))?;
+                            mine(path_owner(path)).map_err(|_| Refused::Busy)?;
                         }
                         rooms_out += 1;
                         jobs.push(Job::Partitions(map, ticket, path, through));
@@ -1054,6 +1057,9 @@ impl<'m> World<'m> {
                         jobs.push(Job::PathPartitions(path));
                     }
                     Action::Node { name, devno } => {
+                        if refuse_nodes {
+                            return Err(Refused::Full);
+                        }
                         quiet("a node", &mut loud);
                         nodes.push((name.to_string(), devno));
                     }
