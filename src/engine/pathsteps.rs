@@ -291,13 +291,15 @@ impl Engine<'_> {
     /// Are the last workers left, which are for ports that have none; and did some not come back from this port, nor an answer since?
     fn port_trouble(&self, port: u32) -> (bool, bool) {
         let p = &self.ports[port];
-        (self.away + (self.workers / 4).min(2) >= self.workers, p.lost > 0 && p.silence.suspect())
+        let low = self.ports.used > 1 && self.away + (self.workers / 3).min(2) >= self.workers;
+        (low, p.lost > 0 && p.silence.suspect())
     }
 
     /// Has the port its share? Then one of its jobs ends first.
     fn port_full(&self, port: u32) -> bool {
         let (low, dead) = self.port_trouble(port);
-        let share = if low || dead { 1 } else { schedule::share(self.workers, self.ports.used) };
+        // Two at least: one path that hangs does not hold up its neighbours.
+        let share = if low || dead { 1 } else { schedule::share(self.workers, self.ports.used).max(2) };
         self.ports[port].busy >= share
     }
 

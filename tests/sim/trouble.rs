@@ -159,34 +159,35 @@ fn a_node_that_is_not_made_keeps_no_path_from_being_reinstated() {
 /// Fewer paths than a port needs to be held for down: each of them is asked, and none comes back.
 #[test]
 fn two_dead_ports_leave_workers_for_the_others() {
-    story(Config::default(), daemon(), |w| {
-        // As many as there are for up to 64 paths.
-        w.workers = 8;
-        w.engine.set_workers(8);
-        let root = w.add_lun(W, 2048);
-        let (a, _b) = (w.add_path(root, 3, 0), w.add_path(root, 4, 0));
-        for n in 0..4 {
-            let lun = w.add_lun(&format!("36001405{n:025x}"), 2048);
-            w.add_path(lun, 1, 0);
-            w.add_path(lun, 2, 0);
-        }
-        w.settle(SECS(10)).unwrap();
-        w.run_for(SECS(30)).unwrap();
-        w.set_health(a, Health::Failing);
-        w.run_for(SECS(40)).unwrap();
-        for d in 2..w.disks.len() {
-            w.set_health(d, Health::Hanging);
-        }
-        w.run_for(SECS(600)).unwrap();
-        w.set_health(a, Health::Good);
-        w.run_for(SECS(3)).unwrap();
-        assert!(active(w, SDA));
-        for d in 2..w.disks.len() {
-            w.set_health(d, Health::Good);
-        }
-        w.run_for(SECS(10)).unwrap();
-        assert!(w.engine.paths().all(|p| p.usable()));
-    });
+    for workers in [3, 5, 8, 21] {
+        story(Config::default(), daemon(), |w| {
+            w.workers = workers;
+            w.engine.set_workers(workers as u16);
+            let root = w.add_lun(W, 2048);
+            let (a, _b) = (w.add_path(root, 3, 0), w.add_path(root, 4, 0));
+            for n in 0..4 {
+                let lun = w.add_lun(&format!("36001405{n:025x}"), 2048);
+                w.add_path(lun, 1, 0);
+                w.add_path(lun, 2, 0);
+            }
+            w.settle(SECS(10)).unwrap();
+            w.run_for(SECS(30)).unwrap();
+            w.set_health(a, Health::Failing);
+            w.run_for(SECS(40)).unwrap();
+            for d in 2..w.disks.len() {
+                w.set_health(d, Health::Hanging);
+            }
+            w.run_for(SECS(600)).unwrap();
+            w.set_health(a, Health::Good);
+            w.run_for(SECS(3)).unwrap();
+            assert!(active(w, SDA), "{workers}");
+            for d in 2..w.disks.len() {
+                w.set_health(d, Health::Good);
+            }
+            w.run_for(SECS(10)).unwrap();
+            assert!(w.engine.paths().all(|p| p.usable()));
+        });
+    }
 }
 
 /// No LUN, as the device says, and unknown to the checker: that says nothing of a path which the kernel has failed.
