@@ -162,7 +162,6 @@ fn two_dead_ports_leave_workers_for_the_others() {
     for workers in [3, 5, 8, 21] {
         story(Config::default(), daemon(), |w| {
             w.workers = workers;
-            w.engine.set_workers(workers as u16);
             let root = w.add_lun(W, 2048);
             let (a, _b) = (w.add_path(root, 3, 0), w.add_path(root, 4, 0));
             for n in 0..4 {

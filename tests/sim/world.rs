@@ -909,6 +909,7 @@ impl<'m> World<'m> {
 
     /// One call of dispatch with everything that must hold about what it names.
     pub fn dispatch(&mut self) -> Result<usize, Fault> {
+        self.engine.set_workers(self.workers.min(21) as u16);
         let mut jobs: Vec<Job> = Vec::new();
         let mut told: Vec<(Note, String, String)> = Vec::new();
         let mut answers = Vec::new();
