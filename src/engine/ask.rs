@@ -54,6 +54,12 @@ impl Asks {
     pub(super) fn at(&self) -> Option<Instant> {
         self.waiting.iter().map(|p| p.until).min()
     }
+
+    /// Nothing comes of this goal any more.
+    #[inline(never)]
+    fn refuse(&mut self, goal: Goal, refusal: Refusal) {
+        self.waiting.iter_mut().filter(|p| p.goal == goal).for_each(|p| p.goal = Goal::Known(Err(refusal)));
+    }
 }
 
 impl Engine<'_> {
@@ -363,22 +369,14 @@ impl Engine<'_> {
         let map = &mut self.maps[m];
         (map.remove, map.dismiss, map.named) = (false, false, false);
         self.asks.busy = true;
-        let id = self.map_id(m);
-        for p in &mut self.asks.waiting {
-            if p.goal == Goal::MapAbsent(id) {
-                p.goal = Goal::Known(Err(Refusal::InUse));
-            }
-        }
-        self.maps[m].replan = true;
+        map.replan = true;
+        self.asks.refuse(Goal::MapAbsent(self.map_id(m)), Refusal::InUse);
     }
 
     /// The group that is to be used has lost its paths: nothing is done about it once they are back.
     pub(super) fn switch_dropped(&mut self, m: u32) {
         self.maps[m].switch_to = None;
-        let id = self.map_id(m);
-        for p in self.asks.waiting.iter_mut().filter(|p| p.goal == Goal::Switched(id)) {
-            p.goal = Goal::Known(Err(Refusal::NoUsablePath));
-        }
+        self.asks.refuse(Goal::Switched(self.map_id(m)), Refusal::NoUsablePath);
     }
 
     fn map_at(&self, id: MapId) -> Option<&super::MapSlot> {
