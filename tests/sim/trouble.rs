@@ -5,6 +5,7 @@ use crate::stories::{SECS, UUID, W, daemon, story};
 use crate::world::{Health, World};
 use corepath::conf::settings::{AutoResize, CheckerKind, NoPathRetry, Policy, Shaky};
 use corepath::engine::{Ask, Event, Options, Refusal, What};
+use corepath::fault::Errno;
 use corepath::model::{AccessState, DevNo, PathState};
 use std::time::Duration;
 
@@ -370,5 +371,65 @@ fn directio_waits_as_long_as_it_is_told_to() {
         w.set_health(a, Health::Hanging);
         w.run_for(SECS(29)).unwrap();
         assert_eq!(state(w, "sda"), PathState::Timeout);
+    });
+}
+
+/// Queueing ended with the LUN; an administrator switches it off and on again before the LUN is back.
+#[test]
+fn what_queued_before_its_lun_went_queues_after_it() {
+    struct Any;
+    impl crate::dm::Disks for Any {
+        fn open(&self, _: DevNo) -> Result<(u64, bool), Errno> {
+            Ok((2048, false))
+        }
+    }
+    let mut config = Config::default();
+    config.map.no_path_retry = NoPathRetry::Unset;
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let (a, b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        // Somebody has it queue.
+        let minor = w.dm.by_uuid(UUID).unwrap().minor;
+        let line = "1 queue_if_no_path 0 1 1 service-time 0 2 1 8:0 1 8:16 1";
+        let table = w.dm.build(minor, "multipath", line, 2048, false, &Any).unwrap();
+        w.dm.devices.get_mut(&minor).unwrap().inactive = Some((2048, false, table));
+        w.dm.swap(minor);
+        w.feed(Event::Overrun);
+        w.run_for(SECS(60)).unwrap();
+        assert!(w.dm.by_uuid(UUID).unwrap().queues());
+        w.set_health(a, Health::Unmapped);
+        w.set_health(b, Health::Unmapped);
+        w.run_for(SECS(120)).unwrap();
+        assert!(!w.dm.by_uuid(UUID).unwrap().queues());
+        w.ask(1, Ask::DisableQueueing(None));
+        w.run_for(SECS(5)).unwrap();
+        w.ask(2, Ask::RestoreQueueing(None));
+        w.run_for(SECS(5)).unwrap();
+        w.set_health(a, Health::Good);
+        w.set_health(b, Health::Good);
+        w.run_for(SECS(60)).unwrap();
+        assert!(w.dm.by_uuid(UUID).unwrap().queues());
+    });
+}
+
+/// The machine goes down, and somebody removes a map, which is made again.
+#[test]
+fn a_map_made_again_is_not_waited_for_long_once_the_machine_goes_down() {
+    let mut config = Config::default();
+    config.map.no_path_retry = NoPathRetry::Queue;
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let (a, b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        w.ask(1, Ask::HurryQueueing(true));
+        let minor = w.dm.by_uuid(UUID).unwrap().minor;
+        w.dm.devices.remove(&minor);
+        w.run_for(SECS(60)).unwrap();
+        assert!(w.dm.by_uuid(UUID).unwrap().queues());
+        w.set_health(a, Health::Failing);
+        w.set_health(b, Health::Failing);
+        w.run_for(SECS(60)).unwrap();
+        assert!(!w.dm.by_uuid(UUID).unwrap().queues());
     });
 }
