@@ -522,6 +522,7 @@ impl Engine<'_> {
         map.differs = Difference::default();
         map.switch_to = None;
         map.queue = Default::default();
+        map.queue.hurry(self.hurried, cx.now);
         map.failback.reset();
         if removed {
             map.remove = false;

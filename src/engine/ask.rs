@@ -10,7 +10,7 @@ use heapless::Vec;
 
 /// Requests that may wait at the same time.
 const PENDING: usize = 32;
-/// A request that takes longer is answered `TimedOut`; what it wants stays wanted.
+/// A request that takes longer is answered `TimedOut`; what it wants stays wanted, but for a group switch.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// When a request is fulfilled.
@@ -53,6 +53,12 @@ pub(super) struct Asks {
 impl Asks {
     pub(super) fn at(&self) -> Option<Instant> {
         self.waiting.iter().map(|p| p.until).min()
+    }
+
+    /// Nothing comes of this goal any more.
+    #[inline(never)]
+    fn refuse(&mut self, goal: Goal, refusal: Refusal) {
+        self.waiting.iter_mut().filter(|p| p.goal == goal).for_each(|p| p.goal = Goal::Known(Err(refusal)));
     }
 }
 
@@ -118,10 +124,10 @@ impl Engine<'_> {
             }
             Ask::RemovePath(name) => {
                 let i = path(self, name)?;
+                self.refusal_while_starved(self.paths[i].live_in)?;
                 self.paths[i].admin = Admin::TakenOut;
                 let facts = self.facts_of(i);
                 self.judge(cx, i, &facts);
-                self.refusal_while_starved(self.paths[i].live_in)?;
                 Ok(Goal::PathOut(self.path_id(i)))
             }
             Ask::AddMap(name) => {
@@ -346,7 +352,8 @@ impl Engine<'_> {
 
     fn queueing_asked(&mut self, cx: &Context<'_>, m: u32, off: bool) {
         let map = &mut self.maps[m];
-        if off && !map.admin_no_queueing && map.have.table_known {
+        // What an outage ended before is remembered already.
+        if off && !map.admin_no_queueing && map.have.table_known && map.queue_before.is_none() {
             map.queue_before = Some(map.have.features.queue_if_no_path);
         }
         if map.admin_no_queueing && !off {
@@ -369,13 +376,14 @@ impl Engine<'_> {
         let map = &mut self.maps[m];
         (map.remove, map.dismiss, map.named) = (false, false, false);
         self.asks.busy = true;
-        let id = self.map_id(m);
-        for p in &mut self.asks.waiting {
-            if p.goal == Goal::MapAbsent(id) {
-                p.goal = Goal::Known(Err(Refusal::InUse));
-            }
-        }
-        self.maps[m].replan = true;
+        map.replan = true;
+        self.asks.refuse(Goal::MapAbsent(self.map_id(m)), Refusal::InUse);
+    }
+
+    /// The group that is to be used has lost its paths: nothing is done about it once they are back.
+    pub(super) fn switch_dropped(&mut self, m: u32) {
+        self.maps[m].switch_to = None;
+        self.asks.refuse(Goal::Switched(self.map_id(m)), Refusal::NoUsablePath);
     }
 
     fn map_at(&self, id: MapId) -> Option<&super::MapSlot> {
@@ -434,7 +442,12 @@ impl Engine<'_> {
         let mut k = 0;
         while let Some(&p) = self.asks.waiting.get(k) {
             let late = (p.until <= cx.now).then_some(Err(Refusal::TimedOut));
-            match self.reached(p.goal).or(late) {
+            let reached = self.reached(p.goal);
+            if let (Goal::Switched(id), None, Some(_)) = (p.goal, reached, late) {
+                // Another group may be the right one by the time it could be done.
+                self.maps[id.index].switch_to = None;
+            }
+            match reached.or(late) {
                 Some(result) => {
                     if emit(Action::Answer { token: p.token, result }).is_err() {
                         // Asked again with the next call; the answer is remembered.

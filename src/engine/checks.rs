@@ -124,10 +124,11 @@ impl Engine<'_> {
     }
 
     /// How long the answer to a question may take.
-    pub(super) fn probe_time(&self, i: u32) -> Duration {
+    pub(super) fn probe_time(&self, cx: &Context<'_>, i: u32) -> Duration {
         let k = self.paths[i].probe;
         let secs = match self.probes.get(k).map(|p| &p.question) {
             Some(Question::Scsi(command)) => command.timeout_secs,
+            Some(Question::Read(_)) => self.timeout_secs(cx, i),
             _ => crate::wire::scsi::TIMEOUT_SECS,
         };
         Duration::from_secs(u64::from(secs)) + GRACE
@@ -139,7 +140,7 @@ impl Engine<'_> {
         let i = id.index;
         let known = self.paths.get(i).is_some_and(|p| p.head.generation == id.generation);
         if known && self.paths[i].overdue == Some(ticket) {
-            self.paths[i].overdue = None;
+            self.path_lost(i, None);
             self.check_now(cx, i);
             self.path_touch(i);
             self.stale_answers = self.stale_answers.saturating_add(1);
@@ -156,7 +157,7 @@ impl Engine<'_> {
     /// The path is free for another job; so is its port's share.
     pub(super) fn path_job_done(&mut self, i: u32) {
         self.paths[i].job = Job::None;
-        self.paths[i].overdue = None;
+        self.path_lost(i, None);
         self.port_release(i);
         self.path_touch(i);
         let m = self.paths[i].map;
@@ -452,7 +453,7 @@ impl Engine<'_> {
         let job = self.paths[i].job;
         let ticket = self.paths[i].ticket;
         self.path_job_done(i);
-        self.paths[i].overdue = Some(ticket);
+        self.path_lost(i, Some(ticket));
         let activating = self.probes.get(self.paths[i].probe).is_some_and(|p| matches!(p.stage, Stage::Activate(_)));
         self.probe_end(i);
         match job {
@@ -471,7 +472,8 @@ impl Engine<'_> {
                 self.verdict(cx, i, PathState::Timeout, Cause::NoAnswer, false);
             }
             Job::Write => self.write_failed(cx, i, Errno::TIMEDOUT),
-            Job::None | Job::Partitions => {}
+            Job::Partitions => self.part_overdue(ticket),
+            Job::None => {}
         }
     }
 
@@ -495,6 +497,11 @@ impl Engine<'_> {
             p.next_check = cx.now + SECOND;
             return self.path_arm(i);
         }
+        if state == PathState::Wild && p.stale && !first {
+            // The kernel has failed it, and nothing says that it is good.
+            p.next_check = cx.now + SECOND;
+            return self.path_arm(i);
+        }
         let to = self.hold_back(cx, i, from, to);
         let p = &mut self.paths[i];
         p.state = to;
@@ -514,6 +521,8 @@ impl Engine<'_> {
             self.note(Some(i), self.map_id_of(i), What::PathState { from, to, cause });
             self.path_turned(cx, i, from, to);
         }
+        // Asked for again until it is answered.
+        self.paths[i].look |= self.paths[i].unsure;
         let m = self.paths[i].map;
         if from != to || first || was_stale {
             self.maps[m].replan |= first;
@@ -533,7 +542,8 @@ impl Engine<'_> {
             (false, true) => {
                 // Behind a name that was away there may be another disk now.
                 let recheck = self.profiles.get(self.paths[i].profile).is_some_and(|p| p.settings.recheck_wwid);
-                self.paths[i].look |= recheck && from != PathState::Unchecked;
+                let p = &mut self.paths[i];
+                p.unsure = recheck && from != PathState::Unchecked;
             }
             _ => {}
         }
@@ -600,13 +610,26 @@ impl Engine<'_> {
         }
         let shaky = self.maps[m].settings.shaky;
         let verdict = self.paths[i].history.read(cx.now, good, &shaky);
+        self.sample_weigh(cx, i, verdict);
+    }
+
+    /// The time of sampling may be over between two reads.
+    pub(super) fn sample_over(&mut self, cx: &Context<'_>, i: u32) {
+        let m = self.paths[i].map;
+        if m != NONE && self.paths[i].history.verdict() != marginal::Verdict::Normal {
+            let shaky = self.maps[m].settings.shaky;
+            let verdict = self.paths[i].history.poll(cx.now, &shaky);
+            self.sample_weigh(cx, i, verdict);
+        }
+    }
+
+    fn sample_weigh(&mut self, cx: &Context<'_>, i: u32, verdict: marginal::Verdict) {
         let state = self.paths[i].state;
-        let to = self.shakiness(cx, i, verdict, state);
+        self.shakiness(cx, i, verdict, state);
         if verdict == marginal::Verdict::Normal && state == PathState::Delayed {
             // Released: the next check says what it is.
             self.check_now(cx, i);
         }
-        let _ = to;
     }
 
     /// When the next check is due.

@@ -43,6 +43,9 @@ impl Engine<'_> {
         if map.have.known == Known::Absent || !map.have.active || self.bystander(m) {
             return;
         }
+        if map.switch_to.is_some_and(|group| !self.group_usable(m, group)) {
+            self.switch_dropped(m);
+        }
         if !self.options.resident {
             // Done now, or left to the daemon.
             if !self.options.dry_run {
@@ -269,7 +272,7 @@ impl Engine<'_> {
             Decision::Stay => {}
             // The LUN first, then the I/O.
             Decision::Switch(group) if idle => map.activate_group = group,
-            Decision::Switch(group) => map.switch_to = map.switch_to.or(Some(group)),
+            Decision::Switch(group) => map.switch_to = Some(group),
             Decision::Reload => (map.regroup, map.replan) = (true, true),
         }
         if quarrel && !told {

@@ -54,8 +54,6 @@ pub struct Options {
     pub force_reload: bool,
     /// The kernel's nvme_core.multipath is on.
     pub native_nvme: bool,
-    /// Jobs one target port may have in the worker pool at the same time.
-    pub port_jobs: u16,
     pub kernel: Kernel,
 }
 
@@ -74,7 +72,6 @@ impl Default for Options {
             policy: None,
             force_reload: false,
             native_nvme: false,
-            port_jobs: 4,
             kernel: Kernel::FULL,
         }
     }
@@ -247,6 +244,9 @@ pub struct Engine<'s> {
     /// `polling_interval`, as last seen.
     pub(super) interval: Duration,
     pub(super) last_ticket: u32,
+    /// Workers for paths, and how many of them are with a path behind a port.
+    pub(super) workers: u16,
+    pub(super) away: u16,
     /// Maps whose I/O waits for a path.
     pub(super) starved: u32,
     /// When the last of them began to wait.
@@ -344,6 +344,8 @@ impl<'s> Engine<'s> {
             settings_serial: 1,
             interval: Duration::from_secs(5),
             last_ticket: 0,
+            workers: 16,
+            away: 0,
             starved: 0,
             starved_since: Instant::ZERO,
             roomy: false,
@@ -416,6 +418,11 @@ impl<'s> Engine<'s> {
             Event::Ask { token, ask } => self.ask(cx, token, ask),
         }
         self.sweep(cx);
+    }
+
+    /// How many workers there are for paths.
+    pub fn set_workers(&mut self, workers: u16) {
+        self.workers = workers;
     }
 
     /// From looking to doing. Follow it with [`Event::Reconfigured`], so that everything is looked at again.
@@ -574,8 +581,12 @@ impl<'s> Engine<'s> {
             self.survey.begin(cx.now);
             self.list.want = false;
         }
-        if self.scan.due(cx.now) && (quiet || !self.scanned) && emit(Action::Scan).is_ok() {
-            self.scan.begin(cx.now);
+        if self.scan.due(cx.now) && (quiet || !self.scanned) {
+            match emit(Action::Scan) {
+                Ok(()) => self.scan.begin(cx.now),
+                // One that was given up still runs: its end is that of the last one begun.
+                Err(_) => self.scan.retry_at = Some(cx.now + Duration::from_secs(1)),
+            }
         }
         if self.list.due(cx.now) && self.surveyed {
             if quiet {
@@ -597,6 +608,7 @@ impl<'s> Engine<'s> {
             return;
         }
         self.stalled[queue] = None;
+        let mut last = NONE;
         for _ in 0..STEPS {
             let m = if heavy { self.map_heavy_chain.pop_front(&mut self.map_heavy) } else { self.map_chain.pop_front(&mut self.map_ready) };
             let Some(m) = m else { return };
@@ -610,7 +622,13 @@ impl<'s> Engine<'s> {
                 MapTurn::Sent => {}
                 MapTurn::Heavy => self.map_heavy_chain.push_back(&mut self.map_heavy, m),
                 MapTurn::Refused(Refused::Busy) => {}
-                MapTurn::Refused(Refused::Full) => {
+                // Whoever makes nodes is away, perhaps for ever: others are to be told of their paths meanwhile.
+                MapTurn::Later if !heavy && last != m => {
+                    self.map_chain.push_back(&mut self.map_ready, m);
+                    self.stalled[queue] = Some(cx.now + STALL);
+                    last = if last == NONE { m } else { last };
+                }
+                MapTurn::Refused(Refused::Full) | MapTurn::Later => {
                     if heavy {
                         self.map_heavy_chain.push_front(&mut self.map_heavy, m);
                     } else {
@@ -629,6 +647,7 @@ impl<'s> Engine<'s> {
             return;
         }
         self.stalled[PATHS] = None;
+        let mut last = NONE;
         for _ in 0..STEPS {
             let Some(i) = self.path_ready_chain.pop_front(&mut self.path_ready) else { return };
             if self.paths.get(i).is_none() {
@@ -645,6 +664,13 @@ impl<'s> Engine<'s> {
                 PathTurn::Stalled => {
                     // Those that have a slot go on, and give it back.
                     self.path_probe_chain.push_back(&mut self.probe_wait, i);
+                    false
+                }
+                // For an open, say, no worker may be spared that a check is given: those behind it have their turn first.
+                PathTurn::Refused(Refused::Full) if self.paths[i].probe == NONE && last != i => {
+                    self.path_ready_chain.push_back(&mut self.path_ready, i);
+                    self.stalled[PATHS] = Some(cx.now + STALL);
+                    last = if last == NONE { i } else { last };
                     false
                 }
                 PathTurn::Refused(Refused::Full) => true,

@@ -153,6 +153,10 @@ impl Engine<'_> {
             self.map_touch(self.paths[i].live_in);
         }
         let map = self.paths[i].map;
+        if core::mem::take(&mut self.paths[i].unsure) {
+            self.refresh_usable(cx, map);
+            self.map_touch(map);
+        }
         if old_size != facts.size && old_size.0 != 0 {
             self.note(Some(i), self.map_id_of(i), What::SizeChanged);
             self.map_touch(map);

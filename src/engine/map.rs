@@ -123,7 +123,7 @@ pub(super) enum Job {
     Rename,
     Remove,
     Message(Message),
-    /// The partition table is being read.
+    /// The partition table is to be read.
     Partitions,
     /// A request for this partition map.
     Part {
@@ -311,6 +311,8 @@ pub struct MapSlot {
     pub(super) first_wait: Option<Instant>,
     /// Failback decided; until then it is not asked again.
     pub(super) failback_rest: Option<Instant>,
+    /// The partition table is being read. Not a job of the map: a reinstate must not wait for it, for it may wait for that itself.
+    pub(super) reading: Option<Ticket>,
     /// Through which path the partition table was last read.
     pub(super) reader: Option<crate::model::PathId>,
     pub(super) queue: super::queueing::State,

@@ -32,6 +32,8 @@ pub(super) enum Turn {
     /// The next step is one of those that may sleep long: to be taken in the other queue.
     Heavy,
     Refused(Refused),
+    /// A step that no other map's waits for was refused.
+    Later,
 }
 
 pub(super) type Uuid = Text<128>;
@@ -182,7 +184,7 @@ impl Engine<'_> {
         map.differs = differs;
         if live && !differs.any() {
             // As wanted: nothing is left of whatever asked for a comparison.
-            (map.regroup, map.force_reload) = (false, false);
+            (map.regroup, map.force_reload, map.resize_allowed) = (false, false, false);
         }
         self.map_lead(m, lead);
     }
@@ -351,7 +353,7 @@ impl Engine<'_> {
                 self.map_account(cx, m);
                 self.map_arm(m);
             }
-            return turn;
+            return if let Turn::Refused(_) = turn { Turn::Later } else { turn };
         };
         if !heavy && !job.harmless() {
             return Turn::Heavy;
@@ -520,7 +522,8 @@ impl Engine<'_> {
     /// A map that nobody wants and that does not live is forgotten.
     fn map_free_if_unused(&mut self, _cx: &Context<'_>, m: u32) {
         let map = &self.maps[m];
-        if map.have.known == Known::Absent && map.paths.len == 0 && map.job == Job::None && map.parts.len == 0 && map.node.is_empty() {
+        let idle = map.job == Job::None && map.reading.is_none();
+        if idle && map.have.known == Known::Absent && map.paths.len == 0 && map.parts.len == 0 && map.node.is_empty() {
             self.map_forget(m);
         }
     }
@@ -640,7 +643,9 @@ impl Engine<'_> {
     /// Is the map done with everything that a one-shot run waits for? Kept as a count, so that asking costs nothing.
     pub(super) fn map_account(&mut self, cx: &Context<'_>, m: u32) {
         let map = &self.maps[m];
-        let working = map.job != Job::None || map.activating.is_some() || (map.attempts < GIVE_UP && self.map_waits(cx, m));
+        // A read through a map without paths, or a suspended one, ends whenever that ends.
+        let reads = map.reading.is_some() && !map.have.suspended && map.have.members.iter().any(|x| x.dm == DmPathState::Active);
+        let working = map.job != Job::None || map.activating.is_some() || reads || (map.attempts < GIVE_UP && self.map_waits(cx, m));
         if map.open != working {
             self.maps[m].open = working;
             if working { self.open_maps += 1 } else { self.open_maps -= 1 }

@@ -1,7 +1,7 @@
 //! Partition maps: one linear map per partition of a multipath map, named by the delimiter rule, kept on resize, removed with the map.
 //!
-//! The table of partitions is read through a path that answers, never through the map, whose reads may queue for ever. A disk whose
-//! table is not recognised loses no partition map.
+//! The table of partitions is read through a path that answers; through the map, whose reads may queue for ever, only where none does and its
+//! handler has to activate one first. A disk whose table is not recognised loses no partition map.
 
 use super::map::{Job, Known, PartSlot, PartStep, PartTable};
 use super::mapsteps::Uuid;
@@ -11,7 +11,7 @@ use super::storage::NONE;
 use super::survey::{hash_devno, hash_part};
 use super::{Action, Context, DmAnswer, Engine, LiveMap, PartitionSlot, Refused, Ticket, names};
 use crate::fault::Errno;
-use crate::model::{DevNo, MapId, MapName, PathState, Sectors};
+use crate::model::{DevNo, MapId, MapName, PathState, Sectors, Tpgs};
 use crate::wire::dm::{Content, Cookie, Request, Target};
 use core::time::Duration;
 
@@ -117,7 +117,11 @@ impl Engine<'_> {
     /// Is the partition table still to be read, and could it be?
     pub(super) fn part_pending(&self, m: u32) -> bool {
         let map = &self.maps[m];
-        let able = map.have.known == Known::Live && map.have.active && map.part_attempts < super::mapsteps::GIVE_UP;
+        let able = map.have.known == Known::Live
+            && map.have.active
+            && !map.have.suspended
+            && map.part_attempts < super::mapsteps::GIVE_UP
+            && map.reading.is_none();
         able && self.part_path(m, false).is_some()
     }
 
@@ -129,7 +133,9 @@ impl Engine<'_> {
             let p = &self.paths[at];
             let free = !now || (p.job == PathJob::None && p.probe == NONE);
             let up = p.state == PathState::Up;
-            if p.usable() && p.live_in == m && p.fds == Fds::Open && free && (up || p.state == PathState::Ghost) {
+            // Without a handler, or where the array alone decides, nothing makes a passive one answer: a read would wait in the map.
+            let passive = p.state == PathState::Ghost && p.tpgs != Tpgs::Implicit && !self.maps[m].have.handler.is_empty();
+            if p.usable() && p.live_in == m && p.fds == Fds::Open && free && (up || passive) {
                 let rank = (up, p.prio);
                 if best.is_none_or(|(_, known)| known < rank) {
                     best = Some((at, rank));
@@ -345,38 +351,47 @@ impl Engine<'_> {
         let Some(i) = self.part_path(m, true) else { return Ok(()) };
         let (map, path, ticket) = (self.map_id(m), self.path_id(i), self.ticket());
         // No path answers a read where all are passive: I/O through the map is what makes the kernel activate a group.
+        let have = &self.maps[m].have;
         let passive = self.paths[i].state == PathState::Ghost || self.maps[m].part_attempts > 0;
-        let through = passive.then_some(self.maps[m].have.devno);
+        let through = (passive && !have.handler.is_empty()).then_some(have.devno);
         emit(Action::Partitions { map, ticket, path, through })?;
-        let deadline = cx.now + Duration::from_secs(30);
         let slot = &mut self.maps[m];
-        (slot.job, slot.ticket, slot.deadline, slot.reader) = (Job::Partitions, ticket, deadline, Some(path));
-        let p = &mut self.paths[i];
-        (p.job, p.ticket, p.deadline) = (PathJob::Partitions, ticket, deadline);
-        let port = p.port;
-        if port != NONE {
-            self.ports[port].busy += 1;
+        // Counted now: one that hangs is not answered.
+        slot.part_attempts = slot.part_attempts.saturating_add(1);
+        slot.reading = Some(ticket);
+        if through.is_some() {
+            // Should the map lose its paths it ends only when one is back: each of them is to be asked meanwhile.
+            return Ok(());
         }
+        slot.reader = Some(path);
+        let p = &mut self.paths[i];
+        (p.job, p.ticket, p.deadline) = (PathJob::Partitions, ticket, cx.now + Duration::from_secs(30));
+        self.port_count(i);
         self.path_arm(i);
         Ok(())
+    }
+
+    /// The path through which it is read does not answer: read through another, or the map.
+    pub(super) fn part_overdue(&mut self, ticket: Ticket) {
+        let Some(m) = self.maps.iter().find(|(_, map)| map.reading == Some(ticket)).map(|(m, _)| m) else { return };
+        self.maps[m].reading = None;
+        self.note(None, Some(m), What::StepOverdue(super::Step::Read));
+        self.map_touch(m);
     }
 
     /// `Event::Partitions`.
     pub(super) fn partitions(&mut self, cx: &Context<'_>, id: MapId, ticket: Ticket, result: Result<&[PartitionSlot], Errno>) {
         let m = id.index;
-        let known = self.maps.get(m).is_some_and(|x| x.head.generation == id.generation && x.ticket == ticket && x.job == Job::Partitions);
-        if !known {
+        self.release_reader(m, ticket);
+        if !self.maps.get(m).is_some_and(|map| map.head.generation == id.generation && map.reading == Some(ticket)) {
             self.stale_answers = self.stale_answers.saturating_add(1);
-            self.release_reader(m, ticket);
             return;
         }
-        self.maps[m].job = Job::None;
-        self.release_reader(m, ticket);
+        self.maps[m].reading = None;
         match result {
-            Err(errno) => {
-                self.maps[m].part_attempts = self.maps[m].part_attempts.saturating_add(1);
-                self.map_backoff(cx, m, Some(errno), super::Step::Read);
-            }
+            Err(errno) => self.map_backoff(cx, m, Some(errno), super::Step::Read),
+            // Gone meanwhile.
+            Ok(_) if !self.maps[m].have.active => {}
             Ok(found) => {
                 self.maps[m].part_table = PartTable::Read;
                 self.maps[m].part_attempts = 0;
@@ -397,7 +412,7 @@ impl Engine<'_> {
             if p.job == PathJob::Partitions {
                 self.path_job_done(i);
             }
-            self.paths[i].overdue = None;
+            self.path_lost(i, None);
             self.path_touch(i);
             self.path_arm(i);
         }

@@ -50,7 +50,7 @@ pub(super) enum Job {
     Write,
     /// A read to see how shaky it is.
     Sample,
-    /// The map's partition table is read through this path: the map waits for it, the path does nothing else.
+    /// The map's partition table is read through this path, which does nothing else.
     Partitions,
 }
 
@@ -171,6 +171,8 @@ pub struct PathSlot {
     pub(super) tune_failures: u8,
     /// sysfs is to be read again.
     pub(super) look: bool,
+    /// It was away, and who it is now has not been read yet.
+    pub(super) unsure: bool,
     /// The kernel's own partitions of it.
     pub(super) nodes: Nodes,
     /// It was said that one of them is in use.
@@ -263,6 +265,7 @@ impl Default for PathSlot {
             tuned: 0,
             tune_failures: 0,
             look: false,
+            unsure: false,
             nodes: Nodes::There,
             told_nodes: false,
             state: PathState::Unchecked,
@@ -334,7 +337,7 @@ impl PathSlot {
 
     /// May the kernel be told to use it?
     pub(super) fn usable(&self) -> bool {
-        self.stands() && !self.stale
+        self.stands() && !self.stale && !self.unsure
     }
 
     /// Usable by its last check, though the kernel may have failed it since. When another host moves a LUN the kernel fails paths that
@@ -345,7 +348,7 @@ impl PathSlot {
 
     /// Not to be relied on, but all there is: the kernel may go on with it.
     pub(super) fn shaky_only(&self, others: bool) -> bool {
-        self.state == PathState::Shaky && !others && !self.gone && self.admin != Admin::Failed
+        self.state == PathState::Shaky && !others && !self.gone && !self.unsure && self.admin != Admin::Failed
     }
 }
 
@@ -361,6 +364,8 @@ pub struct PortSlot {
     pub(super) paths: List,
     /// Jobs under way.
     pub(super) busy: u16,
+    /// Jobs that were given up and may still hold a worker.
+    pub(super) lost: u16,
     /// Paths waiting for a share of the pool.
     pub(super) waiting: List,
     pub(super) silence: Port,
@@ -384,6 +389,7 @@ impl Default for PortSlot {
             adapter: Text::new(),
             paths: List::EMPTY,
             busy: 0,
+            lost: 0,
             waiting: List::EMPTY,
             silence: Port::new(),
             rousing: NONE,

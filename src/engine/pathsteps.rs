@@ -3,7 +3,7 @@
 use super::note::Cause;
 use super::path::{Fds, Job, Nodes};
 use super::probe::Question;
-use super::schedule::Ask;
+use super::schedule::{self, Ask};
 use super::storage::NONE;
 use super::{Action, Context, Engine, Refused};
 use crate::model::{Instant, PathId, PathState};
@@ -57,6 +57,12 @@ impl Engine<'_> {
             }
             // Had it waited for a share that it does not need any more, the next in the row has it.
             _ => self.port_wake(port),
+        }
+        // Who was woken for a probe's slot may not have taken it.
+        if self.probes.has_free()
+            && let Some(next) = self.path_probe_chain.pop_front(&mut self.probe_wait)
+        {
+            self.path_touch(next);
         }
         if self.paths.get(i).is_some() {
             self.path_timer(i);
@@ -161,7 +167,7 @@ impl Engine<'_> {
     fn probe_send(&mut self, cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Turn {
         let k = self.paths[i].probe;
         let (path, ticket) = (self.path_id(i), self.ticket());
-        let time = self.probe_time(i);
+        let time = self.probe_time(cx, i);
         let sent = match self.probes.get(k).map(|p| &p.question) {
             None | Some(Question::None | Question::Wait(_)) => {
                 self.port_release(i);
@@ -270,27 +276,69 @@ impl Engine<'_> {
         if port == NONE {
             return true;
         }
-        if self.ports[port].busy >= self.options.port_jobs.max(1) {
+        if self.port_full(port) {
             self.path_waiting.push_back(&mut self.ports[port].waiting, i);
             return false;
         }
-        self.ports[port].busy += 1;
+        if self.port_trouble(port) == (true, true) {
+            self.paths[i].retry_at = Some(self.now + SECOND);
+            return false;
+        }
+        self.port_count(i);
         true
+    }
+
+    /// Are the last workers left, which are for ports that have none; and did some not come back from this port, nor an answer since?
+    fn port_trouble(&self, port: u32) -> (bool, bool) {
+        let p = &self.ports[port];
+        let low = self.ports.used > 1 && self.away + (self.workers / 3).min(2) >= self.workers;
+        (low, p.lost > 0 && p.silence.suspect())
+    }
+
+    /// Has the port its share? Then one of its jobs ends first.
+    fn port_full(&self, port: u32) -> bool {
+        let (low, dead) = self.port_trouble(port);
+        // Two at least: one path that hangs does not hold up its neighbours.
+        let share = if low || dead { 1 } else { schedule::share(self.workers, self.ports.used).max(2) };
+        self.ports[port].busy >= share
+    }
+
+    /// A worker is with the path, on behalf of its port.
+    pub(super) fn port_count(&mut self, i: u32) {
+        let port = self.paths[i].port;
+        if port != NONE {
+            self.ports[port].busy += 1;
+            self.away += 1;
+        }
+    }
+
+    /// A job of the path is given up, or (`None`) its worker is back, or not heard of any more.
+    pub(super) fn path_lost(&mut self, i: u32, lost: Option<super::Ticket>) {
+        let was = core::mem::replace(&mut self.paths[i].overdue, lost);
+        let port = self.paths[i].port;
+        if port == NONE || was.is_some() == lost.is_some() {
+            return;
+        }
+        let count = |n: &mut u16| *n = if lost.is_some() { n.saturating_add(1) } else { n.saturating_sub(1) };
+        count(&mut self.ports[port].lost);
+        count(&mut self.away);
+        self.port_wake(port);
     }
 
     /// Gives the share back; the path that waits longest has its turn.
     pub(super) fn port_release(&mut self, i: u32) {
         let port = self.paths[i].port;
-        if port == NONE {
+        if port == NONE || self.ports[port].busy == 0 {
             return;
         }
-        self.ports[port].busy = self.ports[port].busy.saturating_sub(1);
+        self.ports[port].busy -= 1;
+        self.away = self.away.saturating_sub(1);
         self.port_wake(port);
     }
 
     fn port_wake(&mut self, port: u32) {
-        let limit = self.options.port_jobs.max(1);
-        if self.ports.get(port).is_some_and(|p| p.busy < limit)
+        if self.ports.get(port).is_some()
+            && !self.port_full(port)
             && let Some(next) = self.path_waiting.pop_front(&mut self.ports[port].waiting)
         {
             self.path_touch(next);

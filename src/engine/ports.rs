@@ -53,6 +53,7 @@ impl Engine<'_> {
         if port == NONE {
             return;
         }
+        self.path_lost(i, None);
         let next = self.path_by_port.next(i);
         self.path_by_port.remove(&mut self.ports[port].paths, i);
         let silent = core::mem::take(&mut self.paths[i].silent);
@@ -75,6 +76,7 @@ impl Engine<'_> {
             self.port_keys.remove(key_hash(nexus), port);
         }
         self.port_chain.remove(&mut self.rousing, port);
+        self.away = self.away.saturating_sub(self.ports[port].busy);
         self.ports.give(port);
     }
 

@@ -111,6 +111,11 @@ impl Port {
         self.down
     }
 
+    /// Did a path fall silent, and none of the port's answer since?
+    pub fn suspect(&self) -> bool {
+        self.streak > 0
+    }
+
     /// A check of one of its `paths` ended. Silent: nothing came back through the port (no answer in time, an error of the host
     /// adapter or the link, a device that is offline). Any answer of the device, good or bad, is none. `was_silent`: what the last
     /// check of this path was; the caller keeps it with the path.

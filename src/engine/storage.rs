@@ -111,6 +111,10 @@ impl<'s, T: Slot> Pool<'s, T> {
         Ok(i)
     }
 
+    pub(super) fn has_free(&self) -> bool {
+        self.free != NONE
+    }
+
     pub(super) fn give(&mut self, i: u32) {
         let head = self.slots[i as usize].head_mut();
         debug_assert!(head.used());

@@ -41,6 +41,7 @@ impl Engine<'_> {
             self.path_sent(i, Job::Sample, ticket, cx.now + SAMPLE);
             return Turn::Sent;
         }
+        self.sample_over(cx, i);
         if self.options.dry_run {
             return Turn::Idle;
         }

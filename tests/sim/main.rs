@@ -10,4 +10,5 @@ mod errands;
 mod histories;
 mod rng;
 mod stories;
+mod trouble;
 mod world;

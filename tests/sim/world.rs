@@ -91,14 +91,23 @@ pub struct Faults {
 enum Reply_ {
     Opened(PathId, Ticket, Result<(), Errno>),
     State(PathId, Ticket, SysState),
-    Scsi { path: PathId, ticket: Ticket, host: u16, status: u8, sense: Vec<u8>, data: Vec<u8>, errno: Option<Errno> },
+    Scsi {
+        path: PathId,
+        ticket: Ticket,
+        host: u16,
+        status: u8,
+        sense: Vec<u8>,
+        data: Vec<u8>,
+        errno: Option<Errno>,
+    },
     Read(PathId, Ticket, Result<u32, Errno>),
     Written(PathId, Ticket, Result<(), Errno>),
     Dm(MapId, Ticket, Result<dm::Answer, Errno>, Kind),
     Partitions(MapId, Ticket, Result<Vec<PartitionSlot>, Errno>),
     PathPartitions(PathId),
     Facts(String),
-    Scanned(Vec<String>),
+    /// `true`: the end of the walk.
+    Scanned(Vec<String>, bool),
     Surveyed(Vec<(dm::Answer, Option<(String, String)>)>),
     Listed(Vec<(DevNo, String, u32)>),
 }
@@ -132,7 +141,7 @@ pub enum Job {
         rename: Option<(String, String)>,
         words: String,
     },
-    Partitions(MapId, Ticket, PathId),
+    Partitions(MapId, Ticket, PathId, Option<DevNo>),
     PathPartitions(PathId),
 }
 
@@ -230,6 +239,25 @@ pub struct World<'m> {
     plenty: bool,
     pub next_minor: u32,
     pub next_seq: u64,
+    /// How long it takes to read the last disk of a scan; a scan that runs is not begun anew.
+    pub scan_time: Duration,
+    scanning: bool,
+    /// Partition tables that may be read at once, and are being read.
+    pub rooms: usize,
+    rooms_out: usize,
+    /// LUNs that answer everything but the reading of their partition table, and whether every such reading fails.
+    pub unread: BTreeSet<usize>,
+    pub fail_reads: bool,
+    /// No worker is spared for opening a path.
+    pub refuse_open: bool,
+    /// Whoever makes nodes is away.
+    pub refuse_nodes: bool,
+    /// Workers for paths.
+    pub workers: usize,
+    /// Commands sent.
+    pub commands: u32,
+    /// Reads through a map that wait for one of its paths.
+    through: Vec<(MapId, Ticket, u32, usize)>,
 }
 
 struct Sysfs<'a>(&'a [Disk]);
@@ -274,6 +302,17 @@ impl<'m> World<'m> {
             plenty: false,
             next_minor: 0,
             next_seq: 0,
+            scan_time: Duration::ZERO,
+            scanning: false,
+            rooms: usize::MAX,
+            rooms_out: 0,
+            unread: BTreeSet::new(),
+            fail_reads: false,
+            refuse_open: false,
+            refuse_nodes: false,
+            workers: usize::MAX,
+            commands: 0,
+            through: Vec::new(),
         }
     }
 
@@ -287,6 +326,9 @@ impl<'m> World<'m> {
         // Its threads died with it.
         self.parked.clear();
         self.hung.clear();
+        self.through.clear();
+        self.waiting.retain(|w| !matches!(w.reply, Reply_::Scanned(..)));
+        (self.scanning, self.rooms_out) = (false, 0);
         true
     }
 
@@ -540,8 +582,15 @@ impl<'m> World<'m> {
     fn carry_out(&mut self, job: Job) -> Result<(), Fault> {
         match job {
             Job::Scan => {
-                let names = self.disks.iter().filter(|d| d.present).map(|d| d.name.clone()).collect();
-                self.finish_sure(Reply_::Scanned(names));
+                let mut names: Vec<String> = self.disks.iter().filter(|d| d.present).map(|d| d.name.clone()).collect();
+                self.scanning = true;
+                if self.scan_time.is_zero() {
+                    self.finish_sure(Reply_::Scanned(names, true));
+                } else {
+                    let last = names.pop().into_iter().collect();
+                    self.answer_in(Duration::from_millis(1), Reply_::Scanned(names, false), Owner::Nobody);
+                    self.answer_in(self.scan_time, Reply_::Scanned(last, true), Owner::Nobody);
+                }
             }
             Job::Survey => {
                 let mut all = Vec::new();
@@ -606,22 +655,49 @@ impl<'m> World<'m> {
                 self.parked.insert(owner);
                 self.finish(Reply_::PathPartitions(path), owner);
             }
-            Job::Partitions(map, ticket, path) => {
+            Job::Partitions(map, ticket, path, through) => {
+                self.rooms_out += 1;
+                self.trace(|| format!("partitions of {map:?} are read by {path:?}, through {through:?}"));
+                let d = self.disk_of(path);
+                if let (Some(devno), Some(d)) = (through, d) {
+                    self.through.push((map, ticket, devno.minor, self.disks[d].lun));
+                    return Ok(());
+                }
                 let owner = Owner::Path(path.index, path.generation);
                 self.parked.insert(owner);
-                let d = self.disk_of(path).filter(|&d| self.disks[d].present && self.disks[d].health == Health::Good);
-                let result = match d {
-                    Some(d) => Ok(self.luns[self.disks[d].lun]
-                        .partitions
-                        .iter()
-                        .map(|&(number, start, length)| PartitionSlot { number, start: Sectors(start), length: Sectors(length) })
-                        .collect()),
-                    None => Err(Errno::IO),
-                };
+                if let Some(d) = d.filter(|&d| self.unread.contains(&self.disks[d].lun)) {
+                    self.hung.push((Reply_::Partitions(map, ticket, Err(Errno::IO)), owner, self.disks[d].diskseq));
+                    return Ok(());
+                }
+                let good = |&d: &usize| !self.fail_reads && self.disks[d].present && self.disks[d].health == Health::Good;
+                let result = d.filter(good).map_or(Err(Errno::IO), |d| Ok(self.partitions(self.disks[d].lun)));
                 self.finish(Reply_::Partitions(map, ticket, result), owner);
             }
         }
         Ok(())
+    }
+
+    fn partitions(&self, lun: usize) -> Vec<PartitionSlot> {
+        let slot = |&(number, start, length): &(u32, u64, u64)| PartitionSlot { number, start: Sectors(start), length: Sectors(length) };
+        self.luns[lun].partitions.iter().map(slot).collect()
+    }
+
+    /// Reads through maps end when their I/O does.
+    fn read_through(&mut self) {
+        for (map, ticket, minor, lun) in std::mem::take(&mut self.through) {
+            // The handler makes the path's group active first.
+            let serves = |d: &&Disk| d.present && matches!(d.health, Health::Good | Health::Standby);
+            let serving: BTreeSet<DevNo> = self.disks.iter().filter(serves).map(|d| d.devno).collect();
+            let result = match self.dm.devices.contains_key(&minor).then(|| self.dm.io(minor, &|devno| serving.contains(&devno))) {
+                Some(None) => {
+                    self.through.push((map, ticket, minor, lun));
+                    continue;
+                }
+                Some(Some(true)) => Ok(self.partitions(lun)),
+                Some(Some(false)) | None => Err(Errno::IO),
+            };
+            self.answer_in(Duration::from_millis(1), Reply_::Partitions(map, ticket, result), Owner::Nobody);
+        }
     }
 
     /// What the main thread does itself is never lost.
@@ -640,6 +716,7 @@ impl<'m> World<'m> {
     }
 
     fn scsi(&mut self, path: PathId, ticket: Ticket, command: &Command) {
+        self.commands += 1;
         let owner = Owner::Path(path.index, path.generation);
         self.parked.insert(owner);
         let Some(d) = self.disk_of(path) else {
@@ -775,6 +852,7 @@ impl<'m> World<'m> {
             Reply_::Written(path, ticket, result) => self.feed(Event::Written { path, ticket, result }),
             Reply_::PathPartitions(path) => self.feed(Event::PathPartitions { path, in_use: 0 }),
             Reply_::Partitions(map, ticket, result) => {
+                self.rooms_out = self.rooms_out.saturating_sub(1);
                 let result = result.as_deref().map_err(|e| *e);
                 self.feed(Event::Partitions { map, ticket, result });
             }
@@ -795,14 +873,17 @@ impl<'m> World<'m> {
                 },
             },
             Reply_::Facts(name) => self.uevent(&name),
-            Reply_::Scanned(names) => {
+            Reply_::Scanned(names, end) => {
                 for name in names {
                     // Read now, not when the scan was asked: sysfs shows the present.
                     if self.disks.iter().any(|d| d.present && d.name == name) {
                         self.uevent(&name);
                     }
                 }
-                self.feed(Event::ScanDone { complete: true });
+                if end {
+                    self.scanning = false;
+                    self.feed(Event::ScanDone { complete: true });
+                }
             }
             Reply_::Surveyed(all) => {
                 for (answer, texts) in &all {
@@ -828,6 +909,7 @@ impl<'m> World<'m> {
 
     /// One call of dispatch with everything that must hold about what it names.
     pub fn dispatch(&mut self) -> Result<usize, Fault> {
+        self.engine.set_workers(self.workers.min(21) as u16);
         let mut jobs: Vec<Job> = Vec::new();
         let mut told: Vec<(Note, String, String)> = Vec::new();
         let mut answers = Vec::new();
@@ -855,6 +937,9 @@ impl<'m> World<'m> {
             let cx = Context { now: self.now, settings: &self.config };
             let (parked, rng, faults) = (&self.parked, &mut self.rng, self.faults);
             let (boot, plenty) = (self.options.boot || !self.options.resident, self.plenty);
+            let (mut scanning, refuse_nodes, refuse_open, workers, rooms, mut rooms_out) =
+                (self.scanning, self.refuse_nodes, self.refuse_open, self.workers, self.rooms, self.rooms_out);
+            let away = |owners: &BTreeSet<Owner>| owners.iter().filter(|o| matches!(o, Owner::Path(..))).count();
             let mut closed: Vec<PathId> = Vec::new();
             let mut emit = |action: Action<'_>| -> Result<(), Refused> {
                 if faults.full && rng.one_in(25) {
@@ -862,7 +947,14 @@ impl<'m> World<'m> {
                 }
                 count += 1;
                 let mut mine = |owner: Owner| -> Result<(), Refused> {
-                    if parked.contains(&owner) || !busy.insert(owner) { Err(Refused::Busy) } else { Ok(()) }
+                    if parked.contains(&owner) || busy.contains(&owner) {
+                        return Err(Refused::Busy);
+                    }
+                    if matches!(owner, Owner::Path(..)) && away(parked) + away(&busy) >= workers {
+                        return Err(Refused::Full);
+                    }
+                    busy.insert(owner);
+                    Ok(())
                 };
                 let quiet = |what: &str, loud: &mut Option<Fault>| {
                     if !starved.is_empty() && !boot && !plenty {
@@ -871,7 +963,12 @@ impl<'m> World<'m> {
                 };
                 let path_owner = |p: PathId| Owner::Path(p.index, p.generation);
                 match action {
-                    Action::Scan => jobs.push(Job::Scan),
+                    Action::Scan => {
+                        if std::mem::replace(&mut scanning, true) {
+                            return Err(Refused::Full);
+                        }
+                        jobs.push(Job::Scan);
+                    }
                     Action::Survey => jobs.push(Job::Survey),
                     Action::List => {
                         quiet("LIST_DEVICES", &mut loud);
@@ -879,6 +976,9 @@ impl<'m> World<'m> {
                     }
                     Action::Facts { name } => jobs.push(Job::Facts(name.into())),
                     Action::Open { path, ticket, name, .. } => {
+                        if refuse_open {
+                            return Err(Refused::Full);
+                        }
                         mine(path_owner(path))?;
                         jobs.push(Job::Open(path, ticket, name.into()));
                     }
@@ -900,9 +1000,15 @@ impl<'m> World<'m> {
                         mine(path_owner(path))?;
                         jobs.push(Job::Write(path, ticket));
                     }
-                    Action::Partitions { map, ticket, path, .. } => {
-                        mine(path_owner(path))?;
-                        jobs.push(Job::Partitions(map, ticket, path));
+                    Action::Partitions { map, ticket, path, through } => {
+                        if rooms_out >= rooms {
+                            return Err(Refused::Busy);
+                        }
+                        if through.is_none() {
+                            mine(path_owner(path)).map_err(|_| Refused::Busy)?;
+                        }
+                        rooms_out += 1;
+                        jobs.push(Job::Partitions(map, ticket, path, through));
                     }
                     Action::Dm { map, ticket, device, request } => {
                         mine(Owner::Map(map.index, map.generation))?;
@@ -952,6 +1058,9 @@ impl<'m> World<'m> {
                         jobs.push(Job::PathPartitions(path));
                     }
                     Action::Node { name, devno } => {
+                        if refuse_nodes {
+                            return Err(Refused::Full);
+                        }
                         quiet("a node", &mut loud);
                         nodes.push((name.to_string(), devno));
                     }
@@ -1051,6 +1160,7 @@ impl<'m> World<'m> {
     /// The next thing that happens by itself, at the latest at `until`; false when that time has come.
     pub fn step(&mut self, until: Instant) -> Result<bool, Fault> {
         self.quiesce()?;
+        self.read_through();
         let next = self.waiting.iter().map(|w| (w.at, w.order)).min();
         let timer = self.engine.poll_at();
         let at = [next.map(|n| n.0), timer].into_iter().flatten().min();

@@ -20,7 +20,7 @@ impl Hands {
         | Task::Admin { path, .. }
         | Task::Read { path, .. }
         | Task::Write { path, .. }
-        | Task::Partitions { path, .. }
+        | Task::Partitions { path, through: None, .. }
         | Task::PathPartitions { path, .. } = task
             && let Some(desk) = paths.get_mut(path.index as usize)
         {

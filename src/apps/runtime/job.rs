@@ -252,7 +252,7 @@ impl Job {
 
     #[inline(never)]
     fn read_partitions(&mut self, through: Option<DevNo>) -> Result<u32, Errno> {
-        let (Some(fds), Some(room)) = (&self.fds, self.room.as_mut()) else { return Err(Errno::NODEV) };
+        let Some(room) = self.room.as_mut() else { return Err(Errno::NODEV) };
         let map = match through {
             Some(devno) => {
                 let mut name = DevName::new();
@@ -261,7 +261,8 @@ impl Job {
             }
             None => None,
         };
-        let mut reader = DirectReader::new(map.as_ref().unwrap_or(&fds.device), self.page)?;
+        let device = map.as_ref().or(self.fds.as_ref().map(|fds| &fds.device)).ok_or(Errno::NODEV)?;
+        let mut reader = DirectReader::new(device, self.page)?;
         let mut found = Found::new(&mut room.partitions, &mut room.complaints);
         let kind = partition::read(&mut reader, &partition::Options::default(), &mut found)?;
         if !found.complete() {

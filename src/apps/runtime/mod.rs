@@ -387,6 +387,13 @@ impl Hands {
         self.send(worker)
     }
 
+    /// A partition table is read through its map, without the descriptors of a path: it may have to wait for that very path.
+    fn map_read(&mut self, task: Task, room: &mut Option<&'static mut PartitionRoom>) -> Result<(), Refused> {
+        let worker = self.crew.free(GENERAL).filter(|_| self.crew.free_count(GENERAL) > SPARED).ok_or(Refused::Busy)?;
+        self.fill(worker, task)?.room = room.take();
+        self.send(worker)
+    }
+
     /// Starts what the engine asks for.
     #[inline(never)]
     fn act(&mut self, now: Instant, action: &Action<'_>, audience: &mut dyn Audience) -> Result<(), Refused> {
@@ -445,9 +452,14 @@ impl Hands {
                 sent
             }
             Action::Partitions { map, ticket, path, through } => {
-                let Some(room) = self.rooms.pop() else { return Err(Refused::Full) };
+                // Not `Full`: what other maps need is not to wait for a disk that gives no answer.
+                let Some(room) = self.rooms.pop() else { return Err(Refused::Busy) };
                 let mut room = Some(room);
-                let result = self.path_job(path, Task::Partitions { map, ticket, path, through }, |job| job.room = room.take());
+                let task = Task::Partitions { map, ticket, path, through };
+                let result = match through {
+                    None => self.path_job(path, task, |job| job.room = room.take()).map_err(|_| Refused::Busy),
+                    Some(_) => self.map_read(task, &mut room),
+                };
                 if let Some(room) = room {
                     let _ = self.rooms.push(room);
                 }
@@ -481,7 +493,8 @@ impl Hands {
 
     fn begin_scan(&mut self) -> Result<(), Refused> {
         if self.scan.running {
-            return Ok(());
+            // Its end would be taken for that of the one asked for, and what it read before for missing.
+            return Err(Refused::Full);
         }
         let Hands { tools, wanted, .. } = self;
         let mut fits = true;
@@ -590,6 +603,9 @@ impl Hands {
                         if !self.wanted.push(event.name()) {
                             engine.process(cx, Event::Overrun);
                         }
+                    } else if event.subsystem == "scsi" && self.starving {
+                        // To find its disk is to look into sysfs, for which the kernel may need memory: later.
+                        engine.process(cx, Event::Overrun);
                     } else if event.subsystem == "scsi"
                         && let Ok(name) = crate::sysfs::disk_of_scsi(&self.tools.roots, event.devpath)
                         && !self.wanted.push(&name)
@@ -611,6 +627,7 @@ impl Hands {
         // Only where nothing is being put together or waited for, and no I/O waits for a path.
         self.calm = engine.starved() == 0 && Unsettled { turns: 0, ..engine.unsettled() } == Unsettled::default();
         self.starving = !engine.quiet();
+        engine.set_workers(self.crew.workers().saturating_sub(3) as u16);
         if engine.starved() == 0 {
             self.memory_at = None;
         } else if self.memory_at.is_none_or(|at| at <= now)

@@ -1,0 +1,435 @@
+//! Trouble: what hangs, is refused or comes late keeps nothing else from going on.
+
+use crate::config::Config;
+use crate::stories::{SECS, UUID, W, daemon, story};
+use crate::world::{Health, World};
+use corepath::conf::settings::{AutoResize, CheckerKind, NoPathRetry, Policy, Shaky};
+use corepath::engine::{Ask, Event, Options, Refusal, What};
+use corepath::fault::Errno;
+use corepath::model::{AccessState, DevNo, PathState};
+use std::time::Duration;
+
+const OTHER: &str = "360014050000000000000000000000bbb";
+const SDA: DevNo = DevNo { major: 8, minor: 0 };
+
+/// Does the kernel use this path of the story's LUN?
+fn active(w: &World<'_>, devno: DevNo) -> bool {
+    w.dm.by_uuid(UUID).unwrap().path(devno).is_some_and(|p| p.active)
+}
+
+fn state(w: &World<'_>, name: &str) -> PathState {
+    w.engine.find_path(name).unwrap().state()
+}
+
+/// Two paths, the map in use, and both away: its I/O waits.
+fn starve(w: &mut World<'_>) -> (usize, usize, usize) {
+    let lun = w.add_lun(W, 2048);
+    let (a, b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+    w.settle(SECS(10)).unwrap();
+    let minor = w.dm.by_uuid(UUID).unwrap().minor;
+    w.dm.devices.get_mut(&minor).unwrap().opens = 1;
+    w.run_for(SECS(30)).unwrap();
+    w.set_health(a, Health::Failing);
+    w.set_health(b, Health::Failing);
+    w.run_for(SECS(40)).unwrap();
+    assert_eq!(w.engine.starved(), 1);
+    (lun, a, b)
+}
+
+/// One disk's attributes take longer than a scan is waited for; all others are there at once.
+#[test]
+fn a_scan_that_is_slow_loses_no_path() {
+    story(Config::default(), daemon(), |w| {
+        let (lun, other) = (w.add_lun(W, 2048), w.add_lun(OTHER, 2048));
+        for lun in [lun, other] {
+            w.add_path(lun, 1, 0);
+            w.add_path(lun, 2, 0);
+        }
+        w.settle(SECS(10)).unwrap();
+        w.run_for(SECS(60)).unwrap();
+        w.scan_time = SECS(70);
+        w.feed(Event::Overrun);
+        w.run_for(SECS(600)).unwrap();
+        assert!(!w.saw(|n| *n == What::PathLost));
+        assert!(active(w, SDA));
+        // What went away while it ran is missed all the same.
+        w.disks[3].present = false;
+        w.feed(Event::Overrun);
+        w.run_for(SECS(300)).unwrap();
+        assert!(w.saw(|n| *n == What::PathLost));
+    });
+}
+
+/// The map loses its only path while its partition table is read through it: the reading ends when the path is back, so it must not have it.
+#[test]
+fn a_read_through_the_map_leaves_its_path_alone() {
+    let mut config = Config::default();
+    config.named.push(W.into());
+    story(config, Options { partitions: true, ..daemon() }, |w| {
+        let lun = w.add_lun(W, 2048);
+        w.luns[lun].partitions = vec![(1, 64, 128)];
+        // An array whose LUN a handler moves.
+        w.luns[lun].alua = Some([AccessState::Optimized, AccessState::Standby]);
+        let a = w.add_path(lun, 1, 0);
+        // The direct one fails.
+        w.fail_reads = true;
+        for _ in 0..100_000 {
+            w.step(w.now + Duration::from_millis(1)).unwrap();
+            let read = |what: &str| w.log.iter().any(|l| l.contains("are read by") && l.contains(what));
+            if read("through Some") {
+                break;
+            }
+            if read("through None") && w.disks[a].health == Health::Good {
+                w.set_health(a, Health::Failing);
+            }
+        }
+        w.fail_reads = false;
+        w.run_for(SECS(120)).unwrap();
+        let reads = w.log.iter().filter(|l| l.contains("through Some")).count();
+        assert_eq!(reads, 1, "no second worker is spent on it");
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(5)).unwrap();
+        assert!(active(w, SDA));
+        assert!(w.saw(|n| *n == What::PartitionsFound { count: 1 }), "and the table is read in the end");
+    });
+}
+
+/// One LUN answers TEST UNIT READY but no read, and no more than one table can be read at a time.
+#[test]
+fn a_partition_table_that_cannot_be_read_keeps_no_map_from_being_made() {
+    story(Config::default(), Options { partitions: true, ..daemon() }, |w| {
+        w.rooms = 1;
+        let bad = w.add_lun(OTHER, 2048);
+        w.unread.insert(bad);
+        w.add_path(bad, 1, 0);
+        w.add_path(bad, 2, 0);
+        let _ = w.settle(SECS(10));
+        w.run_for(SECS(100)).unwrap();
+        let more = w.add_lun("360014050000000000000000000000ccc", 2048);
+        let lun = w.add_lun(W, 2048);
+        for lun in [more, lun] {
+            w.comes(lun, 1, 0);
+            w.comes(lun, 2, 0);
+            w.run_for(SECS(20)).unwrap();
+        }
+        assert_eq!(w.dm.by_uuid(UUID).map(|d| d.members().len()), Some(2));
+    });
+}
+
+/// Workers hang on other disks, so that none may be spared for opening the third path.
+#[test]
+fn a_path_that_may_not_be_opened_keeps_no_other_from_being_asked() {
+    story(Config::default(), daemon(), |w| {
+        let (lun, a, _) = starve(w);
+        w.refuse_open = true;
+        w.comes(lun, 3, 0);
+        w.run_for(SECS(5)).unwrap();
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(3)).unwrap();
+        assert!(active(w, SDA));
+        w.refuse_open = false;
+        w.run_for(SECS(10)).unwrap();
+        assert_eq!(w.dm.by_uuid(UUID).unwrap().members().len(), 3);
+    });
+}
+
+/// Without udev; the worker that makes nodes, and writes to the log, hangs.
+#[test]
+fn a_node_that_is_not_made_keeps_no_path_from_being_reinstated() {
+    story(Config::default(), daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let (a, _b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        w.refuse_nodes = true;
+        let other = w.add_lun(OTHER, 2048);
+        w.comes(other, 1, 0);
+        w.comes(other, 2, 0);
+        w.run_for(SECS(10)).unwrap();
+        w.set_health(a, Health::Failing);
+        w.run_for(SECS(30)).unwrap();
+        assert!(!active(w, SDA));
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(3)).unwrap();
+        assert!(active(w, SDA));
+        w.refuse_nodes = false;
+        w.run_for(SECS(1)).unwrap();
+        assert!(w.nodes.contains_key(OTHER));
+    });
+}
+
+/// Fewer paths than a port needs to be held for down: each of them is asked, and none comes back.
+#[test]
+fn two_dead_ports_leave_workers_for_the_others() {
+    for workers in [3, 5, 8, 21] {
+        story(Config::default(), daemon(), |w| {
+            w.workers = workers;
+            let root = w.add_lun(W, 2048);
+            let (a, _b) = (w.add_path(root, 3, 0), w.add_path(root, 4, 0));
+            for n in 0..4 {
+                let lun = w.add_lun(&format!("36001405{n:025x}"), 2048);
+                w.add_path(lun, 1, 0);
+                w.add_path(lun, 2, 0);
+            }
+            w.settle(SECS(10)).unwrap();
+            w.run_for(SECS(30)).unwrap();
+            w.set_health(a, Health::Failing);
+            w.run_for(SECS(40)).unwrap();
+            for d in 2..w.disks.len() {
+                w.set_health(d, Health::Hanging);
+            }
+            w.run_for(SECS(600)).unwrap();
+            w.set_health(a, Health::Good);
+            w.run_for(SECS(3)).unwrap();
+            assert!(active(w, SDA), "{workers}");
+            for d in 2..w.disks.len() {
+                w.set_health(d, Health::Good);
+            }
+            w.run_for(SECS(10)).unwrap();
+            assert!(w.engine.paths().all(|p| p.usable()));
+        });
+    }
+}
+
+/// No LUN, as the device says, and unknown to the checker: that says nothing of a path which the kernel has failed.
+#[test]
+fn what_a_checker_cannot_judge_is_not_reinstated() {
+    for kind in [CheckerKind::Tur, CheckerKind::Rdac, CheckerKind::HpSw, CheckerKind::EmcClariion] {
+        let mut config = Config::default();
+        config.map.no_path_retry = NoPathRetry::Retries(4);
+        (config.path.checker, config.path.detect_checker) = (kind, false);
+        story(config, daemon(), |w| {
+            let lun = w.add_lun(W, 2048);
+            let (a, b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+            w.settle(SECS(10)).unwrap();
+            w.run_for(SECS(10)).unwrap();
+            w.set_health(a, Health::Unmapped);
+            w.set_health(b, Health::Unmapped);
+            let from = w.log.len();
+            for _ in 0..600 {
+                w.io(UUID);
+                w.run_for(SECS(1)).unwrap();
+            }
+            let reinstated = w.log[from..].iter().filter(|l| l.contains("reinstate_path")).count();
+            assert_eq!((reinstated, w.dm.by_uuid(UUID).unwrap().queues()), (0, false), "{kind:?}");
+            w.set_health(a, Health::Good);
+            w.run_for(SECS(5)).unwrap();
+            // The simulated disks know nothing of the others' pages.
+            assert!(active(w, SDA) || kind != CheckerKind::Tur);
+        });
+    }
+}
+
+/// While the path is away the array maps another LUN at its address; no event tells.
+#[test]
+fn a_path_is_not_used_again_before_it_is_known_which_lun_it_is() {
+    let mut config = Config::default();
+    config.path.recheck_wwid = true;
+    story(config, daemon(), |w| {
+        let (lun, other) = (w.add_lun(W, 2048), w.add_lun(OTHER, 2048));
+        let (a, _b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        w.run_for(SECS(30)).unwrap();
+        w.set_health(a, Health::Failing);
+        w.run_for(SECS(30)).unwrap();
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(2)).unwrap();
+        assert!(active(w, SDA), "the same LUN is reinstated");
+        w.set_health(a, Health::Failing);
+        w.run_for(SECS(30)).unwrap();
+        w.disks[a].lun = other;
+        w.disks[a].wwid = w.luns[other].wwid.clone();
+        let from = w.log.len();
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(10)).unwrap();
+        assert!(!w.log[from..].iter().any(|l| l.contains("reinstate_path 8:0")));
+    });
+}
+
+/// `recheck_wwid`, and the map's I/O waits for just this path.
+#[test]
+fn a_starved_map_gets_a_path_that_is_looked_at_first() {
+    let mut config = Config::default();
+    config.path.recheck_wwid = true;
+    story(config, daemon(), |w| {
+        let (_, a, _) = starve(w);
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(3)).unwrap();
+        assert!(active(w, SDA));
+    });
+}
+
+#[test]
+fn sampling_ends() {
+    let mut config = Config::default();
+    config.map.no_path_retry = NoPathRetry::Queue;
+    config.map.shaky = Shaky {
+        marginal_path_err_sample_time: Some(120),
+        marginal_path_err_rate_threshold: Some(10),
+        marginal_path_err_recheck_gap_time: Some(300),
+        marginal_path_double_failed_time: Some(60),
+        ..Shaky::default()
+    };
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let (a, _b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        w.run_for(SECS(30)).unwrap();
+        for _ in 0..2 {
+            w.set_health(a, Health::Failing);
+            w.run_for(SECS(22)).unwrap();
+            w.set_health(a, Health::Good);
+            w.run_for(SECS(5)).unwrap();
+        }
+        assert_eq!(state(w, "sda"), PathState::Delayed);
+        w.run_for(SECS(200)).unwrap();
+        assert_eq!(state(w, "sda"), PathState::Up);
+        assert!(active(w, SDA));
+    });
+}
+
+#[test]
+fn a_refused_removal_leaves_the_path_where_it_is() {
+    story(Config::default(), daemon(), |w| {
+        let (_, a, _) = starve(w);
+        w.ask(5, Ask::RemovePath("sda"));
+        w.run_for(SECS(1)).unwrap();
+        assert_eq!(w.answers, [(5, Err(Refusal::NoUsablePath))]);
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(3)).unwrap();
+        assert!(active(w, SDA));
+    });
+}
+
+#[test]
+fn a_resize_that_found_nothing_to_do_allows_none_later() {
+    let mut config = Config::default();
+    config.globals.auto_resize = AutoResize::Never;
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let (a, b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        w.ask(1, Ask::Resize(W));
+        w.run_for(SECS(5)).unwrap();
+        assert_eq!(w.answers, [(1, Ok(()))]);
+        for d in [a, b] {
+            w.disks[d].size = 1024;
+            w.heard(d);
+        }
+        w.run_for(SECS(60)).unwrap();
+        assert!(!w.saw(|n| *n == What::MapResized));
+    });
+}
+
+/// The group that was asked for has no path when the map could be told; an hour later it has one again.
+#[test]
+fn a_group_switch_is_not_carried_out_later() {
+    let mut config = Config::default();
+    config.map.policy = Policy::Failover;
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let d = [w.add_path(lun, 1, 0), w.add_path(lun, 2, 0), w.add_path(lun, 3, 0)];
+        w.settle(SECS(10)).unwrap();
+        w.io(UUID);
+        w.run_for(SECS(60)).unwrap();
+        w.ask(1, Ask::Suspend(W));
+        w.run_for(SECS(1)).unwrap();
+        w.ask(2, Ask::SwitchGroup { map: W, group: 3 });
+        w.run_for(SECS(1)).unwrap();
+        w.set_health(d[2], Health::Failing);
+        w.run_for(SECS(70)).unwrap();
+        w.ask(3, Ask::Resume(W));
+        w.run_for(SECS(5)).unwrap();
+        assert!(w.answers.iter().any(|(token, result)| *token == 2 && result.is_err()), "{:?}", w.answers);
+        // Fails over, and the first comes back.
+        w.set_health(d[0], Health::Failing);
+        w.io(UUID);
+        w.run_for(SECS(60)).unwrap();
+        w.io(UUID);
+        w.set_health(d[0], Health::Good);
+        w.run_for(SECS(600)).unwrap();
+        w.io(UUID);
+        w.run_for(SECS(60)).unwrap();
+        assert_eq!(w.engine.find_map(W).unwrap().current_group(), 1);
+        w.set_health(d[2], Health::Good);
+        w.run_for(SECS(10)).unwrap();
+        w.io(UUID);
+        w.run_for(SECS(60)).unwrap();
+        assert_eq!(w.engine.find_map(W).unwrap().current_group(), 1);
+    });
+}
+
+#[test]
+fn directio_waits_as_long_as_it_is_told_to() {
+    let mut config = Config::default();
+    config.path.checker = CheckerKind::Directio;
+    config.globals.checker_timeout = Some(5);
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let (a, _b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        w.run_for(SECS(30)).unwrap();
+        w.set_health(a, Health::Hanging);
+        w.run_for(SECS(29)).unwrap();
+        assert_eq!(state(w, "sda"), PathState::Timeout);
+    });
+}
+
+/// Queueing ended with the LUN; an administrator switches it off and on again before the LUN is back.
+#[test]
+fn what_queued_before_its_lun_went_queues_after_it() {
+    struct Any;
+    impl crate::dm::Disks for Any {
+        fn open(&self, _: DevNo) -> Result<(u64, bool), Errno> {
+            Ok((2048, false))
+        }
+    }
+    let mut config = Config::default();
+    config.map.no_path_retry = NoPathRetry::Unset;
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let (a, b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        // Somebody has it queue.
+        let minor = w.dm.by_uuid(UUID).unwrap().minor;
+        let line = "1 queue_if_no_path 0 1 1 service-time 0 2 1 8:0 1 8:16 1";
+        let table = w.dm.build(minor, "multipath", line, 2048, false, &Any).unwrap();
+        w.dm.devices.get_mut(&minor).unwrap().inactive = Some((2048, false, table));
+        w.dm.swap(minor);
+        w.feed(Event::Overrun);
+        w.run_for(SECS(60)).unwrap();
+        assert!(w.dm.by_uuid(UUID).unwrap().queues());
+        w.set_health(a, Health::Unmapped);
+        w.set_health(b, Health::Unmapped);
+        w.run_for(SECS(120)).unwrap();
+        assert!(!w.dm.by_uuid(UUID).unwrap().queues());
+        w.ask(1, Ask::DisableQueueing(None));
+        w.run_for(SECS(5)).unwrap();
+        w.ask(2, Ask::RestoreQueueing(None));
+        w.run_for(SECS(5)).unwrap();
+        w.set_health(a, Health::Good);
+        w.set_health(b, Health::Good);
+        w.run_for(SECS(60)).unwrap();
+        assert!(w.dm.by_uuid(UUID).unwrap().queues());
+    });
+}
+
+/// The machine goes down, and somebody removes a map, which is made again.
+#[test]
+fn a_map_made_again_is_not_waited_for_long_once_the_machine_goes_down() {
+    let mut config = Config::default();
+    config.map.no_path_retry = NoPathRetry::Queue;
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let (a, b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        w.ask(1, Ask::HurryQueueing(true));
+        let minor = w.dm.by_uuid(UUID).unwrap().minor;
+        w.dm.devices.remove(&minor);
+        w.run_for(SECS(60)).unwrap();
+        assert!(w.dm.by_uuid(UUID).unwrap().queues());
+        w.set_health(a, Health::Failing);
+        w.set_health(b, Health::Failing);
+        w.run_for(SECS(60)).unwrap();
+        assert!(!w.dm.by_uuid(UUID).unwrap().queues());
+    });
+}
