@@ -143,7 +143,7 @@ pub fn release(cx: &mut Cx<'_>) -> i32 {
         && let Ok(socket) = client::connect(cx)
     {
         let mut done = false;
-        match client::request(&socket, "disablequeueing starved", &mut |bytes| done = bytes == b"ok\n") {
+        match client::request(&socket, "disablequeueing starved", client::SHORT, &mut |bytes| done = bytes == b"ok\n") {
             Ok(_) => {
                 // One that is ending, or another's, ends queueing itself when it is stopped, or was told not to.
                 let _ = writeln!(cx.out, "release: {}", if done { "the daemon lets no map wait long" } else { "left to the daemon there" });

@@ -10,8 +10,10 @@ use crate::wire::cursor::put;
 use crate::wire::ipc;
 use core::fmt::Write;
 
-/// How long an answer may take, in milliseconds.
-const PATIENCE: u32 = 5000;
+/// How long an answer may take, in milliseconds: programs that have something else to do then.
+pub const SHORT: u32 = 5000;
+/// The same for people: the daemon says itself that it takes longer than `uxsock_timeout`, 4 s where nothing else is configured.
+const PATIENCE: u32 = 60_000;
 
 /// Connects to the daemon: the path, then the abstract name.
 pub fn connect(cx: &Cx<'_>) -> Result<OwnedFd, Errno> {
@@ -22,21 +24,21 @@ pub fn connect(cx: &Cx<'_>) -> Result<OwnedFd, Errno> {
 }
 
 /// Sends one request and hands the reply on, piece by piece. True when the reply began with `fail`.
-pub fn request(socket: &OwnedFd, text: &str, out: &mut dyn FnMut(&[u8])) -> Result<bool, Errno> {
+pub fn request(socket: &OwnedFd, text: &str, patience: u32, out: &mut dyn FnMut(&[u8])) -> Result<bool, Errno> {
     sock::send_all(socket, &ipc::header(text.len()))?;
     sock::send_all(socket, text.as_bytes())?;
     sock::send_all(socket, &[0])?;
     let mut header = [0u8; ipc::HEADER_LEN];
     let mut have = 0;
     while let Some(rest @ [_, ..]) = header.get_mut(have..) {
-        have += receive(socket, rest)?;
+        have += receive(socket, rest, patience)?;
     }
     let mut left = ipc::parse_header(header, ipc::REPLY_LEN).map_err(|_| Errno::IO)?;
     let mut failed = None;
     let mut buffer = [0u8; 4096];
     while left > 0 {
         let room = left.min(buffer.len());
-        let got = receive(socket, buffer.get_mut(..room).unwrap_or_default())?;
+        let got = receive(socket, buffer.get_mut(..room).unwrap_or_default(), patience)?;
         left -= got;
         let mut bytes = buffer.get(..got).unwrap_or_default();
         if left == 0 {
@@ -48,8 +50,8 @@ pub fn request(socket: &OwnedFd, text: &str, out: &mut dyn FnMut(&[u8])) -> Resu
     Ok(failed == Some(true))
 }
 
-fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
-    if !sock::wait_readable(socket, PATIENCE) {
+fn receive(socket: &OwnedFd, buffer: &mut [u8], patience: u32) -> Result<usize, Errno> {
+    if !sock::wait_readable(socket, patience) {
         return Err(Errno::TIMEDOUT);
     }
     match sock::receive(socket, buffer)? {
@@ -65,7 +67,7 @@ pub fn converse(cx: &mut Cx<'_>, text: &str) -> i32 {
         Err(_) => return cx.fail(format_args!("no daemon answers on {}; 'corepath list' looks without one", sock::NAMED)),
     };
     let out = &mut *cx.out;
-    match request(&socket, text, &mut |bytes| out.write_bytes(bytes)) {
+    match request(&socket, text, PATIENCE, &mut |bytes| out.write_bytes(bytes)) {
         Ok(false) => DONE,
         Ok(true) => FAILED,
         Err(errno) => cx.fail(format_args!("the daemon gave no answer: {}", errno.word().unwrap_or("error"))),
@@ -115,7 +117,7 @@ pub fn run(cx: &mut Cx<'_>, command: &str) -> i32 {
             let Ok(socket) = connect(cx) else { return cx.fail(format_args!("no daemon answers; 'corepath list' looks without one")) };
             let mut reply = [0u8; 5];
             let mut first = true;
-            let failed = request(&socket, &text, &mut |bytes| {
+            let failed = request(&socket, &text, PATIENCE, &mut |bytes| {
                 if core::mem::take(&mut first) {
                     put(&mut reply, 0, bytes.get(..5).unwrap_or(bytes));
                 }

@@ -308,20 +308,27 @@ impl Clients {
     }
 
     /// Lets go of clients that do not read their replies or do not finish a request; when to look again.
-    pub fn expire(&mut self, poll: &Poll, now: Instant) -> Option<Instant> {
+    pub fn expire(&mut self, poll: &Poll, now: Instant, answer: Duration) -> Option<Instant> {
         let mut next = None;
         let root_waits = self.slots.iter().flatten().any(|client| client.stage == Stage::Queued && client.peer.uid == 0);
         for index in 0..self.slots.len() {
             let Some(client) = at(self.slots, index) else { continue };
+            let waits = client.stage == Stage::Waiting;
             let hanging = matches!(client.stage, Stage::Writing { .. }) || (client.stage == Stage::Reading && client.decoder.begun());
-            if !hanging {
+            if !hanging && !waits {
                 continue;
             }
-            let mut until = client.touched + PATIENCE;
+            let mut until = client.touched + if waits { answer } else { PATIENCE };
             if let Stage::Writing { large: true, .. } = client.stage {
                 until = until.min(client.lent + if root_waits && client.peer.uid != 0 { LENT_BY_ROOT } else { LENT });
             }
-            if until <= now {
+            if until <= now && waits {
+                // What was asked goes on; its answer is nobody's any more.
+                self.generation = (self.generation + 1) & 0x00ff_ffff;
+                client.generation = self.generation;
+                let caller = Caller { index, generation: self.generation, root: false };
+                self.reply(caller, "fail\ntimeout\n", poll, now);
+            } else if until <= now {
                 self.close(index, poll);
             } else {
                 next = Some(next.map_or(until, |n: Instant| n.min(until)));
@@ -432,6 +439,28 @@ mod tests {
         got
     }
 
+    /// Longer than anything here takes.
+    const ANSWER: Duration = Duration::from_secs(1000);
+
+    #[test]
+    fn what_takes_too_long_is_said() {
+        let mut hall = hall("late");
+        let client = hall.client("resize map x");
+        let begin = now();
+        assert!(hall.turns(begin, &mut |_, _| false) < 5);
+        let caller = hall.clients.caller(1 << 8 | 1).unwrap();
+        let limit = Duration::from_secs(4);
+        assert_eq!(hall.clients.expire(&hall.poll, begin, limit), Some(begin + limit));
+        assert_eq!((hall.clients.expire(&hall.poll, begin + limit, limit), hall.there()), (None, 1));
+        let text = "fail\ntimeout\n";
+        assert_eq!(read(&client, 100), ipc::HEADER_LEN + text.len() + 1);
+        // The answer to it, when it comes at last, is not one to the next request.
+        sock::send_all(&client, &ipc::header(1)).and_then(|()| sock::send_all(&client, b"y\0")).unwrap();
+        assert!(hall.turns(begin, &mut |_, _| false) < 5);
+        hall.clients.reply(caller, "ok\n", &hall.poll, begin);
+        assert_eq!(read(&client, 100), 0);
+    }
+
     #[test]
     fn a_second_long_reply_waits_for_the_first() {
         let mut hall = hall("second");
@@ -449,11 +478,11 @@ mod tests {
         for second in 0..30 {
             let at = begin + Duration::from_secs(second);
             assert!(read(&slow, 48 << 10) == 48 << 10 && hall.turns(at, &mut long) < 5);
-            assert!(hall.clients.expire(&hall.poll, at).is_some_and(|next| next > at));
+            assert!(hall.clients.expire(&hall.poll, at, ANSWER).is_some_and(|next| next > at));
             assert_eq!((hall.there(), hall.clients.queued()), (3, None));
         }
         let at = begin + LENT;
-        assert_eq!(hall.clients.expire(&hall.poll, at), Some(at), "the next is to be served at once");
+        assert_eq!(hall.clients.expire(&hall.poll, at, ANSWER), Some(at), "the next is to be served at once");
         assert_eq!((hall.there(), hall.clients.queued()), (2, Some(1)));
         hall.clients.ready(1, &hall.poll, at, &mut |_, _, out| long("", out));
         let mut got = 0;
@@ -471,8 +500,8 @@ mod tests {
         for (place, uid) in [(0, 1000), (3, 0)] {
             hall.clients.slots[place].as_mut().unwrap().peer.uid = uid;
         }
-        assert_eq!(hall.clients.expire(&hall.poll, at), Some(at + LENT_BY_ROOT));
-        assert_eq!(hall.clients.expire(&hall.poll, at + LENT_BY_ROOT), Some(at + LENT_BY_ROOT));
+        assert_eq!(hall.clients.expire(&hall.poll, at, ANSWER), Some(at + LENT_BY_ROOT));
+        assert_eq!(hall.clients.expire(&hall.poll, at + LENT_BY_ROOT, ANSWER), Some(at + LENT_BY_ROOT));
         assert_eq!((hall.there(), hall.clients.queued().is_some()), (3, true));
         drop((other, root));
         // And the connection is good for another.

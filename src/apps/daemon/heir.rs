@@ -54,7 +54,7 @@ fn ask(socket: &str) {
         let mut agreed = false;
         for place in places(socket) {
             if !agreed && let Ok(other) = sock::connect(place) {
-                let _ = client::request(&other, words, &mut |bytes| agreed |= bytes.starts_with(b"ok"));
+                let _ = client::request(&other, words, client::SHORT, &mut |bytes| agreed |= bytes.starts_with(b"ok"));
             }
         }
         if agreed && words == "handover" {

@@ -503,7 +503,7 @@ impl Daemon {
             while let Some(index) = self.clients.queued() {
                 self.serve_client(configuration, index, now);
             }
-            let mut until = self.clients.expire(&self.machine.hands.poll, now);
+            let mut until = self.clients.expire(&self.machine.hands.poll, now, configuration.settings.globals().uxsock_timeout);
             if self.changed.is_some_and(|at| at <= now) {
                 self.changed = None;
                 if files::left_behind(self.machine.hands.tools.roots.proc.as_fd()) {

@@ -57,6 +57,7 @@ pub(crate) fn seal(workers: usize, rounds: u32, disks: &[&str]) {
     let mut crew = Crew::start(slots, done, event.as_fd(), 64 * 1024).unwrap();
     let poll = Poll::new().unwrap();
     poll.add_edge(event.as_fd(), 1).unwrap();
+    let faults = lockdown::open_faults().unwrap();
     lockdown::after_threads(&mut seal, true);
     for (step, word) in STEPS {
         say(format_args!(
@@ -90,11 +91,11 @@ pub(crate) fn seal(workers: usize, rounds: u32, disks: &[&str]) {
         assert_eq!(good as usize, fds.len());
     };
     turn();
-    let before = lockdown::faults().unwrap();
+    let before = lockdown::faults(&faults).unwrap();
     for _ in 0..rounds {
         turn();
     }
-    let after = lockdown::faults().unwrap();
+    let after = lockdown::faults(&faults).unwrap();
     say(format_args!("@sealed checks={} minor={} major={}", rounds as usize * fds.len(), after.0 - before.0, after.1 - before.1));
     say(format_args!("@done seal"));
     // Not std's exit: it would unmap, which is forbidden now.
@@ -105,6 +106,7 @@ pub(crate) fn seal(workers: usize, rounds: u32, disks: &[&str]) {
 pub(crate) fn outlaw(call: &str) {
     let mut seal = Seal::default();
     lockdown::before_threads(&mut seal, 64);
+    let faults = lockdown::open_faults().unwrap();
     lockdown::after_threads(&mut seal, true);
     say(format_args!("@outlaw sealed"));
     // x86_64 numbers; the guests are.
