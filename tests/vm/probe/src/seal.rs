@@ -106,7 +106,6 @@ pub(crate) fn seal(workers: usize, rounds: u32, disks: &[&str]) {
 pub(crate) fn outlaw(call: &str) {
     let mut seal = Seal::default();
     lockdown::before_threads(&mut seal, 64);
-    let faults = lockdown::open_faults().unwrap();
     lockdown::after_threads(&mut seal, true);
     say(format_args!("@outlaw sealed"));
     // x86_64 numbers; the guests are.
