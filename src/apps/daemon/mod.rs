@@ -1,31 +1,32 @@
 //! `corepath daemon`: the resident path manager. One loop that never sleeps on a device; everything that can is a worker's.
 //!
-//! Foreground always: nothing is forked. Started as `@corepath` or `multipathd` it keeps that name (systemd leaves a process alone whose
-//! first argument begins with `@`).
+//! In the foreground, but for `multipathd` without -d, which goes on as a process of its own before anything is made. Started as `@corepath`
+//! or `multipathd` it keeps that name (systemd leaves a process alone whose first argument begins with `@`).
 
 pub mod aliases;
 pub mod clients;
 pub mod control;
+mod ears;
 mod heir;
+mod manager;
 pub mod packed;
 pub mod state;
 pub mod status;
 
 use super::args::Arg;
 use super::engine_view::EngineView;
-use super::runtime::{Audience, TOKEN_OTHERS};
+use super::runtime::TOKEN_OTHERS;
 use super::setup::{self, Common, Configuration, Machine, Wish};
 use super::{Cx, DONE, FAILED, say};
 use crate::arena::{self, Arena};
 use crate::conf::settings::Lookup;
-use crate::engine::{Ask, Context, Event, Note, Options, Refusal, Subject};
+use crate::engine::{Ask, Context, Event, Options};
 use crate::fault::Errno;
 use crate::files::{self, Watch};
 use crate::klog::{Line, Ring};
 use crate::lockdown::{self, Faults, Seal};
-use crate::model::{Instant, last_part, parse_unsigned, split_last};
+use crate::model::{Instant, last_part, split_last};
 use crate::raw::{AsFd, OwnedFd};
-use crate::sock::Notify;
 use crate::wait;
 use crate::wire::cursor::put;
 use aliases::Aliases;
@@ -34,6 +35,8 @@ use control::Verdict;
 use core::fmt::Write;
 use core::mem::MaybeUninit;
 use core::time::Duration;
+use ears::Ears;
+use manager::Manager;
 use packed::Packed;
 use state::State;
 
@@ -49,124 +52,6 @@ const STARVED: &str = "a map has no usable path, and may hold the configuration:
 const EMPTYING: Duration = Duration::from_secs(5);
 /// The token of our own requests.
 const OWN: u32 = 0;
-
-/// Most lines one path may write in [`LIMIT_TIME`]; what is beyond is counted.
-const LIMIT: u8 = 12;
-const LIMIT_TIME: Duration = Duration::from_secs(30);
-
-/// Bounded memory of who wrote how much lately.
-#[derive(Clone, Copy, Default)]
-struct Limit {
-    key: u32,
-    count: u8,
-    left_out: u16,
-    since: Instant,
-}
-
-/// Takes notes to the log ring, and answers to the clients.
-struct Ears {
-    ring: Ring,
-    level: u8,
-    limits: [Limit; 64],
-    answers: heapless::Deque<(u32, Result<(), Refusal>), { CLIENTS + 1 }>,
-    /// A map was given an alias.
-    named: bool,
-    /// What came of writing them down.
-    kept: Option<Result<u32, Errno>>,
-}
-
-impl Ears {
-    fn say(&mut self, level: u8, text: &str) {
-        self.ring.push(level, text);
-    }
-
-    /// May this path (or map) write another line?
-    fn allowed(&mut self, now: Instant, key: u32) -> bool {
-        let limit = &mut self.limits[(key % 64) as usize];
-        if limit.key != key || now.since(limit.since) >= LIMIT_TIME {
-            let left_out = limit.left_out;
-            *limit = Limit { key, count: 0, left_out: 0, since: now };
-            if left_out > 0 {
-                let mut line = Line::new();
-                let _ = write!(line, "left out {} lines about a path that changes its state too often", u32::from(left_out));
-                self.ring.push(5, line.text());
-            }
-        }
-        let limit = &mut self.limits[(key % 64) as usize];
-        if limit.count >= LIMIT {
-            limit.left_out = limit.left_out.saturating_add(1);
-            return false;
-        }
-        limit.count += 1;
-        true
-    }
-}
-
-impl Audience for Ears {
-    fn note(&mut self, now: Instant, note: &Note, subject: &Subject<'_>) {
-        let level = say::level(&note.what);
-        if level > self.level {
-            return;
-        }
-        let key = note.path.map(|p| p.index).or(note.map.map(|m| m.index | 1 << 31)).unwrap_or(u32::MAX);
-        if level > 2 && !self.allowed(now, key) {
-            return;
-        }
-        let mut line = Line::new();
-        let _ = say::sentence(note, subject, &mut line);
-        self.ring.push(level, line.text());
-    }
-
-    fn answer(&mut self, token: u32, result: Result<(), Refusal>) {
-        let _ = self.answers.push_back((token, result));
-    }
-
-    fn bind(&mut self, _wwid: &str, _alias: &str) {
-        self.named = true;
-    }
-
-    fn kept(&mut self, result: Result<u32, Errno>) {
-        self.kept = Some(result);
-    }
-}
-
-/// The service manager, where there is one.
-struct Manager {
-    notify: Option<Notify>,
-    watchdog: Option<Duration>,
-    next: Instant,
-}
-
-impl Manager {
-    fn open(cx: &Cx<'_>, now: Instant) -> Manager {
-        let notify = cx.invocation.variable("NOTIFY_SOCKET").and_then(|address| Notify::open(address).ok());
-        let watchdog = cx.invocation.variable("WATCHDOG_USEC").and_then(parse_unsigned::<u64>).filter(|n| *n > 0);
-        Manager { notify, watchdog: watchdog.map(|n| Duration::from_micros(n / 2)), next: now }
-    }
-
-    fn tell(&self, text: &str) {
-        if let Some(notify) = &self.notify {
-            let _ = notify.send(text);
-        }
-    }
-
-    /// RELOADING=1 with the time since boot that sd_notify(3) asks for, then READY=1 when it is over.
-    fn reloading(&self, now: Instant) {
-        let mut text = crate::model::Text::<64>::new();
-        let _ = write!(text, "RELOADING=1\nMONOTONIC_USEC={}", now.as_micros());
-        self.tell(&text);
-    }
-
-    /// Half the watchdog's time has passed: says that we live. When to say it next.
-    fn alive(&mut self, now: Instant) -> Option<Instant> {
-        let interval = self.watchdog?;
-        if now >= self.next {
-            self.tell("WATCHDOG=1");
-            self.next = now + interval;
-        }
-        Some(self.next)
-    }
-}
 
 /// What a daemon is made of.
 struct Daemon {
@@ -374,14 +259,7 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, configuration: &Configuration<'_>) 
         Ok((slots, large, ring, names))
     });
     let Ok((slots, large, ring, names)) = memory else { return Err(cx.fail(format_args!("daemon: no memory for replies"))) };
-    let mut ears = Ears {
-        ring: Ring::new(ring),
-        level: plan.common.verbosity.saturating_add(3),
-        limits: [Limit::default(); 64],
-        answers: heapless::Deque::new(),
-        named: false,
-        kept: None,
-    };
+    let mut ears = Ears::new(Ring::new(ring), plan.common.verbosity.saturating_add(3));
     let aliases = Aliases::new(names, plan.common.state_dir, options.write_bindings);
     if heir {
         listeners = match heir::succeed(&mut machine, &configuration.settings, &mut ears, plan) {
