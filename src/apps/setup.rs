@@ -227,7 +227,7 @@ pub fn configuration_size(common: &Common<'_>) -> usize {
         total += ["bindings", "wwids"].iter().map(|name| size_of_file(state.as_fd(), name, &mut lines)).sum::<usize>();
     }
     // A quarter more.
-    SMALL_CONFIGURATION + total + total / 4 + common.complaints.min(lines) * size_of::<Complaint<'_>>()
+    SMALL_CONFIGURATION + total + total / 4 + common.complaints.min(lines * 2) * size_of::<Complaint<'_>>()
 }
 
 /// Bytes for each of the two readings of a daemon: room for the files to become twice as large before the next start. What does not fit
@@ -271,7 +271,7 @@ pub fn configuration<'c, 'm>(common: &Common<'c>, arena: &mut Arena<'m>) -> Resu
         entries: arena.take(lines, |_| Entry::EMPTY).map_err(no_memory)?,
         slots: arena.take(lines * 4, |_| 0).map_err(no_memory)?,
         text: arena.take(Room::quoted(files), |_| 0).map_err(no_memory)?,
-        complaints: arena.take(lines.max(4).min(common.complaints), |_| Complaint::EMPTY).map_err(no_memory)?,
+        complaints: arena.take((lines * 2).max(4).min(common.complaints), |_| Complaint::EMPTY).map_err(no_memory)?,
     };
     let parsed = parse::parse(files, room);
     let report = parsed.report;

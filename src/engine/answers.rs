@@ -253,7 +253,8 @@ impl Engine<'_> {
                 return;
             }
             // On request: it is told. One that went with its last path: its users are counted anew, and later again.
-            (Job::Remove, Errno::BUSY) if map.remove => {
+            // While its table is read through it we are a user ourselves.
+            (Job::Remove, Errno::BUSY) if map.remove && map.reading.is_none() => {
                 self.remove_busy(cx, m);
                 return;
             }

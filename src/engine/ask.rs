@@ -443,7 +443,9 @@ impl Engine<'_> {
         while let Some(&p) = self.asks.waiting.get(k) {
             let late = (p.until <= cx.now).then_some(Err(Refusal::TimedOut));
             let reached = self.reached(p.goal);
-            if let (Goal::Switched(id), None, Some(_)) = (p.goal, reached, late) {
+            if let (Goal::Switched(id), None, Some(_)) = (p.goal, reached, late)
+                && self.asks.waiting.iter().filter(|other| other.goal == p.goal).count() == 1
+            {
                 // Another group may be the right one by the time it could be done.
                 self.maps[id.index].switch_to = None;
             }

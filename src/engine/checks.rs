@@ -129,8 +129,10 @@ impl Engine<'_> {
         let secs = match self.probes.get(k).map(|p| &p.question) {
             Some(Question::Scsi(command)) => command.timeout_secs,
             Some(Question::Read(_)) => self.timeout_secs(cx, i),
-            _ => crate::wire::scsi::TIMEOUT_SECS,
+            _ => 0,
         };
+        // Not every kind of disk has one.
+        let secs = if secs == 0 { crate::wire::scsi::TIMEOUT_SECS } else { secs };
         Duration::from_secs(u64::from(secs)) + GRACE
     }
 

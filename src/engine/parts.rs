@@ -401,6 +401,19 @@ impl Engine<'_> {
             }
         }
         self.map_touch(m);
+        // Its room is free: the next that was refused one need not wait out its pause.
+        let waits = |x: &super::MapSlot| {
+            x.part_table == PartTable::Unread
+                && x.reading.is_none()
+                && x.have.active
+                && x.attempts == 0
+                && x.retry_at.is_some_and(|t| t > cx.now)
+        };
+        let next = self.maps.iter().find(|(_, x)| waits(x)).map(|(i, _)| i);
+        if let Some(next) = next {
+            self.maps[next].retry_at = None;
+            self.map_touch(next);
+        }
     }
 
     /// The path that read the partition table is free again.

@@ -96,7 +96,8 @@ impl Engine<'_> {
         if self.unasked(i) {
             return Turn::Idle;
         }
-        if p.look && self.may_allocate(i) {
+        // Who it is must be known before it is used, whatever waits: the shell reads one disk at a time then.
+        if p.look && (p.unsure || self.may_allocate(i)) {
             return self.path_look(i, emit);
         }
         if p.fds == Fds::Closed {

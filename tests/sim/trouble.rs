@@ -433,3 +433,89 @@ fn a_map_made_again_is_not_waited_for_long_once_the_machine_goes_down() {
         assert!(!w.dm.by_uuid(UUID).unwrap().queues());
     });
 }
+
+/// A DASD or a namespace has no timeout in sysfs: reads that take their time are waited for as long as any command is.
+#[test]
+fn a_read_of_a_disk_without_a_timeout_may_take_a_while() {
+    let mut config = Config::default();
+    config.path.checker = CheckerKind::Directio;
+    story(config, daemon(), |w| {
+        w.timeout_secs = 0;
+        let lun = w.add_lun(W, 2048);
+        w.add_path(lun, 1, 0);
+        w.add_path(lun, 2, 0);
+        w.settle(SECS(10)).unwrap();
+        w.read_time = Duration::from_millis(2500);
+        w.run_for(SECS(120)).unwrap();
+        assert!(active(w, SDA) && !w.saw(|what| matches!(what, What::NoUsablePath { .. })));
+    });
+}
+
+/// One partition table is read at a time: the next begins when it is read, not a second later.
+#[test]
+fn partition_tables_are_read_one_after_the_other_without_a_pause() {
+    story(Config::default(), Options { partitions: true, ..daemon() }, |w| {
+        (w.rooms, w.table_time) = (1, Duration::from_millis(1));
+        for n in 0..15 {
+            let lun = w.add_lun(&format!("36001405{n:025x}"), 2048);
+            w.luns[lun].partitions = vec![(1, 64, 128)];
+            w.add_path(lun, 1, 0);
+            w.add_path(lun, 2, 0);
+        }
+        let from = w.now;
+        w.settle(SECS(60)).unwrap();
+        assert!(w.now.since(from) < SECS(2), "{:?}", w.now.since(from));
+    });
+}
+
+/// A LUN is gone for ever and its I/O waits; another's path comes back, and is to be looked at before it is used.
+#[test]
+fn a_path_that_is_rechecked_comes_back_while_another_map_waits() {
+    let mut config = Config::default();
+    config.path.recheck_wwid = true;
+    story(config, daemon(), |w| {
+        let (lun, other) = (w.add_lun(W, 2048), w.add_lun(OTHER, 2048));
+        let (a, _) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        let (c, d) = (w.add_path(other, 1, 0), w.add_path(other, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        for uuid in [UUID.to_string(), format!("mpath-{OTHER}")] {
+            let minor = w.dm.by_uuid(&uuid).unwrap().minor;
+            w.dm.devices.get_mut(&minor).unwrap().opens = 1;
+        }
+        w.run_for(SECS(30)).unwrap();
+        w.set_health(c, Health::Failing);
+        w.set_health(d, Health::Failing);
+        w.run_for(SECS(40)).unwrap();
+        assert_eq!(w.engine.starved(), 1);
+        w.set_health(a, Health::Failing);
+        w.run_for(SECS(30)).unwrap();
+        w.set_health(a, Health::Good);
+        w.run_for(SECS(60)).unwrap();
+        assert!(active(w, SDA) && w.engine.starved() == 1);
+    });
+}
+
+/// The first who asked for a group gives up waiting; the second is not told that it was done.
+#[test]
+fn a_switch_that_is_late_is_not_another_ones_done() {
+    let mut config = Config::default();
+    config.map.policy = Policy::Failover;
+    config.map.failback = corepath::conf::settings::Failback::Manual;
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        w.add_path(lun, 1, 0);
+        w.add_path(lun, 2, 0);
+        w.settle(SECS(10)).unwrap();
+        w.run_for(SECS(30)).unwrap();
+        w.ask(1, Ask::Suspend(W));
+        w.run_for(SECS(2)).unwrap();
+        w.ask(2, Ask::SwitchGroup { map: W, group: 2 });
+        w.run_for(SECS(50)).unwrap();
+        w.ask(3, Ask::SwitchGroup { map: W, group: 2 });
+        w.run_for(SECS(20)).unwrap();
+        assert!(w.answers.contains(&(2, Err(Refusal::TimedOut))) && !w.answers.iter().any(|(token, _)| *token == 3), "{:?}", w.answers);
+        w.ask(4, Ask::Resume(W));
+        w.run_for(SECS(20)).unwrap();
+        assert!(w.answers.contains(&(3, Ok(()))) && w.saw(|what| matches!(what, What::GroupSwitched { .. })), "{:?}", w.answers);
+    });
+}

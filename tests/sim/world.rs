@@ -241,6 +241,11 @@ pub struct World<'m> {
     pub next_seq: u64,
     /// How long it takes to read the last disk of a scan; a scan that runs is not begun anew.
     pub scan_time: Duration,
+    /// How long a read of a disk takes, and the reading of a partition table; 0: what anything takes.
+    pub read_time: Duration,
+    pub table_time: Duration,
+    /// What sysfs has for the disks' timeout.
+    pub timeout_secs: u32,
     scanning: bool,
     /// Partition tables that may be read at once, and are being read.
     pub rooms: usize,
@@ -303,6 +308,9 @@ impl<'m> World<'m> {
             next_minor: 0,
             next_seq: 0,
             scan_time: Duration::ZERO,
+            read_time: Duration::ZERO,
+            table_time: Duration::ZERO,
+            timeout_secs: 30,
             scanning: false,
             rooms: usize::MAX,
             rooms_out: 0,
@@ -402,7 +410,7 @@ impl<'m> World<'m> {
                 Health::Blocked => SysState::Blocked,
                 _ => SysState::Running,
             },
-            timeout_secs: 30,
+            timeout_secs: self.timeout_secs,
             holder: match holder {
                 None => Holder::Nobody,
                 Some(m) => Holder::Map { devno: m.devno(), uuid: text(&m.uuid) },
@@ -641,6 +649,7 @@ impl<'m> World<'m> {
                 };
                 match (health, d) {
                     (Some(Health::Hanging), Some(d)) => self.hung.push((reply, owner, self.disks[d].diskseq)),
+                    _ if !self.read_time.is_zero() => self.answer_in(self.read_time, reply, owner),
                     _ => self.finish(reply, owner),
                 }
             }
@@ -671,7 +680,11 @@ impl<'m> World<'m> {
                 }
                 let good = |&d: &usize| !self.fail_reads && self.disks[d].present && self.disks[d].health == Health::Good;
                 let result = d.filter(good).map_or(Err(Errno::IO), |d| Ok(self.partitions(self.disks[d].lun)));
-                self.finish(Reply_::Partitions(map, ticket, result), owner);
+                if self.table_time.is_zero() {
+                    self.finish(Reply_::Partitions(map, ticket, result), owner);
+                } else {
+                    self.answer_in(self.table_time, Reply_::Partitions(map, ticket, result), owner);
+                }
             }
         }
         Ok(())

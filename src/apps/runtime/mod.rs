@@ -603,6 +603,9 @@ impl Hands {
                         if !self.wanted.push(event.name()) {
                             engine.process(cx, Event::Overrun);
                         }
+                    } else if event.subsystem == "block" && self.events.is_none() && event.name().starts_with("dm-") {
+                        // Somebody else needed dm first: from now on it is listened to.
+                        engine.process(cx, Event::DmEvent);
                     } else if event.subsystem == "scsi" && self.starving {
                         // To find its disk is to look into sysfs, for which the kernel may need memory: later.
                         engine.process(cx, Event::Overrun);
