@@ -111,7 +111,10 @@ pub fn let_go() -> Result<(), rustix::io::Errno> {
     rustix::process::setsid()?;
     rustix::stdio::dup2_stdin(&nowhere)?;
     rustix::stdio::dup2_stdout(&nowhere)?;
-    rustix::stdio::dup2_stderr(&nowhere)
+    rustix::stdio::dup2_stderr(&nowhere)?;
+    // It may be one of the three itself.
+    core::mem::forget(nowhere);
+    Ok(())
 }
 
 /// Is the stream a terminal?

@@ -28,6 +28,11 @@ pub fn open_dir_at(dir: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
     open_at(dir.as_fd(), path, OFlags::DIRECTORY)
 }
 
+/// Waits until nobody else holds this directory's lock; it is held until the descriptor is closed.
+pub fn lock(dir: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::fs::flock(dir, rustix::fs::FlockOperation::LockExclusive).map_err(errno)
+}
+
 /// Opens a file for reading. A FIFO in its place does not hold us up.
 pub fn open_read(dir: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
     open_at(dir.as_fd(), path, OFlags::NONBLOCK | OFlags::NOCTTY)

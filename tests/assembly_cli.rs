@@ -119,7 +119,7 @@ fn the_wwids_file_is_edited() {
     let state = tree.root.join("state");
     fs::create_dir(&state).unwrap();
     let path = state.join("wwids");
-    let multipath = |words: &[&str]| {
+    let multipath = &|words: &[&str]| {
         let state = format!("--state-dir={}", state.display());
         let [sys, dev, run, proc] = ["sys", "dev", "run", "proc"].map(|dir| tree.root.join(dir));
         let roots = [("sysfs", sys), ("dev", dev), ("run", run), ("proc", proc)].map(|(name, dir)| format!("--{name}={}", dir.display()));
@@ -148,6 +148,19 @@ fn the_wwids_file_is_edited() {
         let (code, out, err) = multipath(words);
         assert!(code == 1 && out.is_empty() && !err.is_empty(), "{words:?}: {out} {err}");
     }
+    // What could not be read is not taken for nothing: no configuration is so large.
+    fs::write(&path, "/3600aaaaaaaaaaaa/\n").unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len(9 << 20).unwrap();
+    assert_eq!(multipath(&["-a", "sda"]).0, 1);
+    assert_eq!(fs::metadata(&path).unwrap().len(), 9 << 20);
+    // Several at once: each is in the file.
+    fs::remove_file(&path).unwrap();
+    std::thread::scope(|scope| {
+        for n in 10..26 {
+            scope.spawn(move || assert_eq!(multipath(&["-a", &format!("3600a0b80000f7d{n}")]).0, 0));
+        }
+    });
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().filter(|line| line.starts_with("/3600")).count(), 16);
     fs::remove_dir_all(&state).unwrap();
     let (code, _, err) = multipath(&["-a", "sda"]);
     assert!(code == 1 && err.contains(state.to_str().unwrap()), "{err}");

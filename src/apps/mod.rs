@@ -146,7 +146,7 @@ fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -
         "config" => settings(&mut cx),
         "install-hooks" => install::hooks(&mut cx),
         "install" => install::everything(&mut cx),
-        "daemon" => daemon::run(&mut cx),
+        "daemon" => daemon::run(&mut cx, false),
         "release" => change::release(&mut cx),
         "rescue" => rescue::run(&mut cx),
         "status" | "metrics" | "log" | "show" | "fail" | "reinstate" | "switch-group" | "suspend" | "resume" | "reload" | "resize"

@@ -234,11 +234,12 @@ pub fn multipathd(cx: &mut Cx<'_>, mut words: Args<'_>) -> i32 {
             _ => return cx.fail(format_args!("multipathd: unknown option; 'corepath help daemon' lists them")),
         }
     }
-    // Whoever starts it so waits until it returns.
-    if !foreground && daemon::detached() {
+    // Whoever starts it so waits until it returns. Where no second process can be had the first goes on.
+    let forked = if foreground { None } else { crate::raw::fork().ok() };
+    if forked.is_some_and(|child| child != 0) {
         return DONE;
     }
-    daemon::run(cx)
+    daemon::run(cx, forked.is_some())
 }
 
 /// `multipathc` and `multipathd -k...`: the words as one request; without any, a request in each line of the input.

@@ -80,7 +80,7 @@ impl<'a> Common<'a> {
             if arg == Arg::Short('v') {
                 let louder = self.verbosity.saturating_add(1);
                 self.verbosity = match args.glued_value() {
-                    Some("v") => louder.saturating_add(1),
+                    Some(more) if more.bytes().all(|b| b == b'v') => louder.saturating_add(more.len() as u8),
                     Some(level) => parse_unsigned(level).ok_or("-v takes a number")?,
                     None => match args.clone().value().and_then(parse_unsigned) {
                         Some(level) => {

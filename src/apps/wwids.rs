@@ -2,10 +2,11 @@
 
 use super::look::Look;
 use super::setup::{self, Common};
-use super::{Cx, DONE, FAILED};
+use super::{Cx, DONE};
 use crate::arena::Arena;
 use crate::conf::names::{Form, emit, emit_header};
 use crate::engine::Reason;
+use crate::fault::Errno;
 use crate::files;
 use crate::wire::cursor::put;
 use core::fmt::{self, Write};
@@ -40,7 +41,7 @@ impl Write for Text<'_> {
 const FILE: &str = "wwids";
 
 /// Longer than any kernel name: what is no disk and no map is taken for a WWID from here on.
-const SHORTEST_WWID: usize = 9;
+const SHORTEST_WWID: usize = 15;
 
 /// Edits the file; `device` is a disk, a map or a WWID.
 #[inline(never)]
@@ -58,13 +59,23 @@ pub fn edit(cx: &mut Cx<'_>, common: &Common<'_>, look: &Look, edit: Edit, devic
     if edit != Edit::Reset && wwid.len() < SHORTEST_WWID {
         return cx.fail(format_args!("multipath: {device} is no disk with a WWID, no map and no WWID"));
     }
+    // Without a device mapper there are no maps; one that refuses may have some.
+    let refused = matches!(look.machine.hands.tools.refused, Some(Errno::ACCES | Errno::PERM));
+    if edit == Edit::Reset && (!look.complete || refused) {
+        return cx.fail(format_args!("multipath: not all maps could be looked at; the wwids file stays as it is"));
+    }
     let maps = || engine.maps().filter(|map| map.live() && !map.wwid().is_empty());
     let written = files::open_dir(common.state_dir).map_err(|errno| (errno, false)).and_then(|dir| {
         let trouble = |errno| (errno, true);
+        let held = crate::raw::AsFd::as_fd(&dir);
+        files::lock(held).map_err(trouble)?;
         let size = files::size(&dir, FILE).unwrap_or(0) as usize;
         let mut arena = Arena::map(2 * size + 4096 + maps().count() * 256).map_err(trouble)?;
-        let old = setup::read(&mut arena, crate::raw::AsFd::as_fd(&dir), FILE).unwrap_or_default();
-        let room = arena.take(size + 1024 + maps().count() * 160, |_| 0u8).map_err(|_| trouble(crate::fault::Errno::NOMEM))?;
+        let old = match setup::read(&mut arena, held, FILE) {
+            Err(Errno::NOENT) => &[],
+            old => old.map_err(trouble)?,
+        };
+        let room = arena.take(size + 1024 + maps().count() * 160, |_| 0u8).map_err(|_| trouble(Errno::NOMEM))?;
         let mut text = Text { room, used: 0 };
         let mut there = false;
         let mut fill = || {
@@ -87,7 +98,7 @@ pub fn edit(cx: &mut Cx<'_>, common: &Common<'_>, look: &Look, edit: Edit, devic
             }
             if edit == Edit::Add && !there { emit(&mut text, Form::Wwids, wwid, "") } else { Ok(()) }
         };
-        fill().map_err(|_| trouble(crate::fault::Errno::INVAL))?;
+        fill().map_err(|_| trouble(Errno::INVAL))?;
         let changes = edit == Edit::Reset || there == (edit == Edit::Remove);
         if changes {
             files::replace(&dir, FILE, text.room.get(..text.used).unwrap_or_default(), 0o600).map_err(trouble)?;
@@ -104,5 +115,5 @@ pub fn edit(cx: &mut Cx<'_>, common: &Common<'_>, look: &Look, edit: Edit, devic
         (Ok(false), Edit::Remove) => writeln!(cx.out, "wwid '{wwid}' not in wwids file"),
         (Ok(_), Edit::Reset) => writeln!(cx.out, "successfully reset wwids"),
     };
-    if look.complete || edit != Edit::Reset { DONE } else { FAILED }
+    DONE
 }

@@ -89,6 +89,13 @@ impl Engine<'_> {
         let goal = if self.stopping { Err(Refusal::ShuttingDown) } else { self.ask_goal(cx, ask) };
         let goal = goal.unwrap_or_else(|refusal| Goal::Known(Err(refusal)));
         let pending = Pending { token, goal, until: cx.now + PATIENCE };
+        if self.asks.waiting.is_full() {
+            // Whoever waits longest has been told by now that it takes longer: fewer can wait at once than fit here.
+            let waiting = self.asks.waiting.iter().enumerate().filter(|(_, p)| p.goal != Goal::Stopped);
+            if let Some((oldest, _)) = waiting.min_by_key(|(_, p)| p.until) {
+                self.asks.waiting.swap_remove(oldest);
+            }
+        }
         if self.asks.waiting.push(pending).is_err() {
             // What was wanted stays wanted; only nobody waits for it.
             let _ = self.asks.turned_away.push(token);

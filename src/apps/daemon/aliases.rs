@@ -34,10 +34,13 @@ const LONGEST: usize = crate::model::NAME_LEN + crate::model::WWID_LEN + 2;
 /// Longest name of the directory: a job has no room for more.
 const LONGEST_STATE: usize = 128;
 
-/// Bytes of new lines between two readings of the file, with room for so many paths: some sixty for each map.
+/// Bytes of new lines between two readings of the file, with room for so many paths: a line has some 45, and there are three such rooms.
 pub const fn size(paths: usize) -> usize {
     1024 + paths * 16
 }
+
+/// With less room than this no more aliases are given: maps that come together are named before the first of them has its line.
+const SPARE: usize = 2 * LONGEST;
 
 pub struct Aliases {
     /// Bindings of ours since the file was read, as its lines.
@@ -121,6 +124,7 @@ impl Aliases {
             place.copy_from_slice(line.as_bytes());
             self.used += line.len();
         }
+        self.full = self.used + SPARE > self.text.len();
     }
 
     /// Gives a worker what is to be written; when to call again, if nothing happens before.

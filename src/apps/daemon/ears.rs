@@ -82,6 +82,14 @@ impl Audience for Ears {
     }
 
     fn answer(&mut self, token: u32, result: Result<(), Refusal>) {
+        // Those of clients that are gone are lost first, and of our own none.
+        if self.answers.is_full()
+            && let Some(first) = self.answers.pop_front()
+            && first.0 == super::OWN
+        {
+            let _ = self.answers.pop_front();
+            let _ = self.answers.push_back(first);
+        }
         let _ = self.answers.push_back((token, result));
     }
 

@@ -91,26 +91,16 @@ struct Plan<'a> {
     own_activation: bool,
     /// Another path manager that answers is asked to leave.
     take_over: bool,
+    /// It has no terminal any more once it has started.
+    detached: bool,
     socket: &'a str,
 }
 
-/// Goes on as a process of its own, without a terminal. True for the one that was started, which is to end.
-pub fn detached() -> bool {
-    match crate::raw::fork() {
-        Ok(0) => {
-            let _ = crate::console::let_go();
-            false
-        }
-        // Without a process of its own it stays where it is.
-        Ok(_) => true,
-        Err(_) => false,
-    }
-}
-
 #[inline(never)]
-pub fn run(cx: &mut Cx<'_>) -> i32 {
+pub fn run(cx: &mut Cx<'_>, detached: bool) -> i32 {
     let socket = cx.invocation.variable("MULTIPATH_SOCKET_NAME").unwrap_or(crate::sock::NAMED);
-    let mut plan = Plan { common: Common::default(), strict: false, filter: true, own_activation: false, take_over: false, socket };
+    let mut plan =
+        Plan { common: Common::default(), strict: false, filter: true, own_activation: false, take_over: false, detached, socket };
     while let Some(arg) = cx.args.next() {
         match plan.common.take(arg, &mut cx.args) {
             Ok(true) => continue,
@@ -311,6 +301,11 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, configuration: &Configuration<'_>) 
         outdated: false,
         changed: None,
     };
+    if plan.detached {
+        // Not before: what stood in the way of a start was said on the terminal.
+        cx.err.flush();
+        let _ = crate::console::let_go();
+    }
     daemon.close(cx, plan)?;
     Ok(daemon)
 }
@@ -405,6 +400,9 @@ impl Daemon {
             }
             // Before the wait: what was done at once may be all there is to wait for.
             self.answer();
+            if self.phase == "shutdown" {
+                return Some(self.leave());
+            }
             let Daemon { machine: Machine { engine, hands, .. }, aliases, ears, .. } = self;
             // Told before the wait: on a machine without disks nothing may ever end it.
             if !self.ready && engine.settled() {
@@ -662,7 +660,7 @@ mod tests {
     #[test]
     fn tables_keep_their_budget() {
         let common = Common { config: "/nonexistent", config_dir: "/nonexistent", state_dir: "/nonexistent", ..Common::default() };
-        for (paths, most) in [(64, 825_000), (4096, 11_450_000)] {
+        for (paths, most) in [(64, 825_000), (4096, 11_460_000)] {
             let measure = setup::Measure::of(paths, false);
             let parts = [measure.tables(), measure.stacks(), talk_size(paths), 2 * setup::half_size(&common) + aliases::size(paths) * 3];
             std::println!("{paths} paths: tables, stacks, talk, configuration: {parts:?}, {} in all", parts.iter().sum::<usize>());
