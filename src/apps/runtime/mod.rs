@@ -12,7 +12,7 @@ pub mod tools;
 use crate::dmioctl::Control;
 use crate::engine::{Action, Attribute, Context, Engine, Event, Note, Refusal, Refused, Subject, Ticket, Unsettled};
 use crate::fault::Errno;
-use crate::model::{DevName, DevNo, Instant, MapId, PathFacts, PathId, Sectors, SysState, Text};
+use crate::model::{DevName, DevNo, Hctl, Instant, MapId, PathFacts, PathId, Sectors, SysState, Text, last_part};
 use crate::netlink::{self, Received, Uevents};
 use crate::raw::{AsFd, OwnedFd};
 use crate::wait::{self, Poll};
@@ -607,8 +607,13 @@ impl Hands {
                         // Somebody else needed dm first: from now on it is listened to.
                         engine.process(cx, Event::DmEvent);
                     } else if event.subsystem == "scsi" && self.starving {
-                        // To find its disk is to look into sysfs, for which the kernel may need memory: later.
-                        engine.process(cx, Event::Overrun);
+                        // To find its disk in sysfs the kernel may need memory. Those there are paths of are known by their address: one may
+                        // be what I/O waits for. Others come later.
+                        let address = Hctl::parse(last_part(event.devpath));
+                        let known = engine.paths().find(|path| path.hctl() == address).map(|path| path.name());
+                        if address.is_some() && !known.is_some_and(|name| self.wanted.push(name)) {
+                            engine.process(cx, Event::Overrun);
+                        }
                     } else if event.subsystem == "scsi"
                         && let Ok(name) = crate::sysfs::disk_of_scsi(&self.tools.roots, event.devpath)
                         && !self.wanted.push(&name)
