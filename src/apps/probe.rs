@@ -15,11 +15,13 @@ use super::{Cx, DONE, TIMED_OUT, columns, json, say};
 use crate::conf::keyword::PRIOS;
 use crate::conf::print::emit_origin;
 use crate::conf::settings::{CheckerKind, Lookup};
+use crate::diskread;
 use crate::dmioctl::Page;
 use crate::engine::checker::{self, Answer, ArrayFault, Checker, MapMemory, PathMemory, Step};
 use crate::engine::detect::{self, Evidence, Question};
 use crate::engine::prio::alua;
 use crate::engine::{Cause, Context, Note, Refusal, Subject};
+use crate::files;
 use crate::model::{Bus, DevName, Holder, Instant, PathFacts, PathId, PathState, SysState, Tpgs};
 use crate::sgio::SENSE;
 use crate::wire::alua as rtpg;
@@ -133,7 +135,10 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
     let mut room = [0; 255];
     let name = look::named(&common, device, &mut room);
     if name.is_empty() || name.contains('/') {
-        return cx.fail(format_args!("probe: {device} is no block device"));
+        return match diskread::what(files::current_dir(), device) {
+            Err(errno) => cx.fail(format_args!("probe: {device}: {}", errno.word().unwrap_or("unknown error"))),
+            Ok(_) => cx.fail(format_args!("probe: {device} is no block device")),
+        };
     }
     let mut look = match look::look(cx, "probe", &common, true) {
         Ok(look) => look,

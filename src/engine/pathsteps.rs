@@ -289,18 +289,18 @@ impl Engine<'_> {
         true
     }
 
-    /// Are the last workers left, which are for ports that have none; and did some not come back from this port, nor an answer since?
+    /// Is the last worker left, which is for ports that have none; and did some not come back from this port, nor an answer since?
     fn port_trouble(&self, port: u32) -> (bool, bool) {
         let p = &self.ports[port];
-        let low = self.ports.used > 1 && self.away + (self.workers / 3).min(2) >= self.workers;
+        let low = self.ports.used > 1 && self.away + (self.workers / 3).min(1) >= self.workers;
         (low, p.lost > 0 && p.silence.suspect())
     }
 
     /// Has the port its share? Then one of its jobs ends first.
     fn port_full(&self, port: u32) -> bool {
         let (low, dead) = self.port_trouble(port);
-        // Two at least: one path that hangs does not hold up its neighbours.
-        let share = if low || dead { 1 } else { schedule::share(self.workers, self.ports.used).max(2) };
+        // Four at least: one path that hangs does not hold up its neighbours, and answers that come together cost fewer system calls.
+        let share = if low || dead { 1 } else { schedule::share(self.workers, self.ports.used).max(4) };
         self.ports[port].busy >= share
     }
 
