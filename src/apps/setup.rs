@@ -297,9 +297,8 @@ pub fn configuration<'c, 'm>(common: &Common<'c>, arena: &mut Arena<'m>) -> Resu
     Ok(Configuration { settings, report, files, words })
 }
 
-/// A file of a known directory, in memory of the arena's.
 #[inline(never)]
-pub fn read<'m>(arena: &mut Arena<'m>, dir: BorrowedFd<'_>, name: &str) -> Result<&'m [u8], Errno> {
+fn read<'m>(arena: &mut Arena<'m>, dir: BorrowedFd<'_>, name: &str) -> Result<&'m [u8], Errno> {
     // What is no regular file has no size; what there is no permission for answers that when it is opened.
     let size = files::size(dir, name)?;
     if size >= LARGEST_FILE {

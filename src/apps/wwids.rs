@@ -1,14 +1,16 @@
 //! `multipath -a`, `-w` and `-W`: the wwids file. What stands there is claimed with one path (`find_multipaths strict` asks for nothing else).
 
 use super::look::Look;
-use super::setup::{self, Common};
+use super::setup::Common;
 use super::{Cx, DONE};
 use crate::arena::Arena;
-use crate::conf::names::{Form, emit, emit_header};
+use crate::conf::names::{Form, Names, emit, emit_header, leave_out};
 use crate::engine::Reason;
 use crate::fault::Errno;
 use crate::files;
-use crate::wire::cursor::put;
+use crate::model::Text;
+use crate::raw::{AsFd, OwnedFd};
+use crate::wire::cursor::Cursor;
 use core::fmt::{self, Write};
 
 /// What is done to the file.
@@ -20,25 +22,10 @@ pub enum Edit {
     Reset,
 }
 
-/// The new file.
-struct Text<'a> {
-    room: &'a mut [u8],
-    used: usize,
-}
-
-impl Write for Text<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.used + text.len();
-        if end > self.room.len() {
-            return Err(fmt::Error);
-        }
-        put(self.room, self.used, text.as_bytes());
-        self.used = end;
-        Ok(())
-    }
-}
-
 const FILE: &str = "wwids";
+
+/// A file larger than this is not one.
+const LARGEST: usize = 8 << 20;
 
 /// Longer than any kernel name: what is no disk and no map is taken for a WWID from here on.
 const SHORTEST_WWID: usize = 15;
@@ -66,44 +53,8 @@ pub fn edit(cx: &mut Cx<'_>, common: &Common<'_>, look: &Look, edit: Edit, devic
     }
     let maps = || engine.maps().filter(|map| map.live() && !map.wwid().is_empty());
     let written = files::open_dir(common.state_dir).map_err(|errno| (errno, false)).and_then(|dir| {
-        let trouble = |errno| (errno, true);
-        let held = crate::raw::AsFd::as_fd(&dir);
-        files::lock(held).map_err(trouble)?;
-        let size = files::size(&dir, FILE).unwrap_or(0) as usize;
-        let mut arena = Arena::map(2 * size + 4096 + maps().count() * 256).map_err(trouble)?;
-        let old = match setup::read(&mut arena, held, FILE) {
-            Err(Errno::NOENT) => &[],
-            old => old.map_err(trouble)?,
-        };
-        let room = arena.take(size + 1024 + maps().count() * 160, |_| 0u8).map_err(|_| trouble(Errno::NOMEM))?;
-        let mut text = Text { room, used: 0 };
-        let mut there = false;
-        let mut fill = || {
-            if edit == Edit::Reset || old.is_empty() {
-                emit_header(&mut text, Form::Wwids)?;
-            }
-            if edit == Edit::Reset {
-                return maps().try_for_each(|map| emit(&mut text, Form::Wwids, map.wwid(), ""));
-            }
-            for line in old.split_inclusive(|&b| b == b'\n') {
-                let same = Form::Wwids.parse(line).is_some_and(|(known, _)| known == wwid);
-                there |= same;
-                if !same || edit == Edit::Add {
-                    // Lines that nobody understands stay; a last one without its end gets it.
-                    core::str::from_utf8(line).map_or(Err(fmt::Error), |line| text.write_str(line))?;
-                    if !line.ends_with(b"\n") {
-                        text.write_str("\n")?;
-                    }
-                }
-            }
-            if edit == Edit::Add && !there { emit(&mut text, Form::Wwids, wwid, "") } else { Ok(()) }
-        };
-        fill().map_err(|_| trouble(Errno::INVAL))?;
-        let changes = edit == Edit::Reset || there == (edit == Edit::Remove);
-        if changes {
-            files::replace(&dir, FILE, text.room.get(..text.used).unwrap_or_default(), 0o600).map_err(trouble)?;
-        }
-        Ok(there)
+        change(dir, edit, wwid, &mut |out| maps().try_for_each(|map| emit(out, Form::Wwids, map.wwid(), "")), maps().count())
+            .map_err(|errno| (errno, true))
     });
     let _ = match (written, edit) {
         (Err((errno, opened)), _) => {
@@ -116,4 +67,45 @@ pub fn edit(cx: &mut Cx<'_>, common: &Common<'_>, look: &Look, edit: Edit, devic
         (Ok(_), Edit::Reset) => writeln!(cx.out, "successfully reset wwids"),
     };
     DONE
+}
+
+/// Changes the file in `dir`; says whether `wwid` stood there. `live` writes the lines of so many `maps`.
+fn change(dir: OwnedFd, edit: Edit, wwid: &str, live: &mut dyn FnMut(&mut dyn Write) -> fmt::Result, maps: usize) -> Result<bool, Errno> {
+    files::lock(dir.as_fd())?;
+    let size = match files::size(&dir, FILE) {
+        Err(Errno::NOENT) => 0,
+        size => size? as usize,
+    };
+    if size > LARGEST {
+        return Err(Errno::OVERFLOW);
+    }
+    let full = |_| Errno::NOMEM;
+    let mut arena = Arena::map(size + maps * 160 + 8192)?;
+    let old = arena.take(size + 1, |_| 0u8).map_err(full)?;
+    let length = match files::read(&dir, FILE, old) {
+        Err(Errno::NOENT) => 0,
+        text => text?.len(),
+    };
+    let there = Names::few(Form::Wwids, old.get(..length).unwrap_or_default()).contains(wwid);
+    let room = arena.take(maps * 160 + 1024, |_| 0u8).map_err(full)?;
+    let mut text = Cursor::new(room);
+    match edit {
+        Edit::Add if !there => {
+            let mut head = Text::<192>::new();
+            emit_header(&mut head, Form::Wwids).and_then(|()| emit(&mut text, Form::Wwids, wwid, "")).map_err(|_| Errno::INVAL)?;
+            let length = text.len();
+            files::append(&dir, FILE, head.as_bytes(), room.get(..length).unwrap_or_default(), &mut [0; 1024])?;
+        }
+        Edit::Remove if there => {
+            let (left, _) = leave_out(Form::Wwids, old.get_mut(..length).unwrap_or_default(), wwid, "");
+            files::replace(&dir, FILE, old.get(..left).unwrap_or_default(), 0o600)?;
+        }
+        Edit::Reset => {
+            emit_header(&mut text, Form::Wwids).and_then(|()| live(&mut text)).map_err(|_| Errno::INVAL)?;
+            let length = text.len();
+            files::replace(&dir, FILE, room.get(..length).unwrap_or_default(), 0o600)?;
+        }
+        Edit::Add | Edit::Remove => {}
+    }
+    Ok(there)
 }

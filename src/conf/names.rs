@@ -135,14 +135,14 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Takes those of the bindings lines `text` away that name `wwid` or `alias`; how many bytes are left, at the front, and whether one of them
+/// Takes those of the lines `text` away that name `wwid` or `alias`; how many bytes are left, at the front, and whether one of them
 /// said something else than that the two belong together.
-pub fn leave_out(text: &mut [u8], wwid: &str, alias: &str) -> (usize, bool) {
+pub fn leave_out(form: Form, text: &mut [u8], wwid: &str, alias: &str) -> (usize, bool) {
     let (mut from, mut left, mut other) = (0, 0, false);
     while let Some(rest @ [_, ..]) = text.get(from..) {
         let length = rest.len() - split_line(rest).1.len();
-        let mine = Form::Bindings.parse(split_line(rest).0);
-        if mine.is_some_and(|(w, a)| w == wwid || a == alias) {
+        let mine = form.parse(split_line(rest).0);
+        if mine.is_some_and(|(w, a)| w == wwid || !a.is_empty() && a == alias) {
             other |= mine != Some((wwid, alias));
         } else {
             text.copy_within(from..from + length, left);
@@ -237,7 +237,7 @@ mod tests {
     fn what_is_there_already_is_left_out() {
         let left = |wwid, alias| {
             let mut text = *b"mpatha W1\nmpathb W2\nmpathc W3";
-            let (length, other) = leave_out(&mut text, wwid, alias);
+            let (length, other) = leave_out(Form::Bindings, &mut text, wwid, alias);
             (String::from_utf8(text[..length].to_vec()).unwrap(), other)
         };
         assert_eq!(left("W1", "mpatha"), ("mpathb W2\nmpathc W3".into(), false));

@@ -21,6 +21,12 @@ pub struct Cursor<'a> {
     len: usize,
 }
 
+impl core::fmt::Write for Cursor<'_> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        self.push_str(text).map_err(|_| core::fmt::Error)
+    }
+}
+
 impl<'a> Cursor<'a> {
     pub fn new(bytes: &'a mut [u8]) -> Cursor<'a> {
         Cursor { bytes, len: 0 }

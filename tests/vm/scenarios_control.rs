@@ -139,7 +139,7 @@ scenario! {
         let config = guest.ok("multipathd show config local");
         assert!(config.contains("devices {\n}") && !config.contains("SYMMETRIX"), "no array of the table is there: {config}");
         assert!(guest.ok("multipathd show config").contains("SYMMETRIX"));
-        assert_eq!(guest.ok(&format!("ln -s ../../{one} /dev/disk-by; mkdir -p /dev/disk/by-id; ln -s ../../{one} /dev/disk/by-id/x; multipath -c /dev/disk/by-id/x")), "DM_MULTIPATH_DEVICE_PATH=\"1\"");
+        assert_eq!(guest.ok(&format!("mkdir -p /dev/disk/by-id; ln -s ../../{one} /dev/disk/by-id/x; multipath -c /dev/disk/by-id/x")), "DM_MULTIPATH_DEVICE_PATH=\"1\"");
         let wwid = guest.ok(&format!("mkdir -p /etc/multipath; multipath -a /dev/{one}"));
         assert!(wwid.starts_with("wwid '3") && guest.ok("cat /etc/multipath/wwids").lines().count() == 3, "{wwid}");
         guest.ok("multipathd -kshutdown; while pidof multipathd; do :; done");

@@ -149,13 +149,18 @@ impl Clients {
         }
     }
 
+    /// Lets go of one that has not had all it came for.
     fn close(&mut self, index: usize, poll: &Poll) {
+        self.dropped = self.dropped.saturating_add(1);
+        self.leave(index, poll);
+    }
+
+    fn leave(&mut self, index: usize, poll: &Poll) {
         if let Some(client) = self.slots.get_mut(index).and_then(Option::take) {
             poll.remove(client.socket.as_fd());
             if let Stage::Writing { large: true, .. } = client.stage {
                 self.large_taken = false;
             }
-            self.dropped = self.dropped.saturating_add(1);
         }
     }
 
@@ -173,6 +178,8 @@ impl Clients {
         }
         let mut buffer = [0u8; 1024];
         let length = match sock::receive(&client.socket, &mut buffer) {
+            // With its answer.
+            Ok(0) if !client.decoder.begun() => return self.leave(index, poll),
             Ok(0) => return self.close(index, poll),
             Ok(length) => length,
             Err(Errno::AGAIN) => return,

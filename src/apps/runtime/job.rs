@@ -359,7 +359,7 @@ impl Job {
         let (mut lines, mut others) = (self.more.0.get_mut(..length).unwrap_or_default(), 0);
         let read = files::lines(&dir, FILE, &mut self.page.0, &mut |line| {
             if let Some((wwid, alias)) = Form::Bindings.parse(line) {
-                let (left, other) = names::leave_out(lines, wwid, alias);
+                let (left, other) = names::leave_out(Form::Bindings, lines, wwid, alias);
                 lines = core::mem::take(&mut lines).get_mut(..left).unwrap_or_default();
                 others += u32::from(other);
             }

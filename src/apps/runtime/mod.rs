@@ -8,24 +8,25 @@ mod identify;
 pub mod job;
 pub mod live;
 pub mod tools;
+mod walk;
 
 use crate::dmioctl::Control;
 use crate::engine::{Action, Attribute, Context, Engine, Event, Note, Refusal, Refused, Subject, Ticket, Unsettled};
 use crate::fault::Errno;
-use crate::model::{DevName, DevNo, Hctl, Instant, MapId, PathFacts, PathId, Sectors, SysState, Text, last_part};
-use crate::netlink::{self, Received, Uevents};
+use crate::model::{DevName, DevNo, Instant, MapId, PathFacts, PathId, Sectors, SysState, Text};
+use crate::netlink::Uevents;
 use crate::raw::{AsFd, OwnedFd};
 use crate::wait::{self, Poll};
 use crate::wire::cursor::put;
 use crate::wire::dm::{self, Request, Target};
 use crate::wire::scsi::{Command, Reply};
-use crate::wire::uevent::Uevent;
 use crate::workers::{Crew, MOST};
 use crate::{conf::settings::Lookup, wire::dm::Message};
 use core::time::Duration;
 use identify::{Asked, Blank};
 use job::{Answer, Job, PathFds, Task};
 use tools::{PartitionRoom, READERS, Tools};
+use walk::{Names, Walk};
 
 /// The worker that carries dm messages and status reads: a reinstate must never wait for a load.
 const MESSAGES: u64 = 1 << 0;
@@ -83,68 +84,6 @@ pub trait Audience {
     fn bind(&mut self, _wwid: &str, _alias: &str) {}
     /// What came of [`Hands::keep`].
     fn kept(&mut self, _result: Result<u32, Errno>) {}
-}
-
-/// A walk over all devices that is under way.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Walk {
-    running: bool,
-    /// Entries handed out so far.
-    at: usize,
-    /// Jobs of it under way.
-    out: u32,
-    complete: bool,
-}
-
-/// Names of /sys/block waiting to be read.
-pub struct Names {
-    list: &'static mut [DevName],
-    count: usize,
-    /// Those at the list's end that are put off.
-    later: usize,
-}
-
-impl Names {
-    pub fn new(list: &'static mut [DevName]) -> Names {
-        Names { list, count: 0, later: 0 }
-    }
-
-    /// Keeps a name for [`Names::recall`]. One for which there is no room is not kept: its next uevent brings it back.
-    fn put_off(&mut self, name: &DevName) {
-        let at = self.list.len() - self.later;
-        if at > self.count && !self.list[at..].contains(name) {
-            self.list[at - 1].clone_from(name);
-            self.later += 1;
-        }
-    }
-
-    fn recall(&mut self) {
-        for at in self.list.len() - core::mem::take(&mut self.later)..self.list.len() {
-            let name = self.list[at].clone();
-            self.push(&name);
-        }
-    }
-
-    fn push(&mut self, name: &str) -> bool {
-        if self.list[..self.count].iter().any(|n| n == name) {
-            return true;
-        }
-        let free = self.list.len() - self.later;
-        let Some(place) = self.list.get_mut(..free).and_then(|list| list.get_mut(self.count)) else { return false };
-        place.clear();
-        if place.push_str(name).is_ok() {
-            self.count += 1;
-        }
-        true
-    }
-
-    /// The next that is not among `but`.
-    fn pop(&mut self, but: &[DevName]) -> Option<DevName> {
-        let at = self.list[..self.count].iter().rposition(|name| !but.contains(name))?;
-        self.count -= 1;
-        self.list.swap(at, self.count);
-        Some(self.list[self.count].clone())
-    }
 }
 
 /// What is kept per path slot of the engine.
@@ -487,144 +426,6 @@ impl Hands {
             Action::Note { ref note, ref subject } => {
                 audience.note(now, note, subject);
                 Ok(())
-            }
-        }
-    }
-
-    fn begin_scan(&mut self) -> Result<(), Refused> {
-        if self.scan.running {
-            // Its end would be taken for that of the one asked for, and what it read before for missing.
-            return Err(Refused::Full);
-        }
-        let Hands { tools, wanted, .. } = self;
-        let mut fits = true;
-        let listed = crate::sysfs::disks(&tools.roots, &mut |name| {
-            fits &= wanted.push(name);
-            true
-        });
-        self.scan = Walk { running: true, complete: listed.is_ok() && fits, ..Walk::default() };
-        Ok(())
-    }
-
-    fn begin_list(&mut self, survey: bool) -> Result<(), Refused> {
-        if self.survey.running {
-            return Err(Refused::Full);
-        }
-        if !self.tools.has_mapper() {
-            // No device mapper, hence no maps: the walk ends at the first look.
-            self.survey = Walk { running: true, complete: true, at: usize::MAX, ..Walk::default() };
-            return Ok(());
-        }
-        let worker = self.crew.free(MESSAGES).ok_or(Refused::Full)?;
-        let big = self.big.take().ok_or(Refused::Full)?;
-        let job = self.fill(worker, Task::List { survey })?;
-        job.big = Some(big);
-        self.survey = Walk { running: true, complete: true, ..Walk::default() };
-        self.send(worker)
-    }
-
-    /// Starts reading the next disks and dm devices that wait.
-    fn walk_on(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>) {
-        // With a map without paths every read that allocates may hang: one at a time, so that a path that comes back is still seen.
-        let most = if engine.starved() > 0 { 1 } else { u32::MAX };
-        while self.wanted.count > 0
-            && self.scan.out < most
-            && (!self.starving || self.crew.free_count(GENERAL) > SPARED)
-            && let Some(worker) = self.crew.free(GENERAL)
-        {
-            let Some(name) = self.wanted.pop(&self.reading) else { break };
-            if let Ok(job) = self.fill(worker, Task::Facts) {
-                job.name.clone_from(&name);
-                self.asked.outdate(engine, &name);
-                let _ = self.reading.push(name);
-                self.scan.out += 1;
-                let _ = self.send(worker);
-            }
-        }
-        if self.peek_again.is_some_and(|at| at <= cx.now) {
-            self.peek_again = None;
-            self.peeks.recall();
-        }
-        while self.peeks.count > 0
-            && self.peeking < most.min(2)
-            && let Some(worker) = self.crew.free(GENERAL)
-        {
-            let Some(name) = self.peeks.pop(&[]) else { break };
-            let root = self.looked_for.clone();
-            if let Ok(job) = self.fill(worker, Task::Peek) {
-                job.name = name;
-                job.text = root;
-                self.peeking += 1;
-                let _ = self.send(worker);
-            }
-        }
-        self.identify(engine, cx.now);
-        if self.scan.running && self.wanted.count == 0 && self.scan.out == 0 {
-            self.scan.running = false;
-            engine.process(cx, Event::ScanDone { complete: self.scan.complete });
-        }
-        self.look_on(engine, cx);
-    }
-
-    /// The next dm device of a survey.
-    fn look_on(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>) {
-        let Some(big) = self.big.take() else { return };
-        while self.survey.running && self.survey.out == 0 {
-            let Some(worker) = self.crew.free(MESSAGES) else { break };
-            match live::entry(big, self.survey.at) {
-                Some((devno, ours)) => {
-                    self.survey.at += 1;
-                    if ours && let Ok(job) = self.fill(worker, Task::Look { devno }) {
-                        let _ = job;
-                        self.survey.out += 1;
-                        let _ = self.send(worker);
-                    }
-                }
-                None => {
-                    self.survey.running = false;
-                    engine.process(cx, Event::SurveyDone { complete: self.survey.complete });
-                }
-            }
-        }
-        self.big = Some(big);
-    }
-
-    /// Takes all uevents that wait.
-    #[inline(never)]
-    fn hear(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>) {
-        let Some(uevents) = &self.uevents else { return };
-        let mut buffer = [0u8; netlink::LARGEST];
-        // Bounded, so that a storm cannot keep the loop from its other work; what is left wakes the next turn.
-        for _ in 0..1024 {
-            match uevents.receive(&mut buffer) {
-                Ok(Received::Event(n)) => {
-                    let Some(Ok(event)) = buffer.get(..n).map(Uevent::parse) else { continue };
-                    if event.subsystem == "block" && event.is_disk() && !crate::sysfs::made_here(event.name()) {
-                        if !self.wanted.push(event.name()) {
-                            engine.process(cx, Event::Overrun);
-                        }
-                    } else if event.subsystem == "block" && self.events.is_none() && event.name().starts_with("dm-") {
-                        // Somebody else needed dm first: from now on it is listened to.
-                        engine.process(cx, Event::DmEvent);
-                    } else if event.subsystem == "scsi" && self.starving {
-                        // To find its disk in sysfs the kernel may need memory. Those there are paths of are known by their address: one may
-                        // be what I/O waits for. Others come later.
-                        let address = Hctl::parse(last_part(event.devpath));
-                        let known = engine.paths().find(|path| path.hctl() == address).map(|path| path.name());
-                        if address.is_some() && !known.is_some_and(|name| self.wanted.push(name)) {
-                            engine.process(cx, Event::Overrun);
-                        }
-                    } else if event.subsystem == "scsi"
-                        && let Ok(name) = crate::sysfs::disk_of_scsi(&self.tools.roots, event.devpath)
-                        && !self.wanted.push(&name)
-                    {
-                        engine.process(cx, Event::Overrun);
-                    }
-                }
-                Ok(Received::Foreign) => {}
-                Ok(Received::Nothing) => break,
-                Ok(Received::Overrun) => engine.process(cx, Event::Overrun),
-                Err(_) => break,
             }
         }
     }
