@@ -66,12 +66,13 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// A machine with this kernel, two processors, 512 MiB and no disk.
+    /// A machine with this kernel, 512 MiB and no disk. On 6.12 it has two processors, on 6.1 one, as small appliances do: the scenarios
+    /// are to hold on both, and one costs the host a sixth less.
     pub fn new(kernel: &Kernel) -> Vm {
         Vm {
             kernel: kernel.clone(),
             memory: 512,
-            cpus: 2,
+            cpus: if kernel.label == "6.1" { 1 } else { 2 },
             alone: false,
             limit: Duration::from_secs(300),
             layer: Cpio::new(),
