@@ -1,4 +1,4 @@
-//! What can go wrong, as small values. The sentence is made at the edge (klog, apps); nothing here formats.
+//! What can go wrong, as small values. The sentence is made at the edge (apps); nothing here formats.
 
 /// A kernel error number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

@@ -6,8 +6,8 @@
 //!
 //! Rules: drivers/scsi/scsi_sysfs.c, block/genhd.c, drivers/nvme/host/sysfs.c, scsi_transport_*.c.
 //!
-//! System calls: openat, read, pread64, getdents64, readlinkat, newfstatat, write (attributes; opened for writing before the seal or not
-//! at all), close.
+//! System calls: openat, read, pread64, getdents64, readlinkat, newfstatat, write (attributes),
+//! close.
 
 use crate::fault::Errno;
 use crate::files;

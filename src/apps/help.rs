@@ -51,8 +51,9 @@ pub fn overview(out: &mut dyn Write) {
         let _ = writeln!(out, "  {:<14}{}", usage.split(' ').next().unwrap_or(""), rest.split('\n').next().unwrap_or(""));
     }
     let _ = out.write_str(
-        "\n'corepath help COMMAND' tells more. Options of all commands: --config FILE, --config-dir DIR, --sysfs DIR, --dev DIR, -v.\n\
-         Started as multipath, multipathd, kpartx or devmap_name it takes their options.\n",
+        "\n'corepath help COMMAND' tells more. Options of those that look at disks: --config FILE, --config-dir DIR,\n\
+         --state-dir DIR, --sysfs DIR, --dev DIR, --proc DIR, --run DIR, --paths N (room for N paths), -v.\n\
+         Started as multipath, multipathd, multipathc, kpartx or devmap_name it takes their options.\n",
     );
 }
 

@@ -34,7 +34,7 @@ const STACK: usize = 16 * 1024;
 /// Unoptimised code keeps a copy of every value it moves.
 const STACK_OF_DEBUG: usize = 256 * 1024;
 
-/// Options that every command takes.
+/// Options of every command that reads the configuration or looks at disks.
 #[derive(Clone, Copy, Debug)]
 pub struct Common<'a> {
     pub config: &'a str,

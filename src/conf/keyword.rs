@@ -350,7 +350,7 @@ keywords! {
     MarginalPathDoubleFailedTime "marginal_path_double_failed_time" D | V | O | M, OFF_NUMBER, "no", "two failures within this many seconds start sampling";
     FindMultipaths "find_multipaths" D,
         words(&[("off", 0), ("on", 1), ("strict", 2), ("greedy", 3), ("smart", 4), ("no", 0), ("yes", 1), ("0", 0), ("1", 1)]),
-        "strict", "which disks may become paths";
+        "strict", "which disks may become paths; unset is strict, but two paths through two ports are enough";
     UxsockTimeout "uxsock_timeout" D, number(4000, LARGEST), "4000", "milliseconds for a request on the control socket";
     RetriggerTries "retrigger_tries" D, number(0, LARGEST), "3", "how often missing udev data is asked for";
     RetriggerDelay "retrigger_delay" D, number(0, LARGEST), "10", "seconds between two such requests";

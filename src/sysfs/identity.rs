@@ -42,7 +42,8 @@ pub(super) fn scsi(at: &mut Attributes<'_>, facts: &mut PathFacts) -> Result<(),
 /// Takes over what VPD page 0x80 or 0x83 says.
 pub fn take_page(page: &[u8], facts: &mut PathFacts) {
     if page.get(1) == Some(&vpd::UNIT_SERIAL_NUMBER) {
-        let mut room = [0u8; 64];
+        // A byte more than `serial` holds: one that is longer is none. Cut short, two LUNs could have the same.
+        let mut room = [0u8; 65];
         let len = vpd::serial_into(page, &mut room).unwrap_or(0);
         return clean(room.get(..len).unwrap_or(&[]), facts.serial.as_mut_view());
     }
@@ -155,5 +156,17 @@ mod tests {
         assert_eq!(serial_wwid("", "", " 7").unwrap(), "S7");
         assert_eq!(serial_wwid("a", "b", ""), None);
         assert_eq!(serial_wwid("a", "b", &"x".repeat(122)), None, "not cut");
+    }
+
+    #[test]
+    fn a_serial_number_that_is_too_long_is_none() {
+        let serial = |len: u8| {
+            let mut facts = PathFacts::default();
+            let mut page = std::vec![0, 0x80, 0, len];
+            page.resize(4 + usize::from(len), b'x');
+            take_page(&page, &mut facts);
+            facts.serial.len()
+        };
+        assert_eq!((serial(64), serial(65), serial(74)), (64, 0, 0));
     }
 }

@@ -130,6 +130,8 @@ enum Form<'a> {
 fn rank<'a>(d: &Designator<'a>) -> Result<Option<(u8, Form<'a>)>, Malformed> {
     let data = d.data;
     Ok(Some(match d.kind {
+        // Bytes, not text: read as text it would end at the first zero, and LUNs that differ behind it would be one.
+        1 if data.len() >= 8 && d.code_set == 1 => (2, Form::Hex(b'1', data)),
         1 if data.len() >= 8 => (2, Form::Blanks(b'1', data)),
         2 if matches!(data.len(), 8 | 12 | 16) => (4, Form::Hex(b'2', data)),
         3 => {
@@ -259,7 +261,8 @@ pub fn wwid(data: &[u8]) -> Result<Wwid, NoWwid> {
     Ok(out)
 }
 
-/// Writes the serial number of page 0x80 to `out`, without the blanks around it, and gives its length.
+/// Writes the serial number of page 0x80 to `out`, without the blanks around it, and gives its length. It is cut where `out`
+/// ends: who makes a name of it gives one byte more than it takes, and refuses what fills that too.
 pub fn serial_into(data: &[u8], out: &mut [u8]) -> Result<usize, Malformed> {
     let bytes = body(data, UNIT_SERIAL_NUMBER)?;
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
@@ -292,6 +295,19 @@ mod tests {
         page.extend([b'x'; 192]);
         assert_eq!(wwid(&page), Err(NoWwid::TooLong));
         assert_eq!(wwid_into(&page, &mut [0; 9]), Ok((9, false)));
+    }
+
+    /// As iSCSI Enterprise Target sends it.
+    #[test]
+    fn a_vendor_designator_of_bytes_is_written_in_hex() {
+        let page = |lun: u8| {
+            let mut page = std::vec![0, 0x83, 0, 20, 1, 1, 0, 16];
+            page.extend(b"IET\0\0\0\0\0\x01\0\0\0");
+            page.extend([lun, 2, 0, 0]);
+            page
+        };
+        assert_eq!(wwid(&page(0xe3)).unwrap(), "1494554000000000001000000e3020000");
+        assert_ne!(wwid(&page(0xe3)), wwid(&page(0xe8)));
     }
 
     #[test]
