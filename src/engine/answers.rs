@@ -101,6 +101,10 @@ impl Engine<'_> {
         let changing = core::mem::take(&mut map.changing);
         let created = core::mem::take(&mut map.created);
         map.have.suspended = false;
+        // To the old table: what was refused keeps its pause.
+        if core::mem::take(&mut map.go_back) && !swapped {
+            return self.refresh_usable(cx, m);
+        }
         map.attempts = 0;
         map.retry_at = None;
         map.last_error = None;
@@ -187,6 +191,9 @@ impl Engine<'_> {
     fn dm_failed(&mut self, cx: &Context<'_>, m: u32, job: Job, errno: Errno) {
         let step = job.step();
         let map = &mut self.maps[m];
+        if job == Job::Resume {
+            map.go_back = map.have.inactive && map.have.active;
+        }
         match (job, errno) {
             // No such device: that is an answer.
             (Job::Status | Job::Table | Job::Message(_) | Job::Suspend | Job::Clear | Job::Remove | Job::Rename, Errno::NXIO)

@@ -203,6 +203,8 @@ pub struct MapSlot {
     pub(super) last_error: Option<Errno>,
     /// The table under way or last loaded into the inactive slot is ours.
     pub(super) loaded: bool,
+    /// The kernel refused to swap our table in, and dropped it: the map is suspended with its old one, which is resumed without a pause.
+    pub(super) go_back: bool,
     /// A table was loaded or resumed by us since: what to say when it is live.
     pub(super) changing: Difference,
     pub(super) created: bool,

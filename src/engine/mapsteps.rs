@@ -106,7 +106,8 @@ impl Engine<'_> {
                 }
             }
         }
-        if map.retry_at.is_some_and(|t| t > cx.now) {
+        let back = map.go_back && have.known == Known::Live && have.suspended && have.active && !have.inactive;
+        if !back && map.retry_at.is_some_and(|t| t > cx.now) {
             return None;
         }
         // Whether it may go; reading takes no memory.

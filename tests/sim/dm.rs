@@ -106,6 +106,8 @@ pub struct Dm {
     pub devices: BTreeMap<u32, Device>,
     /// Selectors this kernel lacks.
     pub missing_selectors: Vec<String>,
+    /// No table is swapped in, as when a disk has shrunk since it was loaded.
+    pub refuse_swap: bool,
     next_minor: u32,
     /// Loads and resumes carried out, for "a second run changes nothing".
     pub writes: u32,
@@ -390,6 +392,11 @@ impl Dm {
             Command::Resume => {
                 let d = self.devices.get_mut(&minor).unwrap();
                 if d.inactive.is_none() && d.live.is_none() {
+                    return Err(Errno::INVAL);
+                }
+                // dm-ioctl.c, do_resume: the new table is destroyed, the device stays suspended with the old one.
+                if self.refuse_swap && d.live.is_some() && d.inactive.take().is_some() {
+                    d.suspended = true;
                     return Err(Errno::INVAL);
                 }
                 if d.inactive.is_some() || d.suspended {

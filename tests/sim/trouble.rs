@@ -519,3 +519,33 @@ fn a_switch_that_is_late_is_not_another_ones_done() {
         assert!(w.answers.contains(&(3, Ok(()))) && w.saw(|what| matches!(what, What::GroupSwitched { .. })), "{:?}", w.answers);
     });
 }
+
+/// The kernel takes a table and then refuses to swap it in: it leaves the map suspended with the old one. I/O must not wait for the pause
+/// after which the new one is tried again.
+#[test]
+fn a_table_that_is_not_swapped_in_suspends_nothing() {
+    story(Config::default(), daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        w.add_path(lun, 1, 0);
+        w.add_path(lun, 2, 0);
+        w.settle(SECS(10)).unwrap();
+        w.dm.refuse_swap = true;
+        w.add_path(lun, 1, 1);
+        w.feed(Event::Overrun);
+        let (mut refused, mut since) = (false, None);
+        for _ in 0..5_000 {
+            w.step(w.now + Duration::from_millis(1)).unwrap();
+            if w.dm.by_uuid(UUID).unwrap().suspended {
+                refused = true;
+                let since = *since.get_or_insert(w.now);
+                assert!(w.now.since(since) < Duration::from_millis(200), "suspended for too long");
+            } else {
+                since = None;
+            }
+        }
+        assert!(refused);
+        w.dm.refuse_swap = false;
+        w.run_for(SECS(60)).unwrap();
+        assert_eq!(w.dm.by_uuid(UUID).unwrap().members().len(), 3);
+    });
+}
