@@ -6,8 +6,7 @@
 //!
 //! Rules: drivers/scsi/scsi_sysfs.c, block/genhd.c, drivers/nvme/host/sysfs.c, scsi_transport_*.c.
 //!
-//! System calls: openat, read, pread64, getdents64, readlinkat, newfstatat, write (attributes),
-//! close.
+//! System calls: openat, read, pread64, getdents64, readlinkat, newfstatat, write (attributes), close.
 
 use crate::fault::Errno;
 use crate::files;

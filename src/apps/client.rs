@@ -83,7 +83,7 @@ fn join(cx: &mut Cx<'_>, text: &mut crate::model::Text<500>) -> Result<(), i32> 
         };
         let done = if word.contains(' ') { write!(text.as_mut_view(), " \"{word}\"") } else { write!(text.as_mut_view(), " {word}") };
         if done.is_err() {
-            return Err(cx.fail(format_args!("the request is longer than 500 bytes, more than a daemon reads")));
+            return Err(cx.fail(format_args!("the request is longer than 500 bytes")));
         }
     }
     Ok(())

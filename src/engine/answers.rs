@@ -58,8 +58,9 @@ impl Engine<'_> {
                 map.have.clear();
                 map.have.known = Known::Live;
                 if let DmAnswer::Created(devno) = answer {
-                    map.have.devno = devno;
+                    self.map_devno_index(m, devno);
                 }
+                let map = &mut self.maps[m];
                 map.created = true;
                 map.loaded = false;
                 map.names_taken = 0;
@@ -190,10 +191,15 @@ impl Engine<'_> {
 
     fn dm_failed(&mut self, cx: &Context<'_>, m: u32, job: Job, errno: Errno) {
         let step = job.step();
-        let map = &mut self.maps[m];
         if job == Job::Resume {
+            let map = &mut self.maps[m];
             map.go_back = map.have.inactive && map.have.active;
+            if map.go_back {
+                // Most likely a path is smaller than was known: the next table is made of what they are now.
+                self.members_look(cx, m);
+            }
         }
+        let map = &mut self.maps[m];
         match (job, errno) {
             // No such device: that is an answer.
             (Job::Status | Job::Table | Job::Message(_) | Job::Suspend | Job::Clear | Job::Remove | Job::Rename, Errno::NXIO)
@@ -220,6 +226,9 @@ impl Engine<'_> {
                     }
                 }
             }
+            // All its paths were read anew and can be written to. sd.c says so while it still asks the disk (sd_read_write_protect_flag clears
+            // the mark first, sd_open goes by the last answer), and no uevent comes after it: again later. The live table stays.
+            (Job::Load, Errno::ROFS) if map.doubted && map.have.active && map.have.read_only => self.members_look(cx, m),
             (Job::Load, Errno::ROFS) if !map.force_read_only => {
                 map.force_read_only = true;
                 map.replan = true;

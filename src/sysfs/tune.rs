@@ -1,8 +1,7 @@
 //! Writing the attributes that shape a path's error handling. Where each lives differs by transport; in which order they must be written
 //! is the engine's.
 //!
-//! Writes may sleep for long (a rescan talks to the device): workers only, before the seal
-//! and after it.
+//! Writes may sleep for long (a rescan talks to the device): workers only, before the seal and after it.
 
 use super::{Lineage, Path, Roots, block, join, link};
 use crate::fault::Errno;

@@ -299,9 +299,10 @@ impl Dm {
             "multipath" => {
                 let table = self.parse_multipath(text)?;
                 let KTable::Multipath { groups, .. } = &table else { unreachable!() };
-                let held = self.devices[&minor].members();
+                let device = &self.devices[&minor];
+                let held = if device.live.as_ref().is_some_and(|live| live.1 == read_only) { device.members() } else { Vec::new() };
                 for p in groups.iter().flat_map(|g| &g.paths) {
-                    // dm.c, dm_get_table_device: what this mapped device has open already is not opened again.
+                    // dm.c, dm_get_table_device: what this mapped device has open already, and for the same, is not opened again.
                     if held.contains(&p.devno) {
                         continue;
                     }

@@ -549,3 +549,29 @@ fn a_table_that_is_not_swapped_in_suspends_nothing() {
         assert_eq!(w.dm.by_uuid(UUID).unwrap().members().len(), 3);
     });
 }
+
+/// A disk of a read-only map can be written to again, says sysfs, while the kernel opens it for nobody who would: no uevent tells when it does.
+#[test]
+fn a_map_is_for_writing_again_though_the_kernel_said_so_too_early() {
+    story(Config::default(), daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let disks = [w.add_path(lun, 1, 0), w.add_path(lun, 2, 0)];
+        for d in disks {
+            w.disks[d].read_only = true;
+        }
+        w.settle(SECS(10)).unwrap();
+        let mode = |w: &World<'_>| w.dm.by_uuid(UUID).unwrap().live.as_ref().unwrap().1;
+        assert!(mode(w), "read-only");
+        for d in disks {
+            (w.disks[d].read_only, w.disks[d].refuses_writers) = (false, true);
+        }
+        w.feed(Event::Overrun);
+        w.run_for(SECS(5)).unwrap();
+        assert!(mode(w) && !w.dm.by_uuid(UUID).unwrap().suspended);
+        for d in disks {
+            w.disks[d].refuses_writers = false;
+        }
+        w.run_for(SECS(60)).unwrap();
+        assert!(!mode(w), "for writing");
+    });
+}

@@ -52,6 +52,8 @@ pub struct Disk {
     pub wwid: String,
     pub size: u64,
     pub read_only: bool,
+    /// Not opened for writing, whatever sysfs says: sd.c between two answers of the disk.
+    pub refuses_writers: bool,
     pub health: Health,
     pub present: bool,
     /// sysfs has no page of it: what is known of it is what it answers itself.
@@ -270,7 +272,7 @@ struct Sysfs<'a>(&'a [Disk]);
 impl Disks for Sysfs<'_> {
     fn open(&self, devno: DevNo) -> Result<(u64, bool), Errno> {
         let d = self.0.iter().find(|d| d.present && d.devno == devno).ok_or(Errno::NODEV)?;
-        if matches!(d.health, Health::Offline) { Err(Errno::NXIO) } else { Ok((d.size, d.read_only)) }
+        if matches!(d.health, Health::Offline) { Err(Errno::NXIO) } else { Ok((d.size, d.read_only || d.refuses_writers)) }
     }
 }
 
@@ -369,6 +371,7 @@ impl<'m> World<'m> {
             wwid: l.wwid.clone(),
             size: l.size,
             read_only: false,
+            refuses_writers: false,
             health: Health::Good,
             present: true,
             blank: false,
