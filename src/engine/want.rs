@@ -308,9 +308,14 @@ impl Engine<'_> {
     pub(super) fn count_usable(&self, m: u32) -> u8 {
         let mut n = 0u8;
         let map = &self.maps[m];
+        // (A table that was just swapped in is not known yet.)
+        let live = map.have.known != Known::Absent && map.have.active && map.have.table_known;
         let mut at = map.paths.head;
         while at != NONE {
-            n = n.saturating_add(u8::from(self.paths[at].usable() || self.paths[at].shaky_only(false)));
+            let p = &self.paths[at];
+            // One that its table holds, or will: another map's, or one of another size, carries none of its I/O.
+            let serves = !live || p.live_in == m || (p.live_in == NONE && p.size == map.have.size);
+            n = n.saturating_add(u8::from(serves && (p.usable() || p.shaky_only(false))));
             at = self.path_by_map.next(at);
         }
         for x in &map.have.members {

@@ -575,3 +575,28 @@ fn a_map_is_for_writing_again_though_the_kernel_said_so_too_early() {
         assert!(!mode(w), "for writing");
     });
 }
+
+/// A path that its map's table cannot take, for its size, does not keep the I/O of those that died waiting for ever.
+#[test]
+fn a_path_of_another_size_carries_no_io() {
+    let mut config = Config::default();
+    config.map.no_path_retry = NoPathRetry::Retries(4);
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let (a, b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        let minor = w.dm.by_uuid(UUID).unwrap().minor;
+        w.dm.devices.get_mut(&minor).unwrap().opens = 1;
+        w.luns[lun].size = 4096;
+        w.add_path(lun, 3, 0);
+        w.feed(Event::Overrun);
+        w.run_for(SECS(5)).unwrap();
+        assert_eq!(w.dm.by_uuid(UUID).unwrap().members().len(), 2);
+        w.set_health(a, Health::Failing);
+        w.set_health(b, Health::Failing);
+        w.run_for(SECS(10)).unwrap();
+        assert_eq!((w.engine.starved(), w.dm.by_uuid(UUID).unwrap().queues()), (1, true));
+        w.run_for(SECS(30)).unwrap();
+        assert!(!w.dm.by_uuid(UUID).unwrap().queues());
+    });
+}
