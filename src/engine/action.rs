@@ -69,6 +69,7 @@ pub enum Action<'a> {
     Write {
         path: PathId,
         ticket: Ticket,
+        name: &'a str,
         attribute: Attribute,
         value: i64,
     },

@@ -473,7 +473,8 @@ impl Engine<'_> {
                 self.sample_read(cx, i, false);
                 self.verdict(cx, i, PathState::Timeout, Cause::NoAnswer, false);
             }
-            Job::Write => self.write_failed(cx, i, Errno::TIMEDOUT),
+            Job::Write if self.paths[i].map != NONE => self.write_failed(cx, i, Errno::TIMEDOUT),
+            Job::Write => {}
             Job::Partitions => self.part_overdue(ticket),
             Job::None => {}
         }
@@ -697,6 +698,9 @@ impl Engine<'_> {
             if let Some(Question::Wait(t)) = self.probes.get(p.probe).map(|k| k.question) {
                 earlier(Some(t));
             }
+        }
+        if p.exchanged && p.job == Job::None && !p.gone && p.map == NONE {
+            earlier(Some(p.next_check));
         }
         earlier(p.smart_until);
         if p.job != Job::None {

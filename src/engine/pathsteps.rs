@@ -5,7 +5,7 @@ use super::path::{Fds, Job, Nodes};
 use super::probe::Question;
 use super::schedule::{self, Ask};
 use super::storage::NONE;
-use super::{Action, Context, Engine, Refused};
+use super::{Action, Attribute, Context, Engine, Refused};
 use crate::model::{Instant, PathId, PathState};
 use core::time::Duration;
 
@@ -28,7 +28,8 @@ impl Engine<'_> {
     /// Something that allocates in the kernel for this path: not while another map's I/O waits for a path. For its own starving map
     /// it is the way out; where several starve for a few at a time, as each may cost a worker.
     pub(super) fn may_allocate(&self, i: u32) -> bool {
-        let own = || self.maps.get(self.paths[i].map).is_some_and(|map| map.starved);
+        let starves = |m: u32| self.maps.get(m).is_some_and(|map| map.starved);
+        let own = || starves(self.paths[i].map) || starves(self.paths[i].live_in);
         self.quiet() || (own() && (self.starved == 1 || self.opening_slot().is_some()))
     }
 
@@ -248,6 +249,12 @@ impl Engine<'_> {
             self.paths[i].nodes = Nodes::There;
             return Turn::Sent;
         }
+        if self.exchange_due(i) && self.may_allocate(i) {
+            // The kernel learns with the next command that a disk is another one again, and of all its paths in a map that waits, or
+            // that nobody uses, there is none: it is made to ask.
+            self.paths[i].next_check = cx.now + cx.settings.globals().max_polling_interval.max(SECOND);
+            return self.path_write(cx, i, Attribute::Rescan, 1, emit);
+        }
         if p.fds == Fds::Open {
             if let Err(refused) = emit(Action::Close { path }) {
                 return Turn::Refused(refused);
@@ -262,6 +269,13 @@ impl Engine<'_> {
         self.path_account(i);
         self.path_free_if_unused(i);
         Turn::Idle
+    }
+
+    /// Is the kernel to ask again who the disk is, which became another one in the table of a map that is still there?
+    fn exchange_due(&self, i: u32) -> bool {
+        let p = &self.paths[i];
+        let due = p.next_check <= self.now && super::checks::sys_verdict(p.sys).is_none();
+        p.exchanged && !p.gone && p.live_in != NONE && due && self.options.resident && !self.options.dry_run
     }
 
     /// Is the kernel to read the table of this plain disk again? Not while it cannot be opened.

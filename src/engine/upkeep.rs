@@ -134,12 +134,12 @@ impl Engine<'_> {
         self.maps.get(self.paths[i].map).is_some_and(|map| map.usable > 0)
     }
 
-    fn path_write(&mut self, cx: &Context<'_>, i: u32, attribute: Attribute, value: i64, emit: &mut Emit<'_>) -> Turn {
+    pub(super) fn path_write(&mut self, cx: &Context<'_>, i: u32, attribute: Attribute, value: i64, emit: &mut Emit<'_>) -> Turn {
         if !self.port_take(i) {
             return Turn::Idle;
         }
         let (path, ticket) = (self.path_id(i), self.ticket());
-        if let Err(refused) = emit(Action::Write { path, ticket, attribute, value }) {
+        if let Err(refused) = emit(Action::Write { path, ticket, name: &self.paths[i].name, attribute, value }) {
             self.port_release(i);
             return Turn::Refused(refused);
         }
@@ -150,6 +150,11 @@ impl Engine<'_> {
     /// An attribute was written.
     pub(super) fn written(&mut self, cx: &Context<'_>, id: PathId, ticket: Ticket, result: Result<(), Errno>) {
         let Some(i) = self.path_answer(cx, id, ticket, Job::Write) else { return };
+        if self.paths[i].map == NONE {
+            // Asked who it is, not tuned.
+            self.paths[i].look = true;
+            return self.path_arm(i);
+        }
         match result {
             Ok(()) => self.write_done(i),
             Err(errno) => self.write_failed(cx, i, errno),

@@ -365,3 +365,30 @@ fn a_new_lun_beside_one_that_starves() {
         assert_eq!(there(w), Some(2));
     });
 }
+
+/// All paths of a LUN show another one, and then it again. A command that is sent to them would make the kernel notice, but none is: the map
+/// has no path that works, and the daemon does not check what is not its own.
+#[test]
+fn a_disk_that_was_another_one_comes_home() {
+    story(with(NoPathRetry::Queue), daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let other = w.add_lun("360014050000000000000000000000bbb", 2048);
+        let paths = [w.add_path(lun, 1, 0), w.add_path(lun, 2, 0)];
+        w.settle(SECS(10)).unwrap();
+        w.run_for(SECS(10)).unwrap();
+        let map = w.dm.by_uuid(UUID).unwrap().minor;
+        w.dm.devices.get_mut(&map).unwrap().opens += 1;
+        for d in paths {
+            w.disks[d].lun = other;
+            w.disks[d].wwid = w.luns[other].wwid.clone();
+            w.heard(d);
+        }
+        w.run_for(SECS(60)).unwrap();
+        assert_eq!(w.engine.find_map(W).map(|m| m.usable()), Some(0));
+        // What sysfs says of them stays as it is.
+        paths.iter().for_each(|&d| w.disks[d].lun = lun);
+        w.run_for(SECS(25)).unwrap();
+        assert_eq!(w.engine.find_map(W).map(|m| m.usable()), Some(2));
+        assert_eq!(w.engine.starved(), 0);
+    });
+}

@@ -5,8 +5,8 @@ use crate::config::{Config, HALF};
 use crate::dm::{self, Disks, Dm, KTable};
 use crate::rng::Rng;
 use corepath::engine::{
-    Action, Ask, Context, DmAnswer, Engine, Event, LiveMap, MapSlot, MapView, Note, Options, PartSlot, PartitionSlot, PathSlot, PortSlot,
-    ProbeSlot, ProfileSlot, Refusal, Refused, Sizes, Storage, Ticket, What,
+    Action, Ask, Attribute, Context, DmAnswer, Engine, Event, LiveMap, MapSlot, MapView, Note, Options, PartSlot, PartitionSlot, PathSlot,
+    PortSlot, ProbeSlot, ProfileSlot, Refusal, Refused, Sizes, Storage, Ticket, What,
 };
 use corepath::fault::Errno;
 use corepath::model::{
@@ -133,7 +133,7 @@ pub enum Job {
     State(PathId, Ticket),
     Scsi(PathId, Ticket, Box<Command>),
     Read(PathId, Ticket, u32),
-    Write(PathId, Ticket),
+    Write(PathId, Ticket, Attribute, String),
     /// The uuid a rename was asked for with; the shell finds the name.
     Dm {
         map: MapId,
@@ -656,8 +656,11 @@ impl<'m> World<'m> {
                     _ => self.finish(reply, owner),
                 }
             }
-            Job::Write(path, ticket) => {
+            Job::Write(path, ticket, attribute, name) => {
                 let owner = Owner::Path(path.index, path.generation);
+                if let (Attribute::Rescan, Some(d)) = (attribute, self.disks.iter().position(|d| d.present && d.name == name)) {
+                    self.disks[d].wwid = self.luns[self.disks[d].lun].wwid.clone();
+                }
                 self.parked.insert(owner);
                 self.finish(Reply_::Written(path, ticket, Ok(())), owner);
             }
@@ -1012,9 +1015,9 @@ impl<'m> World<'m> {
                         mine(path_owner(path))?;
                         jobs.push(Job::Read(path, ticket, length));
                     }
-                    Action::Write { path, ticket, .. } => {
+                    Action::Write { path, ticket, name, attribute, .. } => {
                         mine(path_owner(path))?;
-                        jobs.push(Job::Write(path, ticket));
+                        jobs.push(Job::Write(path, ticket, attribute, name.into()));
                     }
                     Action::Partitions { map, ticket, path, through } => {
                         if rooms_out >= rooms {

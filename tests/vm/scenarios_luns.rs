@@ -87,8 +87,7 @@ scenario! {
         guest.ok("sleep 2");
         assert_eq!(cx.written(3), before, "nothing is written to a disk that is another one");
         cx.say("lun 3 wwn home");
-        // Its own I/O waits: what else is to be looked at may wait a minute.
-        guest.until(&format!("corepath status | grep -q '^{} .* 4 usable'", site.map(3)), Duration::from_secs(90));
+        guest.until(&format!("corepath status | grep -q '^{} .* 4 usable'", site.map(3)), LONG);
         verified(jobs, "LUNs in odd states");
         // And on an array that has no page of its own for it.
         let job = spread.writers(&[0]);

@@ -372,7 +372,13 @@ impl Hands {
             Action::Admin { path, ticket, command } => self.path_job(path, Task::Admin { path, ticket, command: *command }, |_| {}),
             Action::Read { path, ticket, length } => self.path_job(path, Task::Read { path, ticket, length }, |_| {}),
             Action::Write { .. } | Action::PathPartitions { .. } | Action::Node { .. } | Action::Bind { .. } if self.dry => Ok(()),
-            Action::Write { path, ticket, attribute, value } => self.path_job(path, Task::Write { path, ticket, attribute, value }, |_| {}),
+            Action::Write { path, ticket, name, attribute, value } => {
+                // It need not be open, nor ever have been.
+                let desk = self.paths.get_mut(path.index as usize).filter(|desk| !desk.away).ok_or(Refused::Busy)?;
+                desk.name.clear();
+                desk.name.push_str(name).map_err(|_| Refused::Full)?;
+                self.path_job(path, Task::Write { path, ticket, attribute, value }, |_| {})
+            }
             Action::Dm { map, ticket, device, ref request } => {
                 if self.dry && !matches!(request, Request::Status | Request::TableLine | Request::Info | Request::Deps) {
                     return Err(Refused::Full);
