@@ -164,6 +164,7 @@ impl Engine<'_> {
         if map != NONE {
             if self.paths[i].nodes == Nodes::Gone {
                 self.paths[i].nodes = Nodes::Again;
+                self.path_touch(i);
             }
             // Any of these may decide whether, and how, it can stand in the table.
             self.maps[map].replan = true;

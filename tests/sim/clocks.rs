@@ -392,3 +392,24 @@ fn a_disk_that_was_another_one_comes_home() {
         assert_eq!(w.engine.starved(), 0);
     });
 }
+
+/// With each event of a disk its own partitions may be there again: they are taken away at once, not when the path is asked next (and a run
+/// that ends asks it no more).
+#[test]
+fn partitions_of_a_path_go_with_its_event() {
+    let options = corepath::engine::Options { path_partitions: true, ..daemon() };
+    for options in [options, corepath::engine::Options { resident: false, ..options }] {
+        story(with(NoPathRetry::Queue), options, |w| {
+            let lun = w.add_lun(W, 2048);
+            let paths = [w.add_path(lun, 1, 0), w.add_path(lun, 2, 0)];
+            w.settle(SECS(10)).unwrap();
+            w.run_for(SECS(3)).unwrap();
+            for d in paths {
+                assert!(w.engine.find_map(W).unwrap().tidy());
+                w.heard(d);
+                w.run_for(std::time::Duration::from_millis(500)).unwrap();
+            }
+            assert!(w.engine.find_map(W).unwrap().tidy());
+        });
+    }
+}
