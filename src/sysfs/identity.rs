@@ -8,7 +8,9 @@ use super::{Attributes, clean, parse_state};
 use crate::fault::Errno;
 use crate::model::{Hctl, PathFacts, Protocol, Text, Wwid, WwidOrigin};
 use crate::wire::inquiry::Inquiry;
+use crate::wire::vpd::NoWwid;
 use crate::wire::{alua, nvme, vpd};
+use core::fmt::Write;
 
 #[inline(never)]
 pub(super) fn scsi(at: &mut Attributes<'_>, facts: &mut PathFacts) -> Result<(), Errno> {
@@ -48,16 +50,35 @@ pub fn take_page(page: &[u8], facts: &mut PathFacts) {
         return clean(room.get(..len).unwrap_or(&[]), facts.serial.as_mut_view());
     }
     (facts.target_port_group, facts.relative_port) = vpd::target_port(page);
-    if let Ok(wwid) = vpd::wwid(page) {
+    let named = match vpd::wwid(page) {
+        Ok(wwid) => Some(wwid),
+        Err(NoWwid::Absent | NoWwid::Invalid) => vpd::vendor_name(page).and_then(|(name, bytes)| vendor_wwid(facts, name, bytes)),
+        Err(_) => None,
+    };
+    if let Some(wwid) = named {
         facts.wwid = wwid;
         facts.wwid_origin = WwidOrigin::Vpd83;
     }
 }
 
+/// scsi_id's name of a device that page 0x83 names in its vendor's own way only, as QEMU's disks without `wwn=`.
+fn vendor_wwid(facts: &PathFacts, name: &[u8], bytes: bool) -> Option<Wwid> {
+    let mut text = Text::<64>::new();
+    if bytes {
+        name.iter().try_for_each(|b| write!(text, "{b:02x}")).ok()?;
+    } else {
+        let end = name.iter().position(|&b| b == 0).unwrap_or(name.len());
+        // One that is longer is none, as a serial number.
+        let name = name.get(..end).filter(|name| name.len() <= 64)?;
+        clean(name, text.as_mut_view());
+    }
+    spelled('0', &facts.vendor, &facts.product, &text)
+}
+
 /// Of a disk without a page 0x83 that names it.
 pub fn name_by_serial(facts: &mut PathFacts) {
     if facts.wwid.is_empty()
-        && let Some(wwid) = serial_wwid(&facts.vendor, &facts.product, &facts.serial)
+        && let Some(wwid) = spelled('S', &facts.vendor, &facts.product, &facts.serial)
     {
         facts.wwid = wwid;
         facts.wwid_origin = WwidOrigin::Vpd80;
@@ -65,13 +86,13 @@ pub fn name_by_serial(facts: &mut PathFacts) {
 }
 
 /// scsi_id's name of a device that has a serial number but no page 0x83: `S`, vendor in 8 columns, product in 16, the serial number, with
-/// every run of blanks one `_` and what udev does not take `_` too.
-fn serial_wwid(vendor: &str, product: &str, serial: &str) -> Option<Wwid> {
+/// every run of blanks one `_` and what udev does not take `_` too. Or so by a vendor's own name, as `0`.
+fn spelled(kind: char, vendor: &str, product: &str, serial: &str) -> Option<Wwid> {
     if serial.is_empty() {
         return None;
     }
     let mut wwid = Wwid::new();
-    wwid.push('S').ok()?;
+    wwid.push(kind).ok()?;
     let mut blank = false;
     let fields = [(vendor, 8usize), (product, 16), (serial, 0)];
     for (field, width) in fields {
@@ -148,14 +169,39 @@ pub(super) fn dasd(at: &mut Attributes<'_>, facts: &mut PathFacts) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::borrow::ToOwned;
+    use std::string::String;
 
     #[test]
     fn a_serial_number_as_scsi_id_writes_it() {
-        assert_eq!(serial_wwid("LIO-ORG", "disk one", "42 a").unwrap(), "SLIO-ORG_disk_one_42_a");
-        assert_eq!(serial_wwid("12345678", "1234567890123456", "x/y").unwrap(), "S123456781234567890123456x_y");
-        assert_eq!(serial_wwid("", "", " 7").unwrap(), "S7");
-        assert_eq!(serial_wwid("a", "b", ""), None);
-        assert_eq!(serial_wwid("a", "b", &"x".repeat(122)), None, "not cut");
+        assert_eq!(spelled('S', "LIO-ORG", "disk one", "42 a").unwrap(), "SLIO-ORG_disk_one_42_a");
+        assert_eq!(spelled('S', "12345678", "1234567890123456", "x/y").unwrap(), "S123456781234567890123456x_y");
+        assert_eq!(spelled('S', "", "", " 7").unwrap(), "S7");
+        assert_eq!(spelled('S', "a", "b", ""), None);
+        assert_eq!(spelled('S', "a", "b", &"x".repeat(122)), None, "not cut");
+    }
+
+    /// What udev says of it: ID_SERIAL=0QEMU_QEMU_HARDDISK_drive-scsi0.
+    #[test]
+    fn a_vendors_own_name() {
+        let named = |set: u8, kind: u8, name: &[u8]| {
+            let mut facts = PathFacts::default();
+            facts.vendor.push_str("QEMU").unwrap();
+            facts.product.push_str("QEMU HARDDISK").unwrap();
+            let len = name.len() as u8;
+            // A target port's name before it, as a disk with a port WWN has.
+            let mut page = std::vec![0, 0x83, 0, len + 16, 1, 0x93, 0, 8, 0x50, 0, 0, 0, 0, 0, 0, 1, set, kind, 0, len];
+            page.extend(name);
+            take_page(&page, &mut facts);
+            (facts.wwid.as_str().to_owned(), facts.wwid_origin)
+        };
+        let own = |text: &str| (text.to_owned(), WwidOrigin::Vpd83);
+        assert_eq!(named(2, 0, b"drive-scsi0"), own("0QEMU_QEMU_HARDDISK_drive-scsi0"));
+        assert_eq!(named(2, 0, b"a b/c \0x"), own("0QEMU_QEMU_HARDDISK_a_b_c"));
+        assert_eq!(named(1, 0, &[0xab, 0x01]), own("0QEMU_QEMU_HARDDISK_ab01"));
+        for (set, kind, name) in [(2, 0x10, &b"x"[..]), (3, 0, b"x"), (2, 0, b""), (2, 0, &[b'x'; 65]), (1, 0, &[7; 33])] {
+            assert_eq!(named(set, kind, name), (String::new(), WwidOrigin::Nowhere));
+        }
     }
 
     #[test]

@@ -247,6 +247,21 @@ pub fn wwid_into(data: &[u8], out: &mut [u8]) -> Result<(usize, bool), NoWwid> {
     Ok((text.len, text.whole))
 }
 
+/// The name that its vendor gave the logical unit (designator type 0), unique only with vendor and product before it. Bytes, if not text.
+pub fn vendor_name(data: &[u8]) -> Option<(&[u8], bool)> {
+    let mut first = None;
+    for d in Designators::parse(data).ok()?.flatten() {
+        if d.association == Association::LogicalUnit && d.kind == 0 && matches!(d.code_set, 1 | 2) && !d.data.is_empty() {
+            let found = (d.data, d.code_set == 1);
+            match found.1 {
+                true => return Some(found),
+                false => first = first.or(Some(found)),
+            }
+        }
+    }
+    first
+}
+
 /// The WWID of page 0x83.
 pub fn wwid(data: &[u8]) -> Result<Wwid, NoWwid> {
     let mut buffer = [0; crate::model::WWID_LEN];
