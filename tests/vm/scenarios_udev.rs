@@ -29,10 +29,10 @@ scenario! {
     /// What the rules of Debian call a disk (ID_SERIAL) is what we call it: registered names, and a vendor's text where there is none.
     /// Our maps get udev's links; the peer lists them as its own and has nothing to do; and the reverse.
     fn side_by_side(kernel) {
-        let guest = peer::with_multipath_tools(Vm::new(kernel), CONF).debs(&["strace"]).corepath().lun("a", 16 * MIB, 2).lun("b", 16 * MIB, 3).boot();
+        let guest = peer::with_multipath_tools(Vm::new(kernel), CONF).debs(&["strace"]).corepath().lun("a", 16 * MIB, 2).lun("b", 16 * MIB, 3).lun_nameless("c", 4 * MIB, 2).boot();
         guest.ok("modprobe -a dm_multipath dm_service_time dm_queue_length dm_round_robin scsi_dh_alua");
         guest.ok("modprobe scsi_debug add_host=2 max_luns=2 vpd_use_hostno=0 per_host_store=0 dev_size_mb=8");
-        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 9 ]", Duration::from_secs(20));
+        guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 11 ]", Duration::from_secs(20));
         peer::start_udev(&guest);
         let json: serde_json::Value = serde_json::from_str(&guest.ok("corepath scan --json")).unwrap();
         let all = json["maps"].as_array().unwrap().iter().flat_map(|map| map["paths"].as_array().unwrap());
@@ -41,11 +41,11 @@ scenario! {
             all.map(|path| format!("{} {}", path["dev"].as_str().unwrap(), path["wwid"].as_str().unwrap())).collect();
         ours.sort();
         assert_eq!(ours.join("\n"), by_udev(&guest, "ID_SERIAL"), "{json}");
-        assert_eq!(ours.len(), 9);
+        assert_eq!(ours.len(), 11);
 
         // Ours first. udev makes the links, from the map's uevents.
         let boot = guest.ok("corepath boot --timeout 30");
-        assert!(boot.contains("2 maps with 5 usable paths"), "{boot}");
+        assert!(boot.contains("3 maps with 7 usable paths"), "{boot}");
         peer::settle(&guest);
         let [wwid, second] = ["a", "b"].map(|lun| format!("3{}", guest.wwid(lun).trim_start_matches("naa.")));
         let links = guest.ok("ls /dev/mapper /dev/disk/by-id");
@@ -61,9 +61,9 @@ scenario! {
         let list = guest.ok("corepath list");
         println!("vm: theirs\n{theirs}\nvm: ours\n{list}");
         let count = |text: &str, what: &str| text.matches(what).count();
-        assert_eq!((count(&theirs, " dm-"), count(&theirs, ":0:")), (2, 5), "{theirs}");
-        for name in [&wwid, &second] {
-            let line = |text: &str| text.lines().find(|l| l.starts_with(name.as_str())).map(str::to_string);
+        assert_eq!((count(&theirs, " dm-"), count(&theirs, ":0:")), (3, 7), "{theirs}");
+        for name in [wwid.as_str(), second.as_str(), "0QEMU_QEMU_HARDDISK_c-serial"] {
+            let line = |text: &str| text.lines().find(|l| l.starts_with(name)).map(str::to_string);
             assert_eq!(line(&theirs), line(&list), "{theirs}");
         }
         // Nothing to do for the peer: `multipath` in full, and what it would do.
@@ -80,7 +80,7 @@ scenario! {
         guest.ok("multipath");
         peer::settle(&guest);
         let before = tables(&guest);
-        assert_eq!(guest.ok("ls /dev/mapper | wc -l"), "3", "{before}");
+        assert_eq!(guest.ok("ls /dev/mapper | wc -l"), "4", "{before}");
         guest.ok("strace -f -o /tmp/trace -e trace=ioctl corepath boot >&2");
         let loads = guest.ok("grep -oE 'DM_TABLE_LOAD|DM_DEV_CREATE|DM_DEV_RENAME|DM_DEV_REMOVE|DM_DEV_SUSPEND|DM_TARGET_MSG' /tmp/trace || true");
         let after = tables(&guest);

@@ -199,6 +199,13 @@ impl Vm {
         self
     }
 
+    /// A LUN without a registered name: page 0x83 has its serial number, as its vendor's own name.
+    pub fn lun_nameless(self, name: &str, size: u64, paths: usize) -> Vm {
+        let mut vm = self.lun(name, size, paths);
+        vm.luns.iter_mut().filter(|lun| lun.name == name).for_each(|lun| lun.wwn = 0);
+        vm
+    }
+
     /// A LUN whose bytes are an image that exists already (see [`super::disk`]).
     pub fn lun_image(mut self, name: &str, image: &Path, paths: usize) -> Vm {
         self.add(name, Backing::File(image.to_path_buf()), paths, paths);
