@@ -37,6 +37,7 @@ pub fn level(what: &What) -> u8 {
         | What::Shaky
         | What::ActivationFailed(_)
         | What::ActivationSlow { .. }
+        | What::OtherwiseNamed
         | What::Quarrel
         | What::Full { .. }
         | What::Lost { .. }
@@ -299,6 +300,10 @@ pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt:
         What::Quarrel => out.write_str(
             "another host took the LUN back: it is left there until a path of this map fails or comes, or 'corepath switch-group'; \
              give both hosts the same preferred controller, or use failback followover",
+        ),
+        What::OtherwiseNamed => out.write_str(
+            "its disks go by another WWID here than when it was made (with another uid_attribute?): it is left as it is, its paths are not \
+             checked; 'corepath why' a disk of it, and make it anew when nobody uses it",
         ),
         What::NoUsablePath { queueing: true } => out.write_str("NO USABLE PATH: I/O waits"),
         What::NoUsablePath { queueing: false } => out.write_str("NO USABLE PATH: I/O fails"),

@@ -183,6 +183,8 @@ impl Engine<'_> {
         if slot != NONE {
             if self.paths[slot].live_in == m {
                 self.paths[slot].dm = to;
+                // One that is failed for being another disk is asked who it is from now on.
+                self.path_touch(slot);
             }
             self.note(Some(slot), Some(m), What::DmState { to, by_us: true });
         }
@@ -476,6 +478,9 @@ impl Engine<'_> {
                 map.path_faults = map.path_faults.saturating_add(1);
             }
             self.paths[slot].dm = s.state;
+            if self.paths[slot].map == NONE {
+                self.path_touch(slot);
+            }
             if before != DmPathState::Undefined {
                 self.note(Some(slot), Some(m), What::DmState { to: s.state, by_us: false });
             }

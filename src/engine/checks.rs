@@ -699,7 +699,7 @@ impl Engine<'_> {
                 earlier(Some(t));
             }
         }
-        if p.exchanged && p.job == Job::None && !p.gone && p.map == NONE {
+        if p.job == Job::None && self.stands_for_another(i) {
             earlier(Some(p.next_check));
         }
         earlier(p.smart_until);

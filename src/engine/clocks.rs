@@ -54,6 +54,12 @@ impl Engine<'_> {
             }
             return;
         }
+        if self.ready() && self.maps[m].told_names != self.otherwise_named(m) {
+            self.maps[m].told_names ^= true;
+            if self.maps[m].told_names {
+                self.note(None, Some(m), What::OtherwiseNamed);
+            }
+        }
         self.tend_queueing(cx, m);
         self.tend_last_path(m);
         self.tend_failback(cx, m);

@@ -275,6 +275,8 @@ pub struct MapSlot {
     pub(super) told_selector: bool,
     pub(super) told_handler: bool,
     pub(super) told_alias: bool,
+    /// It was said that its disks go by another name.
+    pub(super) told_names: bool,
     /// How often the kernel said that the chosen name is another device's.
     pub(super) names_taken: u8,
     /// The alias just chosen is to be written to the bindings.

@@ -261,9 +261,10 @@ impl Engine<'_> {
         };
         let mut reinstate = None;
         let mut fail = None;
+        let otherwise = self.otherwise_named(m);
         for x in &have.members {
             let Some(p) = self.paths.get(x.path) else { continue };
-            let foreign = p.map != m && !p.wwid.is_empty() && p.wwid != map.wwid;
+            let foreign = !otherwise && p.map != m && !p.wwid.is_empty() && p.wwid != map.wwid;
             // Also when its state is not known (the table was just read): to fail a failed path does no harm.
             if foreign && x.dm != DmPathState::Failed {
                 return Some(Message::FailPath(x.devno));

@@ -167,6 +167,8 @@ pub enum What {
     },
     /// Another host took back what was moved for us: it is left there.
     Quarrel,
+    /// All its disks say that they are another one, and said so before: it was made by other names.
+    OtherwiseNamed,
     /// The last usable path failed; `queueing` says what happens to I/O.
     NoUsablePath {
         queueing: bool,

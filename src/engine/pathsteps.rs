@@ -6,7 +6,7 @@ use super::probe::Question;
 use super::schedule::{self, Ask};
 use super::storage::NONE;
 use super::{Action, Attribute, Context, Engine, Refused};
-use crate::model::{Instant, PathId, PathState};
+use crate::model::{DmPathState, Instant, PathId, PathState};
 use core::time::Duration;
 
 /// What came of a path's turn.
@@ -271,11 +271,18 @@ impl Engine<'_> {
         Turn::Idle
     }
 
-    /// Is the kernel to ask again who the disk is, which became another one in the table of a map that is still there?
+    /// Is it failed, and another disk than that of the map that holds it?
+    pub(super) fn stands_for_another(&self, i: u32) -> bool {
+        let p = &self.paths[i];
+        let other = self.maps.get(p.live_in).is_some_and(|map| !p.wwid.is_empty() && map.wwid != p.wwid);
+        other && p.map == NONE && !p.gone && p.dm == DmPathState::Failed
+    }
+
+    /// Is the kernel to ask again who it is?
     fn exchange_due(&self, i: u32) -> bool {
         let p = &self.paths[i];
         let due = p.next_check <= self.now && super::checks::sys_verdict(p.sys).is_none();
-        p.exchanged && !p.gone && p.live_in != NONE && due && self.options.resident && !self.options.dry_run
+        due && self.stands_for_another(i) && self.options.resident && !self.options.dry_run
     }
 
     /// Is the kernel to read the table of this plain disk again? Not while it cannot be opened.

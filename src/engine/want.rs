@@ -304,6 +304,23 @@ impl Engine<'_> {
         self.maps[m].have.members.iter().any(|x| x.group.saturating_add(1) == group && self.paths.get(x.path).is_some_and(PathSlot::usable))
     }
 
+    /// Do the disks of its table all say that they are one and the same other disk, as they did when this process met them, and is there
+    /// none that says it is this one? Then the map was made by other names (another `uid_attribute`, a tool of another age). It is left as
+    /// it is: to fail what serves would end I/O for the sake of a name.
+    pub(super) fn otherwise_named(&self, m: u32) -> bool {
+        let map = &self.maps[m];
+        let mut name: Option<&str> = None;
+        for x in &map.have.members {
+            let Some(p) = self.paths.get(x.path).filter(|p| !p.gone && !p.wwid.is_empty()) else { continue };
+            if p.exchanged || p.wwid == map.wwid || name.is_some_and(|name| p.wwid != name) {
+                return false;
+            }
+            name = Some(&p.wwid);
+        }
+        let live = |own: u32| self.maps.get(own).is_some_and(|own| own.have.known != Known::Absent);
+        map.paths.len == 0 && name.is_some_and(|name| !self.map_by_wwid(name).is_some_and(live))
+    }
+
     /// Counts the members the kernel may use, and whether the map's I/O has to wait for one.
     pub(super) fn count_usable(&self, m: u32) -> u8 {
         let mut n = 0u8;
@@ -318,13 +335,14 @@ impl Engine<'_> {
             n = n.saturating_add(u8::from(serves && (p.usable() || p.shaky_only(false))));
             at = self.path_by_map.next(at);
         }
+        let otherwise = self.otherwise_named(m);
         for x in &map.have.members {
             // A path nobody has judged yet is as good as the kernel says.
             let unknown = match self.paths.get(x.path) {
                 None => true,
                 Some(p) if p.map == m => !p.gone && !p.judged && p.state == PathState::Unchecked,
                 // Nor is one that the configuration leaves alone: the map lives on with it.
-                Some(p) => !p.gone && p.wwid == map.wwid && p.admin != super::path::Admin::TakenOut,
+                Some(p) => !p.gone && (otherwise || p.wwid == map.wwid) && p.admin != super::path::Admin::TakenOut,
             };
             n = n.saturating_add(u8::from(unknown && x.dm == DmPathState::Active));
         }
