@@ -10,7 +10,7 @@ use super::session::{self, End, Ready, Teller};
 use super::setup::{self, Common, Wish};
 use super::{Cx, DONE, FAILED, TIMED_OUT};
 use crate::conf::settings::{Lookup, MapSettings, Origin, PathSettings, Policy, Stage, Verdict};
-use crate::engine::{Engine, MapView, Note, Options, PartView, Reason, Refusal, Subject};
+use crate::engine::{Engine, MapView, Note, Options, Reason, Refusal, Subject};
 use crate::fault::Errno;
 use crate::model::{Bus, DevName, Instant, PathFacts, Protocol, Text, Wwid, parse_unsigned};
 use crate::wire::partition::Partition;
@@ -485,17 +485,9 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
 
 /// Prints the node of root: of its map or partition, of the disk that has no paths, or what `root=` says.
 fn device(engine: &Engine<'static>, spec: Option<&Root<'_>>, found: &Found, text: &str, out: &mut dyn Write) {
-    let mut uuid = Text::<160>::new();
     let _ = match root_map(engine, spec, found) {
-        Some((map, _)) => {
-            let _ = write!(uuid.as_mut_view(), "{}{}", crate::model::UUID_PREFIX, map.wwid());
-            let whole = Candidate { devno: map.devno(), name: map.name(), uuid: &uuid, wwid: map.wwid(), partition: None, ids: None };
-            let is = |part: &PartView<'_>| {
-                let own = Partition { number: part.number, ..Partition::default() };
-                let by_spec = Candidate { devno: part.devno, name: part.name, uuid: "", partition: Some((&own, &[])), ..whole };
-                (found.wwid == map.wwid() && part.number == found.number) || spec.is_some_and(|spec| spec.is(&by_spec))
-            };
-            let part = map.partitions().find(is);
+        Some((map, number)) => {
+            let part = map.partitions().find(|part| part.number == number);
             writeln!(out, "/dev/mapper/{}", part.as_ref().map_or(map.name(), |part| part.name))
         }
         None if !found.local.is_empty() && found.number > 0 => {
@@ -528,12 +520,11 @@ fn enough(engine: &Engine<'static>, min: u32) -> bool {
 /// How long a usable root waits for the kernel to give up its own partitions of the paths.
 const TIDYING: Duration = Duration::from_secs(3);
 
-/// The map that root is on, and whether root's own part of it has a device.
-pub fn root_map<'e>(engine: &'e Engine<'static>, spec: Option<&Root<'_>>, found: &Found) -> Option<(MapView<'e>, bool)> {
-    engine.maps().find_map(|map| {
-        let part = |is: &dyn Fn(&PartView<'_>) -> bool| map.partitions().find(|part| is(part)).map(|part| part.live);
+/// The map that root is on, and which of its partitions root is, 0 for the map itself.
+pub fn root_map<'e>(engine: &'e Engine<'static>, spec: Option<&Root<'_>>, found: &Found) -> Option<(MapView<'e>, u32)> {
+    let exactly = engine.maps().find_map(|map| {
         if map.wwid() == found.wwid {
-            return Some((map, found.number == 0 || part(&|part| part.number == found.number) == Some(true)));
+            return Some((map, found.number));
         }
         let spec = spec?;
         let is = |devno, name: &str, number: u32| {
@@ -545,10 +536,18 @@ pub fn root_map<'e>(engine: &'e Engine<'static>, spec: Option<&Root<'_>>, found:
             spec.is(&Candidate { devno, name, uuid: &uuid, wwid: map.wwid(), partition, ids: None })
         };
         if is(map.devno(), map.name(), 0) {
-            return Some((map, true));
+            return Some((map, 0));
         }
-        part(&|part| is(part.devno, part.name, part.number)).map(|live| (map, live))
-    })
+        let part = map.partitions().find(|part| is(part.devno, part.name, part.number))?;
+        Some((map, part.number))
+    });
+    // By the name that another maker of partition maps gives it, where nothing is called so.
+    exactly.or_else(|| engine.maps().find_map(|map| Some((map, spec?.part_of(map.name())?))))
+}
+
+/// Has this partition of the map a device, if it is one?
+pub fn there(map: &MapView<'_>, number: u32) -> bool {
+    number == 0 || map.partitions().any(|part| part.number == number && part.live)
 }
 
 /// Is root's map (and its partition's) there, by name? Gives the map.
@@ -560,6 +559,6 @@ pub fn root_is_live<'e>(
     found: &Found,
     min: u32,
 ) -> Option<MapView<'e>> {
-    let (map, part) = root_map(engine, spec, found)?;
-    (part && map.active() && !map.suspended() && map.usable() >= min && map.named() && !hands.naming()).then_some(map)
+    let (map, number) = root_map(engine, spec, found)?;
+    (there(&map, number) && map.active() && !map.suspended() && map.usable() >= min && map.named() && !hands.naming()).then_some(map)
 }

@@ -54,12 +54,12 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    fn map<'e>(&self, engine: &'e Engine<'static>) -> Option<(MapView<'e>, bool)> {
+    fn map<'e>(&self, engine: &'e Engine<'static>) -> Option<(MapView<'e>, u32)> {
         boot::root_map(engine, self.spec.as_ref(), &known(self.found)).or_else(|| {
             let devno = self.mounted?;
             engine.maps().find_map(|map| {
-                let part = map.partitions().find(|part| part.devno == devno).map(|part| part.live);
-                part.or((map.devno() == devno && map.live()).then_some(true)).map(|live| (map, live))
+                let part = map.partitions().find(|part| part.devno == devno).map(|part| part.number);
+                part.or((map.devno() == devno && map.live()).then_some(0)).map(|number| (map, number))
             })
         })
     }
@@ -210,7 +210,7 @@ fn diagnose(out: &mut dyn Write, engine: &Engine<'static>, wanted: &Wanted<'_>) 
         Some((map, part)) => {
             let name = if map.name().is_empty() { map.wwid() } else { map.name() };
             let _ = write!(out, "is on {name}, which ");
-            of_map(&map, part)
+            of_map(&map, boot::there(&map, part))
         }
         None if !local.is_empty() => {
             let _ = write!(out, "is on {local}, ");
@@ -331,8 +331,9 @@ fn treat(
         }
         let named = |map: &MapView<'_>| map.named() && map.tidy() && !hands.naming();
         let local = !known(wanted.found).local.is_empty() && !engine.unsettled().scan && !hands.peeking();
-        let live =
-            |(map, part): (MapView<'_>, bool)| part && map.active() && !map.suspended() && in_use(&map) > 0 && (gentle || named(&map));
+        let live = |(map, part): (MapView<'_>, u32)| {
+            boot::there(&map, part) && map.active() && !map.suspended() && in_use(&map) > 0 && (gentle || named(&map))
+        };
         (local || wanted.map(engine).is_some_and(live)).into()
     };
     let end = session::run(engine, hands, lens, watch, until, &mut done);

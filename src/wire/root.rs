@@ -106,21 +106,29 @@ impl<'a> Root<'a> {
         DevNo::parse(text).filter(|_| !text.ends_with('\n')).map(Root::Device)
     }
 
-    /// Does it name a disk by its identity alone, the WWID or the name its map has or would have? A partition of it counts, as long as its
-    /// name ends in a way that kpartx or the distributions know.
+    /// Does it name a disk by its identity alone, the WWID or the name its map has or would have? A partition of it counts.
     pub fn names(&self, wwid: &str, name: &str) -> bool {
-        let digit = |c: char| c.is_ascii_digit();
         match *self {
-            Root::MapName(text) => text.strip_prefix(name).is_some_and(|rest| {
-                let delimiter = rest.trim_end_matches(digit);
-                rest.is_empty()
-                    || delimiter.len() < rest.len() && if name.ends_with(digit) { "p" } else { "" } == delimiter
-                    || delimiter == "-part"
-            }),
+            Root::MapName(_) => self.part_of(name).is_some(),
             Root::MapUuid(text) => partition_of(text).map_or(text, |(_, parent)| parent).strip_prefix(UUID_PREFIX) == Some(wwid),
             Root::Disk { id, .. } => id.is(wwid),
             _ => false,
         }
+    }
+
+    /// Which partition of the map called `name` a map name means, 0 for the map itself. Whatever stands between in our own partition maps:
+    /// kpartx (`p`, or nothing), Debian's rules (`-part`) and ours do not agree, and who made the others is not known in an initramfs.
+    /// Without a delimiter only where the name does not end in a digit, which nobody does.
+    pub fn part_of(&self, name: &str) -> Option<u32> {
+        let Root::MapName(text) = *self else { return None };
+        let rest = text.strip_prefix(name)?;
+        if rest.is_empty() {
+            return Some(0);
+        }
+        let number = rest.strip_prefix("-part").or_else(|| rest.strip_prefix('p'));
+        let number = number.or((!name.ends_with(|c: char| c.is_ascii_digit())).then_some(rest))?;
+        // Nobody writes a number with a nought before it: `data01` is another map than `data`.
+        parse_decimal(number).filter(|_| !number.starts_with('0'))
     }
 
     fn tag(tag: &str, value: &'a str) -> Option<Root<'a>> {
@@ -231,11 +239,27 @@ mod tests {
         for text in ["dm-uuid-mpath-36001405aa9", "dm-uuid-part3-mpath-36001405aa9", "wwn-0x6001405AA9-part1", "scsi-36001405aa9"] {
             assert!(named(&std::format!("/dev/disk/by-id/{text}"), "x"), "{text}");
         }
-        for text in ["36001405aa91", "36001405aa9p", "36001405aa9q1", "36001405aa", "data"] {
+        for text in ["36001405aa91", "36001405aa9p", "36001405aa9q1", "36001405aa9-part", "36001405aa9-part0", "36001405aa", "data"] {
             assert!(!named(&std::format!("/dev/mapper/{text}"), "36001405aa9"), "{text}");
         }
         assert!(named("/dev/mapper/data1", "data") && named("/dev/mapper/data-part1", "data"));
-        assert!(!named("/dev/mapper/datap1", "data") && !named("LABEL=36001405aa9", "36001405aa9"));
+        assert!(named("/dev/mapper/datap1", "data") && !named("/dev/mapper/data01", "data"));
+        assert!(!named("LABEL=36001405aa9", "36001405aa9"));
+    }
+
+    #[test]
+    fn a_partition_by_whatever_name() {
+        let part_of = |text: &str, name: &str| Root::parse(text).unwrap().part_of(name);
+        for (text, number) in [("data", 0), ("data2", 2), ("datap2", 2), ("data-part2", 2), ("data12", 12)] {
+            assert_eq!(part_of(&std::format!("/dev/mapper/{text}"), "data"), Some(number), "{text}");
+            assert_eq!(part_of(&std::format!("/dev/disk/by-id/dm-name-{text}"), "data"), Some(number), "{text}");
+        }
+        for (text, number) in [("a1", Some(0)), ("a1p2", Some(2)), ("a1-part2", Some(2)), ("a12", None), ("a1_part2", None), ("b1p2", None)]
+        {
+            assert_eq!(part_of(&std::format!("/dev/mapper/{text}"), "a1"), number, "{text}");
+        }
+        assert_eq!(part_of("/dev/data2", "data"), None);
+        assert_eq!(part_of("LABEL=data2", "data"), None);
     }
 
     #[test]

@@ -59,13 +59,17 @@ scenario! {
         guest.ok("corepath remove --all");
         assert_eq!(of_paths(&guest), "sda1 sda2 sda3 sdb1 sdb2 sdb3");
         for spec in ["PARTLABEL='my root'", "PARTLABEL=my\\\\x20root", "LABEL=top", &format!("UUID={EXT4}"), &format!("UUID={XFS}"),
-            "LABEL=middle", &format!("UUID={BTRFS}"), "/dev/disk/by-label/low", &map, &format!("/dev/mapper/{map}p2"),
+            "LABEL=middle", &format!("UUID={BTRFS}"), "/dev/disk/by-label/low", &map, &format!("/dev/mapper/{map}p2"), &format!("/dev/mapper/{map}-part2"),
             &format!("/dev/disk/by-id/dm-uuid-part3-mpath-{map}")] {
             let said = guest.ok(&format!("corepath boot --root={spec} --only-root --timeout 10"));
             assert!(said.contains("is live: 1 maps with 2 usable paths"), "{spec}: {said}");
             assert_eq!(of_paths(&guest), "", "{spec}");
             guest.ok("corepath remove --all");
         }
+        // The name of another maker of partition maps: the one that is there.
+        let device = guest.ok(&format!("corepath boot --root=/dev/mapper/{map}-part3 --device --only-root --timeout 10"));
+        assert!(device.starts_with(&format!("/dev/mapper/{map}")) && device.ends_with('3') && !device.contains("-part"), "{device}");
+        guest.ok(&format!("[ -b {device} ]; corepath remove --all"));
         let said = guest.run("corepath boot --root=LABEL=nosuch --only-root --timeout 2").fails(2);
         assert!(said.contains("LABEL=nosuch did not appear within 2 s: 2 disks seen"), "{said}");
         assert_eq!(of_paths(&guest), "sda1 sda2 sda3 sdb1 sdb2 sdb3");
