@@ -71,12 +71,8 @@ impl<'m> Arena<'m> {
     /// A slice of what `values` gives.
     #[inline(never)]
     pub fn gather<T: 'm>(&mut self, values: impl ExactSizeIterator<Item = T>) -> Result<&'m mut [T], Full> {
-        let layout = Layout::array::<T>(values.len()).map_err(|_| Full)?;
-        if layout.size() == 0 {
-            return Ok(&mut []);
-        }
-        let place = self.bump.alloc(layout).ok_or(Full)?.as_ptr().cast::<T>();
-        self.used += layout.size();
+        let layout = Layout::new::<T>();
+        let place = self.room(layout, values.len())?.cast::<T>();
         let (room, mut count) = (values.len(), 0);
         // SAFETY: `place` is aligned room for `room` values that nothing else refers to, and the slice is as long as what was written: an
         // iterator that gives more than it said is cut, one that gives less makes a shorter slice.
@@ -87,6 +83,19 @@ impl<'m> Arena<'m> {
             }
             Ok(core::slice::from_raw_parts_mut(place, count))
         }
+    }
+
+    /// Room for so many values, not null; dangling for none. (Once for all types: that is 3 KB.)
+    #[inline(never)]
+    fn room(&mut self, one: Layout, count: usize) -> Result<*mut u8, Full> {
+        let size = one.size().checked_mul(count).ok_or(Full)?;
+        let layout = Layout::from_size_align(size, one.align()).map_err(|_| Full)?;
+        if size == 0 {
+            return Ok(core::ptr::without_provenance_mut(one.align()));
+        }
+        let place = self.bump.alloc(layout).ok_or(Full)?.as_ptr();
+        self.used += size;
+        Ok(place)
     }
 
     /// One value.
@@ -102,9 +111,8 @@ impl<'m> Arena<'m> {
 
     /// `count` zeroed bytes on a page boundary.
     pub fn pages(&mut self, count: usize) -> Result<&'m mut [u8], Full> {
-        let layout = Layout::from_size_align(count, 4096).map_err(|_| Full)?;
-        let place = self.bump.alloc(layout).ok_or(Full)?.as_ptr();
-        self.used += count;
+        let page = Layout::from_size_align(1, 4096).map_err(|_| Full)?;
+        let place = self.room(page, count)?;
         // SAFETY: as in `gather`; bytes need no more than being written, and the mapping is zeroed.
         unsafe {
             core::ptr::write_bytes(place, 0, count);

@@ -451,3 +451,28 @@ pub struct PathFacts {
     pub timeout_secs: u32,
     pub holder: Holder,
 }
+/// sysfs attributes that shape a path's error handling. Where each lives differs by transport; in which order they are written is the
+/// engine's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attribute {
+    /// Seconds; -1 is `off`. FC and SRP remote ports.
+    FastIoFail,
+    /// Seconds. FC and SRP remote ports, SAS end devices.
+    DevLoss,
+    /// Seconds. iSCSI sessions.
+    RecoveryTmo,
+    /// Seconds; -1 is `off`. The SCSI host.
+    EhDeadline,
+    /// The block queue of the path.
+    MaxSectorsKb,
+    /// scsi_disk; -1 is the kernel's default.
+    MaxRetries,
+    /// Makes the kernel read capacity and INQUIRY data again; value 1.
+    Rescan,
+    /// Removes the SCSI device (purge_disconnected); value 1.
+    Delete,
+    /// Takes a SCSI device into use again that is offline; value 1. Asked by an administrator only.
+    Online,
+    /// Makes a SCSI host look for devices; value 1. Of a host, not of a path, and asked by an administrator only.
+    Scan,
+}

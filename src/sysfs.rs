@@ -25,7 +25,7 @@ pub use holders::{Partition, mounted_from, partitions};
 pub use identity::{name_by_serial, take_page};
 pub use modules::{available, disk_of_scsi, dm_major, has_mapper, has_module};
 pub use transport::Lineage;
-pub use tune::{Knob, hosts, write_attribute};
+pub use tune::{hosts, write_attribute};
 
 /// The directories everything starts from.
 #[derive(Debug)]

@@ -281,32 +281,32 @@ fn knobs() {
     let roots = roots(&tree);
     let write = |name: &str, knob, value| write_attribute(&roots, name, knob, value);
     for (name, knob, value, file, text) in [
-        ("sda", Knob::FastIoFail, 5, "sys/class/fc_remote_ports/rport-2:0-1/fast_io_fail_tmo", "5"),
-        ("sda", Knob::DevLoss, 600, "sys/class/fc_remote_ports/rport-2:0-1/dev_loss_tmo", "600"),
-        ("sda", Knob::EhDeadline, -1, "sys/class/scsi_host/host2/eh_deadline", "off"),
-        ("sda", Knob::MaxRetries, -1, "sys/class/scsi_disk/2:0:0:7/max_retries", "-1"),
-        ("sda", Knob::MaxSectorsKb, 1024, "sys/block/sda/queue/max_sectors_kb", "1024"),
-        ("sda", Knob::Rescan, 1, "sys/block/sda/device/rescan", "1"),
-        ("sda", Knob::Delete, 1, "sys/block/sda/device/delete", "1"),
-        ("sdb", Knob::RecoveryTmo, 5, "sys/class/iscsi_session/session1/recovery_tmo", "5"),
-        ("sdc", Knob::DevLoss, 30, "sys/class/sas_end_device/end_device-4:1/I_T_nexus_loss_timeout", "30"),
-        ("sdd", Knob::DevLoss, -1, "sys/class/srp_remote_ports/port-5:1/dev_loss_tmo", "off"),
+        ("sda", Attribute::FastIoFail, 5, "sys/class/fc_remote_ports/rport-2:0-1/fast_io_fail_tmo", "5"),
+        ("sda", Attribute::DevLoss, 600, "sys/class/fc_remote_ports/rport-2:0-1/dev_loss_tmo", "600"),
+        ("sda", Attribute::EhDeadline, -1, "sys/class/scsi_host/host2/eh_deadline", "off"),
+        ("sda", Attribute::MaxRetries, -1, "sys/class/scsi_disk/2:0:0:7/max_retries", "-1"),
+        ("sda", Attribute::MaxSectorsKb, 1024, "sys/block/sda/queue/max_sectors_kb", "1024"),
+        ("sda", Attribute::Rescan, 1, "sys/block/sda/device/rescan", "1"),
+        ("sda", Attribute::Delete, 1, "sys/block/sda/device/delete", "1"),
+        ("sdb", Attribute::RecoveryTmo, 5, "sys/class/iscsi_session/session1/recovery_tmo", "5"),
+        ("sdc", Attribute::DevLoss, 30, "sys/class/sas_end_device/end_device-4:1/I_T_nexus_loss_timeout", "30"),
+        ("sdd", Attribute::DevLoss, -1, "sys/class/srp_remote_ports/port-5:1/dev_loss_tmo", "off"),
     ] {
         assert_eq!(write(name, knob, value), Ok(()), "{name} {knob:?}");
         let found = tree.read(file);
         assert!(found.starts_with(text), "{file}: {found}");
     }
     for (name, knob) in [
-        ("sda", Knob::RecoveryTmo),
-        ("sdb", Knob::FastIoFail),
-        ("sdb", Knob::DevLoss),
-        ("sdc", Knob::FastIoFail),
-        ("loop0", Knob::EhDeadline),
-        ("nvme3n2", Knob::Delete),
+        ("sda", Attribute::RecoveryTmo),
+        ("sdb", Attribute::FastIoFail),
+        ("sdb", Attribute::DevLoss),
+        ("sdc", Attribute::FastIoFail),
+        ("loop0", Attribute::EhDeadline),
+        ("nvme3n2", Attribute::Delete),
     ] {
         assert_eq!(write(name, knob, 5), Err(Errno::NOENT), "{name} {knob:?}: not for this transport");
     }
-    assert_eq!(write("../sda", Knob::Delete, 1), Err(Errno::INVAL));
+    assert_eq!(write("../sda", Attribute::Delete, 1), Err(Errno::INVAL));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::setup::{self, Common};
 use super::topology::{self, Style};
 use super::wwids::{self, Edit};
 use super::{Cx, DONE, FAILED, boot, change, client, columns, config, daemon};
-use crate::conf::settings::Policy;
+use crate::conf::effective::policy_named;
 use crate::console::{self, Stream};
 use crate::engine::{Ask, MapView, Options, Reason};
 use crate::model::parse_unsigned;
@@ -127,18 +127,6 @@ pub fn multipath(cx: &mut Cx<'_>) -> i32 {
         Mode::IsPath { udev } => is_path(cx, &common, device, udev),
         Mode::HasPath => has_path(cx, &common, device),
     }
-}
-
-fn policy_named(word: &str) -> Option<Policy> {
-    Some(match word {
-        "failover" => Policy::Failover,
-        "multibus" => Policy::Multibus,
-        "group_by_serial" => Policy::GroupBySerial,
-        "group_by_prio" => Policy::GroupByPrio,
-        "group_by_node_name" => Policy::GroupByNodeName,
-        "group_by_tpg" => Policy::GroupByTpg,
-        _ => return None,
-    })
 }
 
 fn dump(cx: &mut Cx<'_>, common: &Common<'_>) -> i32 {

@@ -302,8 +302,7 @@ pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt:
              give both hosts the same preferred controller, or use failback followover",
         ),
         What::OtherwiseNamed => out.write_str(
-            "its disks go by another WWID here than when it was made (with another uid_attribute?): it is left as it is, its paths are not \
-             checked; 'corepath why' a disk of it, and make it anew when nobody uses it",
+            "its disks have another WWID than it was made with (another uid_attribute?): it is left as it is, its paths are not checked",
         ),
         What::NoUsablePath { queueing: true } => out.write_str("NO USABLE PATH: I/O waits"),
         What::NoUsablePath { queueing: false } => out.write_str("NO USABLE PATH: I/O fails"),

@@ -438,6 +438,11 @@ pub(super) fn checker(code: Option<u32>) -> CheckerKind {
     }
 }
 
+/// A policy by the word that `path_grouping_policy` has for it.
+pub fn policy_named(word: &str) -> Option<Policy> {
+    super::keyword::POLICIES.iter().find(|(name, _)| *name == word).map(|&(_, code)| policy(Some(code)))
+}
+
 pub(super) fn policy(code: Option<u32>) -> Policy {
     match code {
         Some(1) => Policy::Multibus,

@@ -5,7 +5,7 @@
 use super::event::Ticket;
 use super::note::{Note, Subject};
 use crate::fault::Errno;
-use crate::model::{DevNo, MapId, PathId};
+use crate::model::{Attribute, DevNo, MapId, PathId};
 use crate::wire::dm::{Request, Target};
 use crate::wire::nvme::Admin;
 use crate::wire::scsi::Command;
@@ -111,32 +111,6 @@ pub enum Action<'a> {
         note: Note,
         subject: Subject<'a>,
     },
-}
-
-/// sysfs attributes we tune. Where several apply to one path they are written in the order given by kernel-interfaces: dev_loss
-/// (raise), fast_io_fail, dev_loss (final).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Attribute {
-    /// Seconds; -1 is `off`. FC and SRP remote ports.
-    FastIoFail,
-    /// Seconds. FC and SRP remote ports, SAS end devices.
-    DevLoss,
-    /// Seconds. iSCSI sessions.
-    RecoveryTmo,
-    /// Seconds; -1 is `off`. The SCSI host.
-    EhDeadline,
-    /// The block queue of the path.
-    MaxSectorsKb,
-    /// scsi_disk; -1 is the kernel's default.
-    MaxRetries,
-    /// Makes the kernel read capacity and INQUIRY data again; value 1.
-    Rescan,
-    /// Removes the SCSI device (purge_disconnected); value 1.
-    Delete,
-    /// Takes a SCSI device into use again that is offline; value 1. Asked by an administrator only.
-    Online,
-    /// Makes a SCSI host look for devices; value 1. Of a host, not of a path, and asked by an administrator only.
-    Scan,
 }
 
 /// Why a request was not carried out.

@@ -41,7 +41,8 @@ mod upkeep;
 mod view;
 mod want;
 
-pub use action::{Action, Attribute, Refusal, Refused};
+pub use crate::model::Attribute;
+pub use action::{Action, Refusal, Refused};
 pub use drive::{Engine, Options, Sizes, Storage, Unsettled};
 pub use event::{Ask, DmAnswer, Event, LiveMap, PartitionSlot, Ticket};
 pub use map::{MapSlot, PartSlot};

@@ -200,7 +200,7 @@ impl Job {
         if matches!(outcome, Outcome::Check(sense) if sense.key == UNIT_ATTENTION) {
             outcome = self.ask(&device, &Command::read_capacity10()).outcome();
         }
-        let again = || sysfs::write_attribute(&self.tools.roots, &self.name, sysfs::Knob::Rescan, 1).is_ok();
+        let again = || sysfs::write_attribute(&self.tools.roots, &self.name, crate::model::Attribute::Rescan, 1).is_ok();
         match outcome {
             Outcome::Good | Outcome::Recovered(_) if again() => {
                 self.rescanned = true;

@@ -386,22 +386,6 @@ impl Job {
     }
 }
 
-/// Where sysfs keeps an attribute.
-fn place(attribute: Attribute) -> sysfs::Knob {
-    match attribute {
-        Attribute::FastIoFail => sysfs::Knob::FastIoFail,
-        Attribute::DevLoss => sysfs::Knob::DevLoss,
-        Attribute::RecoveryTmo => sysfs::Knob::RecoveryTmo,
-        Attribute::EhDeadline => sysfs::Knob::EhDeadline,
-        Attribute::MaxSectorsKb => sysfs::Knob::MaxSectorsKb,
-        Attribute::MaxRetries => sysfs::Knob::MaxRetries,
-        Attribute::Rescan => sysfs::Knob::Rescan,
-        Attribute::Delete => sysfs::Knob::Delete,
-        Attribute::Online => sysfs::Knob::Online,
-        Attribute::Scan => sysfs::Knob::Scan,
-    }
-}
-
 impl Work for Job {
     #[inline(never)]
     fn work(&mut self) {
@@ -428,9 +412,7 @@ impl Work for Job {
                     None => Err(Errno::NODEV),
                 },
             },
-            Task::Write { attribute, value, .. } => {
-                sysfs::write_attribute(&self.tools.roots, &self.name, place(attribute), value).map(|()| 0)
-            }
+            Task::Write { attribute, value, .. } => sysfs::write_attribute(&self.tools.roots, &self.name, attribute, value).map(|()| 0),
             Task::Facts | Task::Identify { .. } => {
                 let known = if let Task::Identify { rescan } = self.task { self.identify(rescan) } else { self.facts() };
                 known.map(|()| {

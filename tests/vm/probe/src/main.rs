@@ -140,7 +140,7 @@ fn offline(disk: &str) {
     put("running");
     assert_eq!(sysfs::read_state(state.as_fd()), SysState::Running);
     // Its own name goes: the held attribute says that the device is gone, whatever takes the name later.
-    sysfs::write_attribute(&roots, disk, sysfs::Knob::Delete, 1).expect("delete");
+    sysfs::write_attribute(&roots, disk, corepath::model::Attribute::Delete, 1).expect("delete");
     assert_eq!(sysfs::read_state(state.as_fd()), SysState::Deleted);
     assert!(sysfs::read_facts(&roots, disk, &mut [0; 4096], &mut PathFacts::default()).is_err());
     let outcome = sgio::execute(fd.as_fd(), &Command::test_unit_ready(), &mut page, &mut sense);
