@@ -307,7 +307,8 @@ fn lines_of(fd: OwnedFd, room: &mut [u8], visit: &mut dyn FnMut(&[u8]) -> bool) 
     }
 }
 
-fn fill_once(fd: BorrowedFd<'_>, into: &mut [u8]) -> Result<usize, Errno> {
+/// The next piece of an open file; 0 at its end.
+pub fn fill_once(fd: BorrowedFd<'_>, into: &mut [u8]) -> Result<usize, Errno> {
     loop {
         match rustix::io::read(fd, &mut *into) {
             Err(rustix::io::Errno::INTR) => {}

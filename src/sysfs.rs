@@ -255,15 +255,40 @@ pub fn parse_state(bytes: &[u8]) -> SysState {
     known.map_or(SysState::Unknown, |&(_, state)| state)
 }
 
-/// The raw text of a disk's entry in udev's database; `None` when udev does not run or has not seen it.
+/// A disk's properties in udev's database: the lines `E:NAME=` of its entry, without their values, which may be of any length; `None` when
+/// udev does not run or has not seen it.
 pub fn read_udev<'b>(roots: &Roots, devno: DevNo, into: &'b mut [u8]) -> Result<Option<&'b [u8]>, Errno> {
     let Some(run) = &roots.run else { return Ok(None) };
     let mut path = Path::new();
     write!(path.as_mut_view(), "udev/data/b{devno}").map_err(|_| Errno::NAMETOOLONG)?;
-    match files::read(run, &path, into) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-        Err(error) => Err(error),
+    let entry = match files::open_read(run, &path) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        entry => entry?,
+    };
+    // What is written, and where the line began; how far the line is read, if it is none of these, if its name is whole.
+    let (mut used, mut start, mut column, mut other, mut named) = (0, 0, 0usize, false, false);
+    let mut piece = [0; 512];
+    loop {
+        let count = files::fill_once(entry.as_fd(), &mut piece)?;
+        for &b in piece.iter().take(count) {
+            if b != b'\n' {
+                other |= b"E:".get(column).is_some_and(|&head| head != b);
+                column += 1;
+            }
+            if b == b'\n' && (other || !named) {
+                used = start;
+            } else if b == b'\n' || !other && !named {
+                *into.get_mut(used).ok_or(Errno::OVERFLOW)? = b;
+                used += 1;
+                named = b == b'=';
+            }
+            if b == b'\n' {
+                (start, column, other, named) = (used, 0, false, false);
+            }
+        }
+        if count == 0 {
+            return Ok(into.get(..start));
+        }
     }
 }
 

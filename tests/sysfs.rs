@@ -46,7 +46,7 @@ fn fibre_channel() {
 
     let roots = roots(&tree);
     let mut room = [0u8; 100];
-    assert_eq!(read_udev(&roots, DevNo::new(8, 0), &mut room), Ok(Some(&b"S:disk/by-id/x\nE:ID_SERIAL=36006\n"[..])));
+    assert_eq!(read_udev(&roots, DevNo::new(8, 0), &mut room), Ok(Some(&b"E:ID_SERIAL=\n"[..])));
     assert_eq!(read_udev(&roots, DevNo::new(8, 1), &mut room), Ok(None));
     assert_eq!(read_udev(&roots, DevNo::new(8, 0), &mut room[..10]), Err(Errno::OVERFLOW));
     let mut seen = Vec::new();
@@ -227,6 +227,24 @@ fn swap_by_number() {
     assert_eq!(facts(&tree, "sda").holder, Holder::Mounted(Text::try_from("/data").unwrap()));
 }
 
+/// Names only, whatever the values are: a property that is not read could not keep a disk out.
+#[test]
+fn properties_of_udev() {
+    let tree = Tree::new(&[HOSTILE]);
+    std::fs::create_dir_all(tree.root.join("run/udev/data")).unwrap();
+    let long = "x".repeat(9000);
+    let entry = format!("S:disk/by-id/{long}\nE:DEVLINKS={long}\nEx=1\nE\n\nE:\nE:NO_VALUE\nE:=\nI:7\nE:SCSI_IDENT=a=b\nG:systemd\nE:LAST=");
+    std::fs::write(tree.root.join("run/udev/data/b8:77"), &entry).unwrap();
+    let roots = roots(&tree);
+    let (devno, mut room) = (DevNo::new(8, 77), [0; 4096]);
+    assert_eq!(read_udev(&roots, devno, &mut room), Ok(Some(&b"E:DEVLINKS=\nE:=\nE:SCSI_IDENT=\n"[..])), "the last line has no end");
+    std::fs::write(tree.root.join("run/udev/data/b8:77"), entry + "\n").unwrap();
+    let ended = b"E:DEVLINKS=\nE:=\nE:SCSI_IDENT=\nE:LAST=\n";
+    assert_eq!(read_udev(&roots, devno, &mut room), Ok(Some(&ended[..])));
+    assert_eq!(read_udev(&roots, devno, &mut room[..ended.len()]), Ok(Some(&ended[..])));
+    assert_eq!(read_udev(&roots, devno, &mut room[..ended.len() - 1]), Err(Errno::OVERFLOW));
+}
+
 #[test]
 fn hostile() {
     let tree = Tree::new(&[HOSTILE]);
@@ -240,7 +258,7 @@ fn hostile() {
     assert_eq!((facts.target_node.as_str(), facts.host_node.as_str()), ("", ""));
     assert_eq!(facts.holder, Holder::Device(DevName::try_from("dm-9").unwrap()), "a holder without a number holds all the same");
     let roots = roots(&tree);
-    assert_eq!(read_udev(&roots, facts.devno, &mut [0; 4096]), Err(Errno::OVERFLOW));
+    assert_eq!(read_udev(&roots, facts.devno, &mut [0; 4096]), Ok(Some(&b""[..])), "no line of it is a property");
     let mut names = Vec::new();
     disks(&roots, &mut |name| {
         names.push(name.to_string());

@@ -253,7 +253,7 @@ pub trait Lookup {
     fn path(&self, facts: &crate::model::PathFacts) -> PathSettings;
     /// `facts`: any path of the map (its vendor, product, protocol select the device entries).
     fn map(&self, wwid: &str, facts: &crate::model::PathFacts) -> MapSettings;
-    /// `udev`: raw text of the disk's udev database entry, where one exists.
+    /// `udev`: the properties in udev's database, a line `E:NAME=` each, where the disk has an entry.
     fn filter(&self, facts: &crate::model::PathFacts, udev: Option<&[u8]>) -> Verdict;
     /// Is this WWID named by a multipaths section, the wwids file, or the command line? Named disks are claimed with one path.
     fn named(&self, wwid: &str) -> bool;

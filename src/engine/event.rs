@@ -47,7 +47,7 @@ pub struct PartitionSlot {
 pub enum Event<'a> {
     /// Time passed; nothing else.
     Tick,
-    /// A disk was seen or looked at again. `udev` is the raw text of its udev database entry, where one exists.
+    /// A disk was seen or looked at again. `udev`: its properties in udev's database, a line `E:NAME=` each, where it has an entry.
     Facts {
         facts: &'a PathFacts,
         udev: Option<&'a [u8]>,
