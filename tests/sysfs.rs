@@ -233,7 +233,8 @@ fn properties_of_udev() {
     let tree = Tree::new(&[HOSTILE]);
     std::fs::create_dir_all(tree.root.join("run/udev/data")).unwrap();
     let long = "x".repeat(9000);
-    let entry = format!("S:disk/by-id/{long}\nE:DEVLINKS={long}\nEx=1\nE\n\nE:\nE:NO_VALUE\nE:=\nI:7\nE:SCSI_IDENT=a=b\nG:systemd\nE:LAST=");
+    let entry =
+        format!("S:disk/by-id/{long}\nE:DEVLINKS={long}\nEx=1\nE\n\nE:\nE:NO_VALUE\nE:=\nI:7\nE:SCSI_IDENT=a=b\nG:systemd\nE:LAST=");
     std::fs::write(tree.root.join("run/udev/data/b8:77"), &entry).unwrap();
     let roots = roots(&tree);
     let (devno, mut room) = (DevNo::new(8, 77), [0; 4096]);

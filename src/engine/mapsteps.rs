@@ -136,6 +136,10 @@ impl Engine<'_> {
         if have.known == Known::Live && map.admin_suspend && !have.suspended {
             return Some(Job::Suspend);
         }
+        if have.known == Known::Live && map.admin_suspend {
+            // Any new table would resume it.
+            return None;
+        }
         self.map_structure(cx, m)
     }
 

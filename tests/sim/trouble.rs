@@ -600,3 +600,27 @@ fn a_path_of_another_size_carries_no_io() {
         assert!(!w.dm.by_uuid(UUID).unwrap().queues());
     });
 }
+
+/// A path that comes changes the table, which would be swapped in by a resume: not while an administrator has the map suspended.
+#[test]
+fn a_path_that_comes_resumes_nothing() {
+    story(Config::default(), daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        w.add_path(lun, 1, 0);
+        w.add_path(lun, 2, 0);
+        w.settle(SECS(10)).unwrap();
+        w.ask(1, Ask::Suspend(W));
+        w.run_for(SECS(2)).unwrap();
+        let new = w.add_path(lun, 3, 0);
+        w.heard(new);
+        let said = w.log.len();
+        w.run_for(SECS(60)).unwrap();
+        assert!(w.dm.by_uuid(UUID).unwrap().suspended);
+        let touched: Vec<_> = w.log[said..].iter().filter(|line| line.contains(" Load ") || line.contains(" Resume ")).collect();
+        assert!(touched.is_empty(), "{touched:?}");
+        w.ask(2, Ask::Resume(W));
+        w.run_for(SECS(2)).unwrap();
+        let device = w.dm.by_uuid(UUID).unwrap();
+        assert_eq!((device.suspended, device.members().len()), (false, 3));
+    });
+}
