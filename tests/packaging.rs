@@ -183,6 +183,7 @@ fn a_debian_package() {
     assert_eq!((field("Package"), field("Version")), ("corepath".into(), env!("CARGO_PKG_VERSION").into()));
     assert_eq!(field("Depends"), "", "one static program");
     assert_eq!(field("Conflicts"), "multipath-tools, multipath-tools-boot");
+    assert_eq!(field("Replaces"), "", "dpkg would remove the other by itself, after our files are there");
     assert_eq!(field("Architecture"), must("dpkg", &["--print-architecture"]).trim());
     let listing = must("dpkg-deb", &["-c", deb]);
     assert!(listing.lines().all(|line| line.contains(" root/root ")), "{listing}");
@@ -201,6 +202,9 @@ fn a_debian_package() {
     }
     let root = folder("root");
     let place = format!("--root={}", root.display());
+    // As on every Debian since 12, whose multipath-tools has its files under /sbin: dpkg does not see that they are ours.
+    fs::create_dir_all(root.join("usr/sbin")).unwrap();
+    std::os::unix::fs::symlink("usr/sbin", root.join("sbin")).unwrap();
     for path in ["var/lib/dpkg/info", "var/lib/dpkg/updates", "var/log"] {
         fs::create_dir_all(root.join(path)).unwrap();
     }
@@ -215,14 +219,24 @@ fn a_debian_package() {
     };
     must_dpkg(&["-i", &other(&dir, "kpartx", "usr/sbin/kpartx")]);
     let before = files(&root.join("usr"));
+    let theirs = other(&dir, "multipath-tools", "sbin/multipath");
+    must_dpkg(&["-i", &theirs]);
+    let refused = dpkg(&["-i", deb]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("conflict"), "{said}");
+    assert_eq!(fs::read_to_string(root.join("usr/sbin/multipath")).unwrap(), "theirs", "dpkg alone changes nothing");
+    must_dpkg(&["-r", "multipath-tools"]);
     must_dpkg(&["-i", deb]);
+    for name in ["multipath", "multipathd", "multipathc"] {
+        assert_eq!(fs::read_link(root.join("usr/sbin").join(name)).unwrap(), Path::new("corepath"));
+    }
     assert!(must_dpkg(&["-s", "corepath"]).contains("Status: install ok "));
     assert_eq!(must_dpkg(&["-V", "corepath"]), "", "files as they were packed");
     let version = must(root.join("usr/sbin/corepath").to_str().unwrap(), &["version"]);
     assert_eq!(version.trim(), concat!("corepath ", env!("CARGO_PKG_VERSION")));
     assert_eq!(fs::read_to_string(root.join("usr/sbin/kpartx")).unwrap(), "theirs");
     assert!(root.join("etc/systemd/system/sysinit.target.wants/corepath.service").is_symlink(), "the service is enabled");
-    let refused = dpkg(&["-i", &other(&dir, "multipath-tools", "usr/sbin/multipath")]);
+    let refused = dpkg(&["-i", &theirs]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("conflict"), "{said}");
     must_dpkg(&["-P", "corepath"]);
