@@ -314,7 +314,7 @@ fn generated(initrd: &str, words: &str) -> Vec<String> {
 #[test]
 fn the_generator_writes_what_is_wanted() {
     let daemon = "sysinit.target.wants/corepath.service -> /usr/lib/systemd/system/corepath.service";
-    let wait = "initrd-root-device.target.requires/corepath-wait-root.service -> /usr/lib/systemd/system/corepath-wait-root.service";
+    let wait = "initrd-root-device.target.wants/corepath-wait-root.service -> /usr/lib/systemd/system/corepath-wait-root.service";
     let later = ["lvm-activate-.service", "sysroot-.mount", "systemd-fsck@.service", "systemd-hibernate-resume@.service"]
         .map(|unit| format!("{unit}.d/corepath.conf: [Unit] After=corepath-wait-root.service"));
     let mut all = vec![wait.to_string(), daemon.to_string()];

@@ -80,7 +80,8 @@ impl Lens<'_> {
         }
         let mut named = [&known(self.found).wwid, &known(self.found).trial].iter().any(|known| *known == wwid);
         let Some(spec) = self.spec else { return named };
-        named |= spec.names(wwid, wwid);
+        // An identifier that every local disk has too is no request for a map: as with what is on a disk, [`Watch`] finds out.
+        named |= spec.on_disk(wwid).is_none() && spec.names(wwid, wwid);
         if matches!(spec, Root::MapName(_)) {
             self.inner.aliases(&mut |alias, of| named |= of == wwid && spec.names(wwid, alias));
         }
@@ -136,10 +137,28 @@ pub struct Watch<'a> {
     pub teller: Teller,
     pub found: &'a RefCell<Found>,
     pub inner: &'a dyn Lookup,
-    /// `root=` names what is on the disk, so disks have to be looked into.
-    pub by_content: bool,
-    /// `root=` is the kernel's own name of a disk or of a partition (`sda2`).
-    pub kernel_name: &'a str,
+    /// What `root=` looks for where that is on disks ([`on_disks`]).
+    pub spec: Option<Root<'a>>,
+}
+
+/// Does it name a disk, or what is on one, and no map? Then disks are looked into.
+pub fn on_disks(spec: &Root<'_>) -> bool {
+    !matches!(spec, Root::MapName(_) | Root::MapUuid(_) | Root::Device(_))
+}
+
+/// Is it what can be neither a map of ours nor a disk that has paths: MD, nbd, LVM?
+fn made_by_others(spec: &Root<'_>) -> bool {
+    spec.of_others() || matches!(spec, Root::Kernel(name) if crate::sysfs::made_here(name))
+}
+
+impl Watch<'_> {
+    /// Root's partition of this disk, if `root=` names it by its identity or by the kernel's own name (`sda2`).
+    fn called(&self, facts: &PathFacts) -> Option<u32> {
+        let spec = self.spec?;
+        let Root::Kernel(name) = spec else { return spec.on_disk(&facts.wwid) };
+        let rest = name.strip_prefix(facts.name.as_str())?;
+        if rest.is_empty() { Some(0) } else { parse_unsigned(rest.trim_start_matches('p')) }
+    }
 }
 
 impl Audience for Watch<'_> {
@@ -152,18 +171,14 @@ impl Audience for Watch<'_> {
     }
 
     fn disk(&mut self, facts: &PathFacts) -> bool {
-        if let Some(rest) = self.kernel_name.strip_prefix(facts.name.as_str())
-            && let Some(number) = if rest.is_empty() { Some(0) } else { parse_unsigned(rest.trim_start_matches('p')) }
-        {
-            self.looked_into(facts, false, Ok(Held::Root(number)));
-        }
         let found = known(self.found);
         // Another way to the disk on which root was found makes that one with paths.
         let news = found.local.is_empty() || (facts.name != found.local && !facts.wwid.is_empty() && facts.wwid == found.local_wwid);
-        self.by_content && facts.size.0 > 0 && found.wwid.is_empty() && news
+        self.spec.is_some() && facts.size.0 > 0 && found.wwid.is_empty() && news
     }
 
     fn looked_into(&mut self, facts: &PathFacts, several: bool, held: Result<Held, Errno>) -> bool {
+        let held = held.map(|held| self.called(facts).map_or(held, Held::Root));
         let mut found = self.found.borrow_mut();
         let reachable = || several || self.inner.named(&facts.wwid) || reachable_by_paths(facts, &self.inner.path(facts));
         if held.is_ok() {
@@ -348,11 +363,9 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
     };
     let root = order.root.map(|text| (text, Root::parse(text)));
     let found = RefCell::new(Found::default());
-    let by_content = matches!(root, Some((_, Some(Root::PartUuid(..) | Root::PartLabel(_) | Root::Uuid(_) | Root::Label(_)))));
     let prefix = configuration.settings.map("", &PathFacts::default()).alias_prefix;
     // Root is not a map, or not one of ours: done when all that is there is done.
     let mut elsewhere = false;
-    let mut kernel_name = "";
     match root {
         Some((text, None)) if ours(text, &configuration.settings, &prefix) => {
             // Not a device in any way we know: a WWID.
@@ -360,20 +373,23 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
         }
         Some((_, None)) => elsewhere = true,
         Some((_, Some(Root::MapName(name)))) if order.from_kernel => elsewhere = !ours(name, &configuration.settings, &prefix),
-        Some((_, Some(Root::Kernel(name)))) => kernel_name = name,
-        _ => {}
+        Some((_, Some(spec))) => elsewhere = made_by_others(&spec),
+        None => {}
     }
-    if let Some((text, Some(_))) = root
-        && by_content
-    {
+    let sought = root.filter(|(_, spec)| !elsewhere && spec.as_ref().is_some_and(on_disks));
+    if let Some((text, _)) = sought {
         machine.hands.look_for(text);
     }
     // Where nothing that is there could hold it, root itself is waited for: it is not there yet.
-    let inside = |found: &Found| order.from_kernel && by_content && found.openable && found.wwid.is_empty() && found.local.is_empty();
+    let inside = |found: &Found| order.from_kernel && found.openable && found.wwid.is_empty() && found.local.is_empty();
     let spec = root.as_ref().and_then(|(_, spec)| *spec);
     let lens = Lens { inner: &configuration.settings, found: &found, spec, only_root: order.only_root };
-    let mut watch =
-        Watch { teller: Teller::new(order.common.verbosity), found: &found, inner: &configuration.settings, by_content, kernel_name };
+    let mut watch = Watch {
+        teller: Teller::new(order.common.verbosity),
+        found: &found,
+        inner: &configuration.settings,
+        spec: sought.and_then(|(_, spec)| spec),
+    };
     let min = order.min_paths;
     let mut live_since = None;
     let named = configuration.settings.command_line;
@@ -428,29 +444,22 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
                 device(&machine.engine, spec.as_ref(), &known(&found), text, cx.out);
                 return DONE;
             }
-            let _ = match order.root {
-                Some(root) if inside => {
-                    writeln!(
-                        cx.out,
-                        "boot: {root} is on no disk as it is, and may be inside LUKS, LVM or MD: not waited for; {maps} maps with {paths} usable paths ({took} ms)"
-                    )
-                }
-                Some(root) if elsewhere => {
-                    writeln!(
-                        cx.out,
-                        "boot: {root} is no map of corepath's: not waited for; {maps} maps with {paths} usable paths ({took} ms)"
-                    )
-                }
-                Some(root) if !local.is_empty() => {
-                    writeln!(cx.out, "boot: {root} is on {local}, a disk with one way to it; nothing to wait for ({took} ms)")
-                }
-                Some(root) => writeln!(
-                    cx.out,
-                    "boot: {root} is live: {maps} maps with {paths} usable paths ({took} ms, {} changes)",
-                    machine.hands.changes
-                ),
-                None => writeln!(cx.out, "boot: {maps} maps with {paths} usable paths ({took} ms, {} changes)", machine.hands.changes),
+            let how = match order.root {
+                None => "",
+                Some(_) if inside => " is on no disk as it is, and may be inside LUKS, LVM or MD: not waited for; ",
+                Some(_) if elsewhere => " is no map of corepath's: not waited for; ",
+                Some(_) if !local.is_empty() => " is on ",
+                Some(_) => " is live: ",
             };
+            let _ = write!(cx.out, "boot: {}{how}", order.root.unwrap_or(""));
+            let _ = match local.as_str() {
+                "" => write!(cx.out, "{maps} maps with {paths} usable paths ({took} ms"),
+                local => write!(cx.out, "{local}, a disk with one way to it; nothing to wait for ({took} ms"),
+            };
+            if !inside && !elsewhere && local.is_empty() {
+                let _ = write!(cx.out, ", {} changes", machine.hands.changes);
+            }
+            let _ = cx.out.write_str(")\n");
             let wrong = |map: MapView<'_>| map.last_error().is_some() || map.alias_refused() || map.paths_left_out();
             let mut trouble = machine.engine.maps().any(wrong) | tell_held(cx, &machine);
             trouble &= order.root.is_none();
@@ -465,18 +474,12 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
         End::TimedOut => {
             let seen = machine.engine.paths().count();
             let out = if order.device { &mut *cx.err } else { &mut *cx.out };
-            let _ = match order.root {
-                Some(root) => writeln!(
-                    out,
-                    "boot: {root} did not appear within {} s: {seen} disks seen, {maps} maps with {paths} usable paths; 'corepath scan' shows them",
-                    order.timeout
-                ),
-                None => writeln!(
-                    out,
-                    "boot: not done within {} s: {seen} disks seen, {maps} maps with {paths} usable paths; 'corepath scan' shows what is missing",
-                    order.timeout
-                ),
-            };
+            let (root, how, what) = order.root.map_or(("", "not done", "what is missing"), |root| (root, " did not appear", "them"));
+            let _ = writeln!(
+                out,
+                "boot: {root}{how} within {} s: {seen} disks seen, {maps} maps with {paths} usable paths; 'corepath scan' shows {what}",
+                order.timeout
+            );
             TIMED_OUT
         }
         End::Failed(errno) => cx.fail(format_args!("boot: the event loop failed: {}", errno.word().unwrap_or("unknown error"))),
@@ -561,4 +564,31 @@ pub fn root_is_live<'e>(
 ) -> Option<MapView<'e>> {
     let (map, number) = root_map(engine, spec, found)?;
     (there(&map, number) && map.active() && !map.suspended() && map.usable() >= min && map.named() && !hands.naming()).then_some(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_waited_for() {
+        for (text, others, sought) in [
+            ("/dev/md0", true, true),
+            ("/dev/md127p2", true, true),
+            ("/dev/nbd0p1", true, true),
+            ("/dev/dm-3", true, true),
+            ("/dev/disk/by-id/dm-uuid-LVM-0aB1", true, false),
+            ("/dev/disk/by-id/dm-uuid-CRYPT-LUKS2-5f0c", true, false),
+            ("/dev/disk/by-id/dm-uuid-mpath-3600a", false, false),
+            ("/dev/disk/by-id/dm-name-mpatha", false, false),
+            ("/dev/mapper/mpatha", false, false),
+            ("/dev/sda2", false, true),
+            ("/dev/mmcblk0p2", false, true),
+            ("/dev/disk/by-id/wwn-0x600a", false, true),
+            ("LABEL=root", false, true),
+        ] {
+            let spec = Root::parse(text).unwrap();
+            assert_eq!((made_by_others(&spec), on_disks(&spec)), (others, sought), "{text}");
+        }
+    }
 }

@@ -143,17 +143,12 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
     if wanted.spec.is_none() {
         let _ = found.borrow_mut().wwid.push_str(text);
     }
-    let by_content = matches!(wanted.spec, Some(Root::PartUuid(..) | Root::PartLabel(_) | Root::Uuid(_) | Root::Label(_)));
-    if by_content {
+    let sought = wanted.spec.filter(boot::on_disks);
+    if sought.is_some() {
         machine.hands.look_for(text);
     }
-    let mut watch = Watch {
-        teller: Teller::new(common.verbosity.saturating_sub(1)),
-        found: &found,
-        inner: &configuration.settings,
-        by_content,
-        kernel_name: "",
-    };
+    let mut watch =
+        Watch { teller: Teller::new(common.verbosity.saturating_sub(1)), found: &found, inner: &configuration.settings, spec: sought };
     let deadline = crate::wait::now() + PATIENCE;
     let Machine { engine, hands, .. } = &mut machine;
     let end = session::run(engine, hands, &configuration.settings, &mut watch, deadline, &mut |e, h| session::settled(e, h).into());

@@ -110,9 +110,22 @@ impl<'a> Root<'a> {
     pub fn names(&self, wwid: &str, name: &str) -> bool {
         match *self {
             Root::MapName(_) => self.part_of(name).is_some(),
-            Root::MapUuid(text) => partition_of(text).map_or(text, |(_, parent)| parent).strip_prefix(UUID_PREFIX) == Some(wwid),
+            Root::MapUuid(text) => wwid_in(text) == Some(wwid),
             Root::Disk { id, .. } => id.is(wwid),
             _ => false,
+        }
+    }
+
+    /// Is it a dm device whose uuid says that another subsystem made it (`LVM-`, `CRYPT-`)?
+    pub fn of_others(&self) -> bool {
+        matches!(*self, Root::MapUuid(text) if wwid_in(text).is_none())
+    }
+
+    /// Which partition of the disk with this WWID an identifier of udev's means, 0 for the disk itself.
+    pub fn on_disk(&self, wwid: &str) -> Option<u32> {
+        match *self {
+            Root::Disk { id, partition } if id.is(wwid) => Some(partition.unwrap_or(0)),
+            _ => None,
         }
     }
 
@@ -207,6 +220,11 @@ impl<'a> Root<'a> {
     }
 }
 
+/// The WWID in the uuid of a multipath map or of a partition of one.
+fn wwid_in(uuid: &str) -> Option<&str> {
+    partition_of(uuid).map_or(uuid, |(_, parent)| parent).strip_prefix(UUID_PREFIX)
+}
+
 fn unquoted(value: &str) -> &str {
     value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value)
 }
@@ -245,6 +263,24 @@ mod tests {
         assert!(named("/dev/mapper/data1", "data") && named("/dev/mapper/data-part1", "data"));
         assert!(named("/dev/mapper/datap1", "data") && !named("/dev/mapper/data01", "data"));
         assert!(!named("LABEL=36001405aa9", "36001405aa9"));
+    }
+
+    #[test]
+    fn what_others_made() {
+        for (name, others) in [
+            ("dm-uuid-LVM-0aB1", true),
+            ("dm-uuid-CRYPT-LUKS2-5f0c9c43-root", true),
+            ("dm-uuid-part1-LVM-0aB1", true),
+            ("dm-uuid-mpath-36001405aa9", false),
+            ("dm-uuid-part3-mpath-36001405aa9", false),
+            ("dm-name-vg-root", false),
+            ("wwn-0x6001405aa9", false),
+        ] {
+            assert_eq!(Root::parse(&std::format!("/dev/disk/by-id/{name}")).unwrap().of_others(), others, "{name}");
+        }
+        let on_disk = |name: &str| Root::parse(&std::format!("/dev/disk/by-id/{name}")).unwrap().on_disk("36001405aa9");
+        assert_eq!([on_disk("wwn-0x6001405aa9"), on_disk("wwn-0x6001405AA9-part2")], [Some(0), Some(2)]);
+        assert_eq!([on_disk("scsi-36001405aa9-part3"), on_disk("scsi-36001405aa8"), on_disk("dm-name-36001405aa9")], [Some(3), None, None]);
     }
 
     #[test]

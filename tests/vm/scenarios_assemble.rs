@@ -200,9 +200,9 @@ scenario! {
 scenario! {
     /// `--only-root` and `--min-paths`: root's disk alone, as many paths as asked for, and other maps live on unmentioned.
     fn roots_disk_alone(kernel) {
-        let guest = Vm::new(kernel).corepath().lun("a", 64 * MIB, 2).lun("b", 32 * MIB, 2).boot();
+        let guest = Vm::new(kernel).corepath().lun("a", 64 * MIB, 2).lun("b", 32 * MIB, 2).lun("c", 16 * MIB, 1).boot();
         guest.ok("modprobe dm_multipath; modprobe dm_service_time;true");
-        let [a, _] = ["a", "b"].map(|lun| format!("3{}", guest.wwid(lun).trim_start_matches("naa.")));
+        let [a, _, c] = ["a", "b", "c"].map(|lun| format!("3{}", guest.wwid(lun).trim_start_matches("naa.")));
 
         // Root's disk alone, with as many paths as asked for.
         let said = guest.ok(&format!("corepath boot --only-root --root {a} --min-paths 2 --timeout 20"));
@@ -214,5 +214,26 @@ scenario! {
         // The other map lives on, and nobody says that it is in trouble.
         let said = guest.run(&format!("corepath boot --only-root --root {a} 2>&1")).text();
         assert!(said.contains("is live") && said.contains(" 0 changes") && !said.contains("NO USABLE"), "{said}");
+        guest.ok("corepath remove --all");
+        // Every disk has such a link, also one that is in the machine: no reason to claim it, and none to wait.
+        for (spec, device) in [("wwn-0x", ""), ("scsi-3", ""), ("wwn-0x", "-part2")] {
+            let spec = |wwid: &str| format!("/dev/disk/by-id/{spec}{}{device}", &wwid[1..]);
+            let said = guest.ok(&format!("corepath boot --root {} --only-root --timeout 20", spec(&c)));
+            assert!(said.contains(" a disk with one way to it; nothing to wait for"), "{said}");
+            assert_eq!(guest.ok("ls /dev/mapper"), "control");
+            let disk = guest.disk("c.0").unwrap();
+            let node = guest.ok(&format!("corepath boot --root {} --device --only-root --timeout 20", spec(&c)));
+            assert_eq!(node, format!("/dev/{disk}{}", device.trim_start_matches("-part")));
+            if device.is_empty() {
+                let said = guest.ok(&format!("corepath boot --root {} --only-root --timeout 20", spec(&a)));
+                assert!(said.contains("is live: 1 maps with 2 usable paths"), "{said}");
+                guest.ok("corepath remove --all");
+            }
+        }
+        // Nor for what others make.
+        for spec in ["/dev/md0", "/dev/disk/by-id/dm-uuid-LVM-0aB1", "/dev/dm-7"] {
+            let said = guest.ok(&format!("corepath boot --root {spec} --timeout 20"));
+            assert!(said.contains(&format!("{spec} is no map of corepath's: not waited for; 2 maps with 4 usable paths")), "{said}");
+        }
     }
 }

@@ -288,6 +288,10 @@ impl Job {
     fn peek(&mut self) -> Result<u32, Errno> {
         sysfs::read_facts(&self.tools.roots, &self.name, &mut self.more.0, &mut self.facts)?;
         let Some(root) = Root::parse(&self.text) else { return Err(Errno::INVAL) };
+        if matches!(root, Root::Kernel(_) | Root::Disk { .. }) {
+            // Nothing on the disk says so: who looks for it knows.
+            return Ok(NO_MATCH);
+        }
         let device = sgio::open(self.tools.roots.dev.as_fd(), &self.name)?;
         let mut reader = DirectReader::new(&device, self.page)?;
         let mut partitions = heapless::Vec::<Partition, PEEKED>::new();
