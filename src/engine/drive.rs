@@ -143,7 +143,12 @@ pub(super) struct Sweep {
     pub(super) deadline: Instant,
     pub(super) retry_at: Option<Instant>,
     pub(super) failures: u8,
+    /// It is past its deadline, and under way still: its end is not waited for, nor is another begun.
+    late: bool,
 }
+
+/// A scan that misses something so often in a row goes on missing it: what it found is worked with.
+const GIVEN_UP: u8 = 5;
 
 impl Sweep {
     /// It failed: once more, after a pause that grows.
@@ -154,13 +159,13 @@ impl Sweep {
     }
 
     fn due(&self, now: Instant) -> bool {
-        self.want && !self.running && self.retry_at.is_none_or(|t| t <= now)
+        self.want && !self.running && !self.late && self.retry_at.is_none_or(|t| t <= now)
     }
 
     fn begin(&mut self, now: Instant) {
         self.want = false;
         self.running = true;
-        self.sweeping = false;
+        (self.sweeping, self.late) = (false, false);
         self.serial = self.serial.wrapping_add(1);
         self.deadline = now + Duration::from_secs(60);
         self.retry_at = None;
@@ -168,7 +173,7 @@ impl Sweep {
 
     /// A time that has passed is none: what was due then is held up by something that wakes it.
     fn at(&self, now: Instant) -> Option<Instant> {
-        if self.running { Some(self.deadline) } else { self.retry_at.filter(|&t| self.want && t > now) }
+        if self.running { Some(self.deadline) } else { self.retry_at.filter(|&t| self.want && !self.late && t > now) }
     }
 }
 
@@ -378,7 +383,7 @@ impl<'s> Engine<'s> {
                 }
             }
             Event::ScanDone { complete } => {
-                self.scan.running = false;
+                (self.scan.running, self.scan.late) = (false, false);
                 if complete {
                     self.scan.failures = 0;
                     self.scan.sweeping = true;
@@ -386,6 +391,11 @@ impl<'s> Engine<'s> {
                     self.wake = true;
                 } else {
                     self.scan.again(cx.now);
+                    if self.scan.failures == GIVEN_UP {
+                        self.note(None, None, What::ScanIncomplete);
+                        self.wake |= !self.scanned;
+                        self.scanned = true;
+                    }
                 }
             }
             Event::Overrun => {
@@ -447,6 +457,11 @@ impl<'s> Engine<'s> {
     /// Both the disks and the live maps are known.
     pub(super) fn ready(&self) -> bool {
         self.scanned && self.surveyed && !self.scan.running && !self.scan.sweeping && !self.survey.sweeping
+    }
+
+    /// Has it been given up to see every disk?
+    pub(super) fn scan_incomplete(&self) -> bool {
+        self.scan.failures >= GIVEN_UP
     }
 
     /// No map's I/O waits for a path, or it has for so long that it may be for ever, while there is memory for all else.
@@ -569,7 +584,10 @@ impl<'s> Engine<'s> {
         if self.stopping {
             return;
         }
-        for sweep in [&mut self.scan, &mut self.survey, &mut self.list] {
+        if self.scan.running && self.scan.deadline <= cx.now {
+            (self.scan.running, self.scan.late) = (false, true);
+        }
+        for sweep in [&mut self.survey, &mut self.list] {
             if sweep.running && sweep.deadline <= cx.now {
                 sweep.running = false;
                 sweep.again(cx.now);
@@ -729,7 +747,8 @@ impl<'s> Engine<'s> {
         let quiet = self.quiet();
         let (scan, survey) = (&self.scan, &self.survey);
         Unsettled {
-            scan: !self.scanned || scan.sweeping || scan.running || (quiet && scan.want),
+            scan: !(self.options.resident && scan.late)
+                && (!self.scanned || scan.sweeping || scan.running || (quiet && scan.want && !self.scan_incomplete())),
             survey: !self.surveyed || survey.sweeping || survey.running || (quiet && survey.want),
             maps: self.open_maps,
             paths: if quiet { self.open_paths } else { 0 },

@@ -172,8 +172,12 @@ impl Engine<'_> {
         if (have.known == Known::Absent || map.regroup) && !self.members_judged(cx, m) {
             return;
         }
-        let plan = self.plan(cx, m);
         let live = have.known == Known::Live && have.active;
+        if live && self.scan_incomplete() && have.members.iter().any(|x| x.path == NONE) {
+            // The disk that cannot be read may be that member.
+            return;
+        }
+        let plan = self.plan(cx, m);
         let differs = match &plan {
             Some(plan) if live => self.difference(m, plan),
             _ => Difference::default(),

@@ -202,6 +202,8 @@ pub enum What {
         what: Room,
         refused: u32,
     },
+    /// A disk's attributes cannot be read, time and again.
+    ScanIncomplete,
     /// Notes that found no room.
     Lost {
         count: u32,

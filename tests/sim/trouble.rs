@@ -624,3 +624,48 @@ fn a_path_that_comes_resumes_nothing() {
         assert_eq!((device.suspended, device.members().len()), (false, 3));
     });
 }
+
+/// What sysfs has of one disk cannot be read: the other disks get their maps, a live map keeps it, and all is well when it can be read.
+#[test]
+fn one_disk_that_cannot_be_read() {
+    story(Config::default(), daemon(), |w| {
+        let old = w.add_lun(W, 2048);
+        let odd = w.add_path(old, 1, 0);
+        w.add_path(old, 2, 0);
+        w.settle(SECS(10)).unwrap();
+        w.unreadable = Some(w.disks[odd].name.clone());
+        let new = w.add_lun("360014050000000000000000000000bbb", 2048);
+        w.add_path(new, 1, 0);
+        w.add_path(new, 2, 0);
+        assert!(w.restart());
+        w.run_for(SECS(60)).unwrap();
+        assert!(w.engine.settled());
+        assert!(w.saw(|n| *n == What::ScanIncomplete));
+        let members = |w: &World<'_>, uuid: &str| w.dm.by_uuid(uuid).map(|d| d.members().len());
+        assert_eq!(members(w, "mpath-360014050000000000000000000000bbb"), Some(2));
+        assert_eq!(members(w, UUID), Some(2));
+        w.unreadable = None;
+        w.run_for(SECS(60)).unwrap();
+        assert_eq!(w.engine.find_map(W).unwrap().usable(), 2);
+    });
+}
+
+/// A walk over all disks takes longer than a minute, and then another: what it has found by its end is worked with, the daemon is up.
+#[test]
+fn a_scan_that_is_always_late() {
+    story(Config::default(), daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        w.add_path(lun, 1, 0);
+        w.add_path(lun, 2, 0);
+        w.scan_time = SECS(200);
+        w.run_for(SECS(61)).unwrap();
+        assert!(w.engine.settled(), "{:?}", w.engine.unsettled());
+        w.run_for(SECS(200)).unwrap();
+        assert_eq!(w.dm.by_uuid(UUID).map(|d| d.members().len()), Some(2));
+        w.feed(Event::Overrun);
+        w.run_for(SECS(61)).unwrap();
+        assert!(w.engine.settled(), "{:?}", w.engine.unsettled());
+        w.run_for(SECS(1000)).unwrap();
+        assert!(w.engine.settled(), "one scan was enough");
+    });
+}

@@ -235,6 +235,8 @@ pub struct World<'m> {
     pub keep_log: bool,
     /// Foreign devices as they must stay.
     pub foreign: BTreeMap<u32, dm::Device>,
+    /// The kernel name of a disk whose attributes give an error.
+    pub unreadable: Option<String>,
     /// (uuid, devno) that the engine was told is another disk now: to be failed before anything else is done.
     must_fail: BTreeSet<(String, DevNo)>,
     /// The engine was told that there is memory to spare.
@@ -305,6 +307,7 @@ impl<'m> World<'m> {
             log: Vec::new(),
             keep_log: false,
             foreign: BTreeMap::new(),
+            unreadable: None,
             must_fail: BTreeSet::new(),
             plenty: false,
             next_minor: 0,
@@ -449,6 +452,12 @@ impl<'m> World<'m> {
 
     /// A uevent: the engine is told what sysfs says of this kernel name.
     pub fn uevent(&mut self, name: &str) {
+        if self.unreadable.as_deref() == Some(name) {
+            if !self.scanning {
+                self.feed(Event::ScanDone { complete: false });
+            }
+            return;
+        }
         let found = (0..self.disks.len()).find(|&d| self.disks[d].present && self.disks[d].name == name);
         match found {
             Some(d) => {
@@ -901,7 +910,7 @@ impl<'m> World<'m> {
                 }
                 if end {
                     self.scanning = false;
-                    self.feed(Event::ScanDone { complete: true });
+                    self.feed(Event::ScanDone { complete: self.unreadable.is_none() });
                 }
             }
             Reply_::Surveyed(all) => {

@@ -50,6 +50,8 @@ const KEPT: &str = "the new configuration cannot be used: the old one stays in f
 const STARVED: &str = "a map has no usable path, and may hold the configuration: not read now; the old one stays in force";
 /// How long an initramfs may take to be emptied.
 const EMPTYING: Duration = Duration::from_secs(5);
+/// The manager is told so long after the start at the latest.
+const READY_BY: Duration = Duration::from_secs(60);
 /// The token of our own requests.
 const OWN: u32 = 0;
 
@@ -69,6 +71,8 @@ struct Daemon {
     started: Instant,
     phase: &'static str,
     ready: bool,
+    /// Until when that may take; then it is said to be, as systemd ends what is not, and queueing with it.
+    ready_by: Instant,
     /// It is to end, at this time whatever is still under way.
     stop_by: Option<Instant>,
     dump: bool,
@@ -293,6 +297,7 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, configuration: &Configuration<'_>) 
         started: now,
         phase: "configure",
         ready: false,
+        ready_by: wait::now() + READY_BY,
         stop_by: None,
         dump: false,
         reload: false,
@@ -386,7 +391,8 @@ impl Daemon {
                     self.ears.say(5, "a file of the configuration has changed; 'corepath reconfigure' puts it in force");
                 }
             }
-            for time in [self.manager.alive(now), self.stop_by, self.changed].into_iter().flatten() {
+            let ready_by = (!self.ready).then_some(self.ready_by);
+            for time in [self.manager.alive(now), self.stop_by, self.changed, ready_by].into_iter().flatten() {
                 until = Some(until.map_or(time, |u| u.min(time)));
             }
             let mut tokens = heapless::Vec::<u64, { wait::BATCH }>::new();
@@ -405,7 +411,7 @@ impl Daemon {
             }
             let Daemon { machine: Machine { engine, hands, .. }, aliases, ears, .. } = self;
             // Told before the wait: on a machine without disks nothing may ever end it.
-            if !self.ready && engine.settled() {
+            if !self.ready && (engine.settled() || now >= self.ready_by) {
                 self.ready = true;
                 self.phase = "running";
                 aliases.named(now, true);
