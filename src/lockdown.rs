@@ -87,8 +87,15 @@ fn put(path: &core::ffi::CStr, text: &[u8]) -> Result<(), Errno> {
     rustix::io::write(&fd, text).map(|_| ()).map_err(fault)
 }
 
-/// The steps before the threads are made. `files` is how many descriptors will be needed.
-pub fn before_threads(seal: &mut Seal, files: u64) {
+/// The steps before the threads are made.
+pub fn before_threads(seal: &mut Seal) {
+    seal.set(Step::IoFlusher, rustix::process::configure_io_flusher_behavior(true).map_err(fault));
+    seal.set(Step::Realtime, realtime(10));
+}
+
+/// Room for two descriptors per path, as many clients and half a hundred others.
+pub fn descriptors(seal: &mut Seal, paths: usize) {
+    let files = (paths as u64 * 2 + 512).max(4096);
     let mut limit = rustix::process::getrlimit(Resource::Nofile);
     let enough = limit.current.is_none_or(|current| current >= files);
     if !enough {
@@ -98,8 +105,6 @@ pub fn before_threads(seal: &mut Seal, files: u64) {
         }
     }
     seal.set(Step::Files, if enough { Ok(()) } else { rustix::process::setrlimit(Resource::Nofile, limit).map_err(fault) });
-    seal.set(Step::IoFlusher, rustix::process::configure_io_flusher_behavior(true).map_err(fault));
-    seal.set(Step::Realtime, realtime(10));
 }
 
 /// SCHED_RR for the calling thread and those it makes later.

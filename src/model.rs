@@ -86,7 +86,7 @@ impl DevNo {
     }
     /// `8:16`, as sysfs `dev` files and dm tables write it; trailing newline allowed. `None` for anything else.
     pub fn parse(text: &str) -> Option<DevNo> {
-        let (major, minor) = text.trim_end().split_once(':')?;
+        let (major, minor) = text.trim_ascii_end().split_once(':')?;
         Some(DevNo { major: parse_decimal(major)?, minor: parse_decimal(minor)? })
     }
     /// The kernel's `huge_encode_dev` form used in dm ioctls (kdev_t.h).
@@ -187,7 +187,7 @@ pub struct Hctl {
 impl Hctl {
     /// `2:0:1:7`; `None` for anything else.
     pub fn parse(text: &str) -> Option<Hctl> {
-        let mut parts = text.trim_end().split(':');
+        let mut parts = text.trim_ascii_end().split(':');
         let host = parse_decimal(parts.next()?)?;
         let channel = parse_decimal(parts.next()?)?;
         let target = parse_decimal(parts.next()?)?;

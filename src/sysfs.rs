@@ -304,7 +304,7 @@ pub fn open_memory(roots: &Roots) -> Result<OwnedFd, Errno> {
 pub fn is_plenty(memory: BorrowedFd<'_>) -> bool {
     let mut room = [0u8; 1024];
     let text = files::reread(memory, &mut room).ok().and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("");
-    let kilobytes = |key: &str| text.lines().find_map(|line| parse_number(line.strip_prefix(key)?.trim_start().strip_suffix(" kB")?));
+    let kilobytes = |key: &str| text.lines().find_map(|line| parse_number(line.strip_prefix(key)?.trim_ascii_start().strip_suffix(" kB")?));
     let [total, available, dirty, writeback] = ["MemTotal:", "MemAvailable:", "Dirty:", "Writeback:"].map(kilobytes);
     // Available counts what is to be written first.
     let clean = available

@@ -135,7 +135,7 @@ pub fn run(cx: &mut Cx<'_>, command: &str) -> i32 {
     if let Err(status) = join(cx, &mut text) {
         return status;
     }
-    let text = text.trim();
+    let text = text.trim_ascii();
     converse(cx, text)
 }
 

@@ -102,7 +102,7 @@ impl View for EngineView<'_> {
         let mut features = Text::<128>::new();
         let mut buffer = [0u8; 128];
         if let Ok(length) = m.features().emit(&mut buffer) {
-            let _ = features.push_str(core::str::from_utf8(&buffer[..length]).unwrap_or("").trim_end());
+            let _ = features.push_str(core::str::from_utf8(&buffer[..length]).unwrap_or("").trim_ascii_end());
         }
         let mut handler = Text::<72>::new();
         let words = m.handler().split_ascii_whitespace().count();

@@ -267,7 +267,7 @@ fn lines(cx: &mut Cx<'_>) -> i32 {
         cx.out.flush();
         let mut room = [0; 512];
         let line = match console::line(&mut room) {
-            Some(Ok(line)) => line.trim(),
+            Some(Ok(line)) => line.trim_ascii(),
             Some(Err(())) => return cx.fail(format_args!("multipathd: no request is as long as that line, and none is binary")),
             None => return status,
         };

@@ -326,7 +326,7 @@ fn plan(sheet: &mut Sheet<'_>, talk: &Talk<'_>) {
     sheet.flag("live", map.live());
     let mut text = Page::new();
     if let Some((size, words)) = map.wanted_table(&Context { now: crate::wait::now(), settings: &configuration.settings }, &mut text.0) {
-        sheet.put("table", format_args!("0 {} multipath {}", size.0, core::str::from_utf8(words).unwrap_or("").trim_start()));
+        sheet.put("table", format_args!("0 {} multipath {}", size.0, core::str::from_utf8(words).unwrap_or("").trim_ascii_start()));
     }
     sheet.close();
 }

@@ -104,7 +104,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
         Err(trouble) => return cx.trouble("rescue", trouble),
     };
     let mut seal = Seal::default();
-    lockdown::before_threads(&mut seal, 4096);
+    lockdown::before_threads(&mut seal);
     let options = Options {
         dry_run: true,
         resident: true,

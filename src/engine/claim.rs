@@ -184,7 +184,7 @@ fn never(facts: &PathFacts, rules: &Rules) -> Option<Reason> {
         return Some(Reason::Usb);
     }
     // The stand-in an EMC array shows when no LUN is bound at LUN 0.
-    if facts.vendor.trim() == "DGC" && facts.product.trim() == "LUNZ" {
+    if facts.vendor.trim_ascii() == "DGC" && facts.product.trim_ascii() == "LUNZ" {
         return Some(Reason::Lunz);
     }
     None

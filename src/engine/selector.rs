@@ -185,7 +185,7 @@ fn choose_selector(wanted: &str, kernel: &Kernel, widest: usize, choice: &mut Ch
         // Carried as it is when its arguments are as many as it says, else without arguments.
         let count = words.next().and_then(parse_decimal);
         let whole = count.is_some_and(|n| words.count() == n as usize);
-        let text = if whole { wanted.trim() } else { s.plain() };
+        let text = if whole { wanted.trim_ascii() } else { s.plain() };
         choice.selector = Text::try_from(text).unwrap_or_else(|_| fixed(s.plain()));
         return Ok(());
     }
@@ -255,7 +255,7 @@ fn choose_handler(configured: &str, kernel: &Kernel, members: &[Member<'_>], cho
         (Some(a), w) => (a, w == Some(a)),
         (None, Some(w)) => (w, true),
         (None, None) if some_tpgs && !no_tpgs => (Handler::Alua.word(), false),
-        (None, None) if configured.trim_start().starts_with('0') => return,
+        (None, None) if configured.trim_ascii_start().starts_with('0') => return,
         (None, None) => {
             let prio = members.first().map(|m| m.prio);
             let handler = match prio.filter(|&p| members.iter().all(|m| m.prio == p)) {

@@ -21,7 +21,7 @@ pub fn has_mapper(roots: &Roots) -> bool {
 fn has_modprobe(roots: &Roots) -> bool {
     let mut room = [0u8; 257];
     let Ok(text) = files::read(&roots.proc, "sys/kernel/modprobe", &mut room) else { return false };
-    let path = core::str::from_utf8(text).unwrap_or("").trim_end();
+    let path = core::str::from_utf8(text).unwrap_or("").trim_ascii_end();
     path.starts_with('/') && files::exists(files::current_dir(), path)
 }
 
@@ -36,7 +36,7 @@ pub fn available(roots: &Roots, names: &[&str]) -> (u32, bool) {
     let mut room = [0u8; 4096];
     let release = files::read(&roots.proc, "sys/kernel/osrelease", &mut room).unwrap_or_default();
     let mut index = Text::<256>::new();
-    let _ = write!(index.as_mut_view(), "/lib/modules/{}/modules.", core::str::from_utf8(release).unwrap_or_default().trim_end());
+    let _ = write!(index.as_mut_view(), "/lib/modules/{}/modules.", core::str::from_utf8(release).unwrap_or_default().trim_ascii_end());
     let stem = index.len();
     for file in ["builtin", "dep"] {
         if file == "dep" && !has_modprobe(roots) {
@@ -65,7 +65,7 @@ pub fn dm_major(roots: &Roots) -> Option<u32> {
     let mut room = [0u8; 4096];
     let text = files::read(&roots.proc, "devices", &mut room).ok()?;
     let text = core::str::from_utf8(text).ok()?;
-    text.lines().find_map(|line| parse_unsigned(line.trim().strip_suffix(" device-mapper")?.trim()))
+    text.lines().find_map(|line| parse_unsigned(line.trim_ascii().strip_suffix(" device-mapper")?.trim_ascii()))
 }
 
 /// The disk of a SCSI device, from the `DEVPATH` of its uevent; `ENOENT` when it has none (any more).

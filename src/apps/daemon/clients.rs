@@ -109,11 +109,11 @@ impl Clients {
         Clients { slots, large, large_taken: false, generation: 0, first_token, dropped: 0 }
     }
 
-    /// Takes all newcomers of a listener.
-    pub fn accept(&mut self, listener: &OwnedFd, poll: &Poll, now: Instant) {
+    /// Takes all newcomers of a listener. An error: none can be taken now, though there may be some.
+    pub fn accept(&mut self, listener: &OwnedFd, poll: &Poll, now: Instant) -> Result<(), Errno> {
         // Bounded: a flood of connects must not keep the loop.
         for _ in 0..64 {
-            let Ok(Some((socket, peer))) = sock::accept(listener) else { return };
+            let Some((socket, peer)) = sock::accept(listener)? else { break };
             let place = match self.slots.iter().position(Option::is_none) {
                 Some(place) => place,
                 None => {
@@ -147,6 +147,7 @@ impl Clients {
                 });
             }
         }
+        Ok(())
     }
 
     /// Lets go of one that has not had all it came for.
@@ -379,7 +380,7 @@ mod tests {
         /// A client that has sent this.
         fn client(&mut self, request: &str) -> OwnedFd {
             let client = sock::connect(Address::Abstract(&self.name)).unwrap();
-            self.clients.accept(&self.listener, &self.poll, now());
+            self.clients.accept(&self.listener, &self.poll, now()).unwrap();
             sock::send_all(&client, &ipc::header(request.len())).unwrap();
             sock::send_all(&client, request.as_bytes()).unwrap();
             sock::send_all(&client, b"\0").unwrap();

@@ -52,7 +52,7 @@ fn one_map(view: &EngineView<'_>, name: &str, out: &mut dyn Write, show: &dyn Fn
 #[inline(never)]
 pub fn serve(request: &[u8], root: bool, state: &State<'_>, out: &mut dyn Write) -> Verdict {
     let scratch = &mut Scratch::default();
-    let text = core::str::from_utf8(request).unwrap_or("").trim();
+    let text = core::str::from_utf8(request).unwrap_or("").trim_ascii();
     let mut counted = Counted { out, used: 0 };
     let out = &mut counted;
     if let Some(done) = own(text, state, out) {

@@ -27,7 +27,7 @@ use crate::klog::{Line, Ring};
 use crate::lockdown::{self, Faults, Seal};
 use crate::model::{Instant, last_part, split_last};
 use crate::raw::{AsFd, OwnedFd};
-use crate::wait;
+use crate::wait::{self, Hears};
 use crate::wire::cursor::put;
 use aliases::Aliases;
 use clients::{CLIENTS, Caller, Client, Clients};
@@ -52,6 +52,8 @@ const STARVED: &str = "a map has no usable path, and may hold the configuration:
 const EMPTYING: Duration = Duration::from_secs(5);
 /// The manager is told so long after the start at the latest.
 const READY_BY: Duration = Duration::from_secs(60);
+/// For so long nobody is listened to who cannot be taken in.
+const DEAF: Duration = Duration::from_secs(1);
 /// The token of our own requests.
 const OWN: u32 = 0;
 
@@ -70,6 +72,8 @@ struct Daemon {
     manager: Manager,
     started: Instant,
     phase: &'static str,
+    /// No client can be taken in until then: there is no descriptor or no memory for it.
+    deaf_until: Option<Instant>,
     ready: bool,
     /// Until when that may take; then it is said to be, as systemd ends what is not, and queueing with it.
     ready_by: Instant,
@@ -221,7 +225,7 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, configuration: &Configuration<'_>) 
         listeners = found;
     }
     let mut seal = Seal::default();
-    lockdown::before_threads(&mut seal, 4096);
+    lockdown::before_threads(&mut seal);
     let keep_partitions = configuration.words.contains(&"dont_del_part_nodes");
     let options = Options {
         resident: true,
@@ -241,6 +245,7 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, configuration: &Configuration<'_>) 
         Ok(machine) => machine,
         Err(trouble) => return Err(cx.trouble("daemon", trouble)),
     };
+    lockdown::descriptors(&mut seal, machine.sizes.paths);
     let reply = reply_size(machine.sizes.paths);
     let memory = Arena::map(talk_size(machine.sizes.paths)).and_then(|mut arena| {
         let slots = arena.take(CLIENTS, |_| None).map_err(|_| Errno::NOMEM)?;
@@ -298,6 +303,7 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, configuration: &Configuration<'_>) 
         phase: "configure",
         ready: false,
         ready_by: wait::now() + READY_BY,
+        deaf_until: None,
         stop_by: None,
         dump: false,
         reload: false,
@@ -391,8 +397,14 @@ impl Daemon {
                     self.ears.say(5, "a file of the configuration has changed; 'corepath reconfigure' puts it in force");
                 }
             }
+            if self.deaf_until.is_some_and(|by| by <= now) {
+                self.deaf_until = None;
+                for (token, listener) in (TOKEN_LISTENERS..).zip(&self.listeners) {
+                    let _ = self.machine.hands.poll.listen(listener.as_fd(), token, Hears::Input);
+                }
+            }
             let ready_by = (!self.ready).then_some(self.ready_by);
-            for time in [self.manager.alive(now), self.stop_by, self.changed, ready_by].into_iter().flatten() {
+            for time in [self.manager.alive(now), self.stop_by, self.changed, ready_by, self.deaf_until].into_iter().flatten() {
                 until = Some(until.map_or(time, |u| u.min(time)));
             }
             let mut tokens = heapless::Vec::<u64, { wait::BATCH }>::new();
@@ -507,7 +519,11 @@ impl Daemon {
                 }
                 TOKEN_LISTENERS..TOKEN_FILES => {
                     if let Some(listener) = self.listeners.get((token - TOKEN_LISTENERS) as usize) {
-                        self.clients.accept(listener, &self.machine.hands.poll, now);
+                        if self.clients.accept(listener, &self.machine.hands.poll, now).is_err() {
+                            // It would be told of again at once, and for ever.
+                            let _ = self.machine.hands.poll.listen(listener.as_fd(), token, Hears::Nothing);
+                            self.deaf_until = Some(now + DEAF);
+                        }
                     }
                 }
                 _ => self.serve_client(configuration, (token - TOKEN_CLIENTS) as usize, now),

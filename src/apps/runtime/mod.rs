@@ -107,6 +107,8 @@ pub struct Hands {
     /// Kept open: the workers write to it, epoll reports it.
     _woken: OwnedFd,
     uevents: Option<Uevents>,
+    /// Uevents were lost, and may be until there are none left.
+    deafened: bool,
     /// A control descriptor of its own: its event counter is private.
     events: Option<Control>,
     /// /proc/meminfo, and when it is read again; only while maps starve.
@@ -181,6 +183,7 @@ impl Hands {
             crew,
             _woken: woken,
             uevents,
+            deafened: false,
             events,
             memory: crate::sysfs::open_memory(&tools.roots).ok(),
             memory_at: None,

@@ -202,8 +202,17 @@ impl Hands {
                     }
                 }
                 Ok(Received::Foreign) => {}
-                Ok(Received::Nothing) => break,
-                Ok(Received::Overrun) => engine.process(cx, Event::Overrun),
+                Ok(Received::Nothing) => {
+                    if core::mem::take(&mut self.deafened) {
+                        engine.process(cx, Event::Overrun);
+                    }
+                    break;
+                }
+                Ok(Received::Overrun) => {
+                    // Until the queue is empty the kernel drops all that is new, and does not say so again.
+                    self.deafened = true;
+                    engine.process(cx, Event::Overrun);
+                }
                 Err(_) => break,
             }
         }

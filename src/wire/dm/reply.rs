@@ -209,7 +209,7 @@ impl<'a> TargetLine<'a> {
     /// A linear target's device and start.
     pub fn linear(&self) -> Result<(DevNo, Sectors), Malformed> {
         let text = self.text()?;
-        let (devno, start) = text.trim_end().split_once(' ').ok_or(Malformed)?;
+        let (devno, start) = text.trim_ascii_end().split_once(' ').ok_or(Malformed)?;
         if start.is_empty() || !start.bytes().all(|b| b.is_ascii_digit()) {
             return Err(Malformed);
         }
