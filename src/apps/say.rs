@@ -405,8 +405,8 @@ pub fn refusal(refusal: Refusal, out: &mut dyn Write) -> fmt::Result {
         Refusal::NoSuchGroup => "no such group",
         Refusal::Blacklisted => "blacklisted",
         Refusal::NoIdentity => "the disk has no WWID",
-        Refusal::Busy => "busy with an earlier request",
         Refusal::InUse => "map or partition in use",
+        Refusal::NoMap => "the path is in no map",
         Refusal::SizesDiffer => "the paths disagree on the size",
         Refusal::Kernel(e) => {
             out.write_str("the kernel refused: ")?;

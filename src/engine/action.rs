@@ -122,10 +122,11 @@ pub enum Refusal {
     Blacklisted,
     /// The path has no usable identity (no WWID).
     NoIdentity,
-    Busy,
     /// The map is open or has partitions in use.
     InUse,
     SizesDiffer,
+    /// The path is in no map.
+    NoMap,
     Kernel(Errno),
     /// Not while the map has no usable path: the request would allocate in the kernel.
     NoUsablePath,

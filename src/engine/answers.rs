@@ -118,7 +118,7 @@ impl Engine<'_> {
             map.loaded = false;
             map.regroup = false;
             map.force_reload = false;
-            map.resize_allowed = false;
+            map.resize_allowed &= !changing.size;
             map.switch_to = None;
             map.replan = true;
             map.differs = Difference::default();

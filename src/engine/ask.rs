@@ -106,19 +106,21 @@ impl Engine<'_> {
     fn ask_goal(&mut self, cx: &Context<'_>, ask: Ask<'_>) -> Result<Goal, Refusal> {
         let path = |e: &Self, name: &str| e.path_named(name).ok_or(Refusal::NoSuchPath);
         let map = |e: &Self, name: &str| e.map_named(name).ok_or(Refusal::NoSuchMap);
+        let member = |e: &Self, name: &str| {
+            let in_map = |&i: &u32| e.paths[i].map != NONE || e.paths[i].live_in != NONE;
+            path(e, name).and_then(|i| Some(i).filter(in_map).ok_or(Refusal::NoMap))
+        };
         let done = Goal::Known(Ok(()));
         match ask {
             Ask::FailPath(name) => {
-                let i = path(self, name)?;
-                self.paths[i].admin = Admin::Failed;
+                let i = member(self, name)?;
+                self.paths[i].failed_by_admin = true;
                 self.path_asked(cx, i);
                 Ok(Goal::PathFailed(self.path_id(i)))
             }
             Ask::ReinstatePath(name) => {
-                let i = path(self, name)?;
-                if self.paths[i].admin == Admin::Failed {
-                    self.paths[i].admin = Admin::Nothing;
-                }
+                let i = member(self, name)?;
+                self.paths[i].failed_by_admin = false;
                 self.path_asked(cx, i);
                 self.check_now(cx, i);
                 Ok(Goal::PathActive(self.path_id(i)))
@@ -132,7 +134,7 @@ impl Engine<'_> {
             Ask::RemovePath(name) => {
                 let i = path(self, name)?;
                 self.refusal_while_starved(self.paths[i].live_in)?;
-                self.paths[i].admin = Admin::TakenOut;
+                (self.paths[i].admin, self.paths[i].failed_by_admin) = (Admin::TakenOut, false);
                 let facts = self.facts_of(i);
                 self.judge(cx, i, &facts);
                 Ok(Goal::PathOut(self.path_id(i)))
@@ -219,11 +221,9 @@ impl Engine<'_> {
                 let m = map(self, name)?;
                 self.refusal_while_starved(m)?;
                 let mut at = self.maps[m].paths.head;
-                let first = self.paths.get(at).map(|p| p.size);
                 while at != NONE {
-                    if Some(self.paths[at].size) != first {
-                        return Err(Refusal::SizesDiffer);
-                    }
+                    (self.paths[at].look, self.paths[at].unmeasured) = (true, true);
+                    self.path_touch(at);
                     at = self.path_by_map.next(at);
                 }
                 let map = &mut self.maps[m];
@@ -287,6 +287,21 @@ impl Engine<'_> {
                 Ok(Goal::Stopped)
             }
         }
+    }
+
+    /// Do the paths of a map agree on its size? `None` while one's is to be read for a request.
+    #[inline(never)]
+    pub(super) fn measured(&self, m: u32) -> Option<bool> {
+        let first = self.maps[m].paths.head;
+        let (mut at, mut agree) = (first, true);
+        while at != NONE {
+            if self.paths[at].unmeasured {
+                return None;
+            }
+            agree &= self.paths[at].size == self.paths[first].size;
+            at = self.path_by_map.next(at);
+        }
+        Some(agree)
     }
 
     fn unmark(&mut self, i: u32) {
@@ -432,7 +447,10 @@ impl Engine<'_> {
             Goal::Reloaded(id) => self.map_at(id).map_or(Some(Err(Refusal::NoSuchMap)), |m| when(!m.force_reload).or_else(|| stuck(m))),
             Goal::Resized(id) => {
                 let size = |m: &super::MapSlot| self.paths.get(m.paths.head).map(|p| p.size);
-                self.map_at(id).map_or(Some(Err(Refusal::NoSuchMap)), |m| when(size(m) == Some(m.have.size)).or_else(|| stuck(m)))
+                self.map_at(id).map_or(Some(Err(Refusal::NoSuchMap)), |m| match self.measured(id.index)? {
+                    true => when(size(m) == Some(m.have.size)).or_else(|| stuck(m)),
+                    false => Some(Err(Refusal::SizesDiffer)),
+                })
             }
             Goal::Stopped => self.stopped().then_some(Ok(())),
         }

@@ -8,7 +8,7 @@ use super::checker::{self, Answer, Checker, Subject, Verdict};
 use super::detect::{self, Evidence};
 use super::marginal::{self, Treatment};
 use super::note::{Cause, What};
-use super::path::{Admin, Fds, Job};
+use super::path::{Fds, Job};
 use super::prio::{self, Prioritizer};
 use super::probe::{ProbeSlot, Question, Stage};
 use super::schedule::{self, Outcome};
@@ -654,7 +654,7 @@ impl Engine<'_> {
 
     /// Is the path kept from the kernel although it answers?
     pub(super) fn held_back(&self, i: u32) -> bool {
-        self.paths[i].admin == Admin::Failed
+        self.paths[i].failed_by_admin
     }
 
     /// Counts the path among those without a first verdict, or not.

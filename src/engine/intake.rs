@@ -157,6 +157,8 @@ impl Engine<'_> {
             self.refresh_usable(cx, map);
             self.map_touch(map);
         }
+        // What was read before it was asked for does not count.
+        self.paths[i].unmeasured &= self.paths[i].look;
         if old_size != facts.size && old_size.0 != 0 {
             self.note(Some(i), self.map_id_of(i), What::SizeChanged);
             self.map_touch(map);

@@ -6,7 +6,6 @@
 
 use super::map::{Job, Known, PartTable};
 use super::note::{Difference, Step, What};
-use super::path::Admin;
 use super::storage::NONE;
 use super::want::Plan;
 use super::{Action, Context, Engine, Refused, Ticket};
@@ -186,14 +185,15 @@ impl Engine<'_> {
         if let Some(plan) = &plan {
             self.tell_odd(m, plan);
         }
+        let unmeasured = self.maps[m].resize_allowed && self.measured(m).is_none();
         let map = &mut self.maps[m];
         map.replan = false;
         map.plannable = plan.is_some();
         map.own = plan.as_ref().map_or(map.own, |p| p.handler_missing);
         map.differs = differs;
         if live && !differs.any() {
-            // As wanted: nothing is left of whatever asked for a comparison.
-            (map.regroup, map.force_reload, map.resize_allowed) = (false, false, false);
+            // As wanted: nothing is left of whatever asked for a comparison, but for a size that is still to be read.
+            (map.regroup, map.force_reload, map.resize_allowed) = (false, false, unmeasured);
         }
         self.map_lead(m, lead);
     }
@@ -332,7 +332,7 @@ impl Engine<'_> {
     fn must_fail(&self, i: u32) -> bool {
         let p = &self.paths[i];
         p.gone
-            || p.admin == Admin::Failed
+            || p.failed_by_admin
             || matches!(
                 p.state,
                 // Not Shaky: to fail a path for an upgrade of its storage processor would make the kernel trespass in the middle of it.

@@ -59,8 +59,6 @@ pub(super) enum Job {
 pub(super) enum Admin {
     #[default]
     Nothing,
-    /// Kept out until reinstated.
-    Failed,
     /// Taken although the claim policy would not.
     Asked,
     TakenOut,
@@ -120,6 +118,8 @@ pub struct PathSlot {
     pub(super) verdict: Verdict,
     pub(super) reason: Reason,
     pub(super) admin: Admin,
+    /// An administrator failed it; kept from the kernel until reinstated, whatever `admin` says of whose it is.
+    pub(super) failed_by_admin: bool,
     pub(super) job: Job,
     pub(super) ticket: Ticket,
     pub(super) deadline: Instant,
@@ -171,6 +171,8 @@ pub struct PathSlot {
     pub(super) tune_failures: u8,
     /// sysfs is to be read again.
     pub(super) look: bool,
+    /// Its size is asked for, and has not been read since.
+    pub(super) unmeasured: bool,
     /// It was away, and who it is now has not been read yet.
     pub(super) unsure: bool,
     /// The kernel's own partitions of it.
@@ -241,6 +243,7 @@ impl Default for PathSlot {
             verdict: Verdict::Accepted,
             reason: Reason::Unknown,
             admin: Admin::Nothing,
+            failed_by_admin: false,
             smart_until: None,
             fds: Fds::Closed,
             job: Job::None,
@@ -265,6 +268,7 @@ impl Default for PathSlot {
             tuned: 0,
             tune_failures: 0,
             look: false,
+            unmeasured: false,
             unsure: false,
             nodes: Nodes::There,
             told_nodes: false,
@@ -343,12 +347,12 @@ impl PathSlot {
     /// Usable by its last check, though the kernel may have failed it since. When another host moves a LUN the kernel fails paths that
     /// have nothing.
     pub(super) fn stands(&self) -> bool {
-        self.state.usable() && !self.gone && self.admin != Admin::Failed
+        self.state.usable() && !self.gone && !self.failed_by_admin
     }
 
     /// Not to be relied on, but all there is: the kernel may go on with it.
     pub(super) fn shaky_only(&self, others: bool) -> bool {
-        self.state == PathState::Shaky && !others && !self.gone && !self.unsure && self.admin != Admin::Failed
+        self.state == PathState::Shaky && !others && !self.gone && !self.unsure && !self.failed_by_admin
     }
 }
 

@@ -227,7 +227,7 @@ impl Engine<'_> {
         while self.maps[m].paths.head != NONE {
             let i = self.maps[m].paths.head;
             self.path_leave(cx, i);
-            self.paths[i].admin = super::path::Admin::TakenOut;
+            (self.paths[i].admin, self.paths[i].failed_by_admin) = (super::path::Admin::TakenOut, false);
             self.paths[i].reason = super::Reason::TakenOut;
         }
     }

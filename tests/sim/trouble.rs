@@ -6,7 +6,7 @@ use crate::world::{Health, World};
 use corepath::conf::settings::{AutoResize, CheckerKind, NoPathRetry, Policy, Shaky};
 use corepath::engine::{Ask, Event, Options, Refusal, What};
 use corepath::fault::Errno;
-use corepath::model::{AccessState, DevNo, PathState};
+use corepath::model::{AccessState, DevNo, DmPathState, PathState, Sectors};
 use std::time::Duration;
 
 const OTHER: &str = "360014050000000000000000000000bbb";
@@ -317,6 +317,59 @@ fn a_resize_that_found_nothing_to_do_allows_none_later() {
         }
         w.run_for(SECS(60)).unwrap();
         assert!(!w.saw(|n| *n == What::MapResized));
+    });
+}
+
+/// The array's LUN has grown, and nobody has told the daemon: sysfs knows. One path that the kernel has not looked at keeps it from happening.
+#[test]
+fn a_resize_goes_by_sizes_that_are_read_for_it() {
+    let mut config = Config::default();
+    config.globals.auto_resize = AutoResize::Never;
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let (a, b) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        w.disks[b].size = 4096;
+        w.ask(1, Ask::Resize(W));
+        w.run_for(SECS(1)).unwrap();
+        assert_eq!(w.answers, [(1, Err(Refusal::SizesDiffer))]);
+        w.disks[a].size = 4096;
+        w.ask(2, Ask::Resize(W));
+        w.run_for(SECS(1)).unwrap();
+        assert_eq!(w.answers, [(1, Err(Refusal::SizesDiffer)), (2, Ok(()))]);
+        assert!(w.saw(|n| *n == What::MapResized));
+        assert_eq!(w.engine.find_map(W).unwrap().size(), Sectors(4096));
+    });
+}
+
+/// What was asked of a path last does not undo what was asked of it before.
+#[test]
+fn to_fail_a_path_takes_no_other_decision_back() {
+    story(Config::default(), daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let _ = [w.add_path(lun, 1, 0), w.add_path(lun, 2, 0)];
+        let alone = w.add_lun("3600140500000000000000000000000c1", 2048);
+        w.add_path(alone, 1, 1);
+        w.settle(SECS(10)).unwrap();
+        w.ask(1, Ask::RemovePath("sda"));
+        w.run_for(SECS(1)).unwrap();
+        for (token, ask) in [(2, Ask::FailPath("sda")), (3, Ask::ReinstatePath("sda")), (4, Ask::FailPath("sdz"))] {
+            w.ask(token, ask);
+        }
+        w.run_for(SECS(60)).unwrap();
+        w.answers.sort_by_key(|(token, _)| *token);
+        assert_eq!(w.answers, [(1, Ok(())), (2, Err(Refusal::NoMap)), (3, Err(Refusal::NoMap)), (4, Err(Refusal::NoSuchPath))]);
+        assert!(!w.engine.find_path("sda").unwrap().live());
+        // Nor does it throw a single path out of the map that it was asked into.
+        w.ask(5, Ask::AddPath("sdc"));
+        w.run_for(SECS(5)).unwrap();
+        w.ask(6, Ask::FailPath("sdc"));
+        w.run_for(SECS(5)).unwrap();
+        w.heard(2);
+        w.run_for(SECS(60)).unwrap();
+        assert_eq!(w.answers.get(4..), Some(&[(5, Ok(())), (6, Ok(()))][..]));
+        let path = w.engine.find_path("sdc").unwrap();
+        assert!(path.live() && path.dm_state() == DmPathState::Failed, "{:?}", path.reason());
     });
 }
 
