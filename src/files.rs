@@ -23,6 +23,15 @@ pub fn open_dir(path: &str) -> Result<OwnedFd, Errno> {
     open_dir_at(rustix::fs::CWD, path)
 }
 
+/// As [`open_dir`]; makes it where there is none.
+#[inline(never)]
+pub fn open_or_make_dir(path: &str) -> Result<OwnedFd, Errno> {
+    open_dir(path).or_else(|errno| match errno {
+        Errno::NOENT => make_dir(rustix::fs::CWD, path).and_then(|()| open_dir(path)),
+        errno => Err(errno),
+    })
+}
+
 /// Opens a directory under a held one.
 pub fn open_dir_at(dir: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
     open_at(dir.as_fd(), path, OFlags::DIRECTORY)
@@ -378,7 +387,8 @@ pub fn replace(dir: impl AsFd, name: &str, bytes: &[u8], mode: u32) -> Result<()
     put(dir.as_fd(), name, Mode::from_raw_mode(mode), &mut |fresh| write_all(fresh, bytes))
 }
 
-/// As [`replace`], with what the file holds now, whatever its size, and `more` after it. A new one, or an empty one, begins with `head`.
+/// As [`replace`], with what the file holds now, whatever its size, and `more` after it. A new one, or an empty one, begins with `head`;
+/// a new one is root's alone, as the peer's.
 /// `room` is what it is copied through.
 pub fn append(dir: impl AsFd, name: &str, head: &[u8], more: &[u8], room: &mut [u8]) -> Result<(), Errno> {
     let dir = dir.as_fd();
@@ -387,7 +397,7 @@ pub fn append(dir: impl AsFd, name: &str, head: &[u8], more: &[u8], room: &mut [
             let mode = rustix::fs::fstat(&old).map_err(errno)?.st_mode;
             (Some(old), Mode::from_raw_mode(mode & 0o777))
         }
-        Err(Errno::NOENT) => (None, Mode::from_raw_mode(0o644)),
+        Err(Errno::NOENT) => (None, Mode::from_raw_mode(0o600)),
         Err(errno) => return Err(errno),
     };
     put(dir, name, mode, &mut |fresh| {

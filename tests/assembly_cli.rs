@@ -9,9 +9,13 @@ mod tree;
 
 use shipped::shipped;
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tree::Tree;
 
@@ -162,6 +166,7 @@ fn the_wwids_file_is_edited() {
     });
     assert_eq!(fs::read_to_string(&path).unwrap().lines().filter(|line| line.starts_with("/3600")).count(), 16);
     fs::remove_dir_all(&state).unwrap();
+    fs::write(&state, "no folder").unwrap();
     let (code, _, err) = multipath(&["-a", "sda"]);
     assert!(code == 1 && err.contains(state.to_str().unwrap()), "{err}");
 }
@@ -181,6 +186,145 @@ fn what_clients_rely_on() {
         let said = started_as("multipathd", words);
         assert!(said.code == 1 && said.err.contains("unknown option"), "{words:?}: {}", said.err);
     }
+}
+
+/// What a client sees when it may not ask the device mapper: not an empty list.
+#[test]
+fn a_list_without_leave_to_look_is_an_error() {
+    let tree = Tree::new(&[&disk(2, 'a', NAA)]);
+    let control = tree.root.join("dev/mapper/control");
+    fs::create_dir_all(control.parent().unwrap()).unwrap();
+    fs::write(&control, "").unwrap();
+    let places = ["sysfs=sys", "dev=dev", "proc=proc", "run=run"].map(|place| {
+        let (option, dir) = place.split_once('=').unwrap();
+        format!("--{option}={}", tree.root.join(dir).display())
+    });
+    let listed = |name: &str, words: &[&str], user: Option<u32>| {
+        let mut command = Command::new(shipped());
+        command.arg0(name).args(words).args(&places).arg("--config-dir=/nonexistent").env_clear();
+        let output = user.into_iter().fold(&mut command, |command, id| command.uid(id).gid(id)).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    fs::set_permissions(&control, fs::Permissions::from_mode(0o000)).unwrap();
+    for (name, words, who) in [
+        ("multipath", &["-l"][..], "multipath: "),
+        ("multipath", &["-ll", "mpatha"], "multipath: "),
+        ("corepath", &["list"], "corepath list: "),
+    ] {
+        let (code, out, err) = listed(name, words, Some(65534));
+        assert!(code == 1 && out.is_empty() && err.starts_with(who) && err.contains("refuses"), "{words:?}: {code} {out:?} {err:?}");
+    }
+    // Where there are none nothing is listed, whatever is asked for.
+    fs::remove_file(&control).unwrap();
+    for words in [&["-l"][..], &["-l", "mpatha"], &["-ll", "sda"], &["-l", "/dev/sdzz"]] {
+        assert_eq!(listed("multipath", words, None), (0, String::new(), String::new()), "{words:?}");
+    }
+}
+
+/// Whoever started `multipath` is told by `multipath` what is wrong, and by which socket no daemon was found.
+#[test]
+fn the_program_speaks_by_the_name_it_was_called_by() {
+    let nowhere = "/nonexistent/control.socket";
+    for (name, words) in [
+        ("multipathd", &["show", "maps"][..]),
+        ("multipathc", &["show", "maps"]),
+        ("corepath", &["status"]),
+        ("corepath", &["show", "sda"]),
+    ] {
+        let said = Command::new(shipped()).arg0(name).args(words).env_clear().env("MULTIPATH_SOCKET_NAME", nowhere).output().unwrap();
+        let err = String::from_utf8(said.stderr).unwrap();
+        assert_eq!(
+            (said.status.code(), err),
+            (Some(1), format!("{name}: no daemon answers on {nowhere}; 'corepath list' looks without one\n"))
+        );
+    }
+    let config = file("unreadable.conf", b"blacklist {\n\tdevnode \"(\"\n}\n");
+    for words in [
+        &["--sysfs=/nonexistent"][..],
+        &["-r", "--sysfs=/nonexistent"],
+        &["-l", "--sysfs=/nonexistent"],
+        &["-p", "x"],
+        &["--config", config.to_str().unwrap()],
+    ] {
+        let said = started_as("multipath", words);
+        assert_eq!((said.code, said.out.as_str()), (1, ""));
+        let last = said.err.lines().last().unwrap();
+        assert!(
+            last.starts_with("multipath: ") && !last.contains("multipath: multipath") && !last.contains("corepath"),
+            "{words:?}: {}",
+            said.err
+        );
+    }
+}
+
+/// Answers every request on `socket` so, and keeps what was asked.
+fn daemon(socket: &Path, reply: &'static str) -> Arc<Mutex<Vec<String>>> {
+    let listener = UnixListener::bind(socket).unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let asked = Arc::clone(&heard);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut length) = (client.unwrap(), [0; 8]);
+            while client.read_exact(&mut length).is_ok() {
+                let mut text = vec![0; usize::from_le_bytes(length)];
+                client.read_exact(&mut text).unwrap();
+                assert_eq!(text.pop(), Some(0));
+                asked.lock().unwrap().push(String::from_utf8(text).unwrap());
+                client.write_all(&[&(reply.len() + 1).to_le_bytes()[..], reply.as_bytes(), &[0]].concat()).unwrap();
+            }
+        }
+    });
+    heard
+}
+
+/// What a running daemon is asked to do, and what is said of it.
+#[test]
+fn a_daemon_that_runs_is_asked() {
+    let tree = Tree::new(&[&disk(2, 'a', NAA)]);
+    let said = |socket: &str, words: &[&str]| {
+        let mut command = Command::new(shipped());
+        command.arg0("multipath").args(words).env_clear().env("MULTIPATH_SOCKET_NAME", tree.root.join(socket));
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let quiet = (0, String::new(), String::new());
+    let willing = daemon(&tree.root.join("willing"), "ok\n");
+    let asked = |heard: &Mutex<Vec<String>>| std::mem::take(&mut *heard.lock().unwrap());
+    assert_eq!(said("willing", &["-f", "mpatha"]), quiet);
+    assert_eq!(said("willing", &["-F"]), quiet);
+    assert_eq!(asked(&willing), ["remove map mpatha", "remove maps"]);
+    // A map it reloads itself; without one it reads its configuration, and the rest is done here (where there is no sysfs: nothing).
+    assert_eq!(said("willing", &["-r", "mpatha", "--sysfs=/nonexistent"]), quiet);
+    assert_eq!(said("willing", &["-r", "--sysfs=/nonexistent"]).0, 1);
+    assert_eq!(asked(&willing), ["reload map mpatha", "reconfigure all"]);
+    for words in [&["-r", "-D", "mpatha"][..], &["-r", "-d"], &["-d"], &["mpatha"], &["-r", "--dev=/dev/.."]] {
+        assert_eq!(said("willing", &[words, &["--sysfs=/nonexistent"]].concat()).0, 1, "{words:?}");
+    }
+    assert_eq!(asked(&willing), [""; 0]);
+
+    let refusing = daemon(&tree.root.join("refusing"), "fail\nmap or partition in use\n");
+    assert_eq!(said("refusing", &["-f", "mpatha"]), (1, "fail\nmap or partition in use\n".into(), String::new()));
+    assert_eq!(said("refusing", &["-r", "mpatha", "--sysfs=/nonexistent"]).0, 1, "it is tried here");
+    assert_eq!(asked(&refusing), ["remove map mpatha", "reload map mpatha"]);
+
+    // The wwids file, in a folder that is made for it, is told of once it has changed; who cannot be told is no failure.
+    let state = tree.root.join("state");
+    let places = [("state-dir", "state"), ("sysfs", "sys"), ("proc", "proc"), ("run", "run")];
+    let places = places.map(|(option, dir)| format!("--{option}={}", tree.root.join(dir).display()));
+    let edit = |socket: &str, words: &[&str]| {
+        let places: Vec<&str> = places.iter().map(String::as_str).collect();
+        said(socket, &[words, &places].concat())
+    };
+    let wwid = "35001020304050607";
+    assert_eq!(edit("willing", &["-a", "sda"]), (0, format!("wwid '{wwid}' added\n"), String::new()));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&state) & 0o700, mode(&state) & 0o022, mode(&state.join("wwids"))), (0o700, 0, 0o600));
+    assert_eq!(edit("willing", &["-w", "sda"]), (0, format!("wwid '{wwid}' removed\n"), String::new()));
+    assert_eq!(asked(&willing), ["reconfigure"; 2]);
+    assert_eq!(edit("refusing", &["-a", "sda"]).0, 0);
+    assert_eq!(edit("nobody", &["-w", "sda"]).0, 0);
+    assert_eq!(asked(&refusing), ["reconfigure"]);
 }
 
 #[test]

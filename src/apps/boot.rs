@@ -324,7 +324,7 @@ pub fn make(cx: &mut Cx<'_>, common: &Common<'_>, policy: Option<Policy>, force_
         Err(trouble) => return cx.trouble("multipath", trouble),
     };
     if session::complain(cx, &configuration) && configuration.report.fatal {
-        return cx.fail(format_args!("multipath: a blacklist or a key cannot be read: nothing is done; mend the configuration"));
+        return cx.fail(format_args!("a blacklist or a key cannot be read: nothing is done; mend the configuration"));
     }
     let order = Order {
         common: *common,
@@ -431,12 +431,14 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
         paths += map.usable();
     }
     let took = u64::try_from(crate::wait::now().since(began).as_millis()).unwrap_or(u64::MAX);
+    let who = if cx.called == "corepath" { "boot" } else { cx.called };
     match end {
         End::Done => {
             let local = known(&found).local.clone();
             let inside = inside(&known(&found));
             if let Some((map, _)) = root_map(&machine.engine, spec.as_ref(), &known(&found)).filter(|(map, _)| !map.tidy()) {
-                let _ = writeln!(cx.err, "corepath boot: partitions of a path of {} are still there: mount none of them", map.name());
+                cx.speak("boot");
+                let _ = writeln!(cx.err, "partitions of a path of {} are still there: mount none of them", map.name());
             }
             if order.device
                 && let Some(text) = order.root
@@ -451,7 +453,7 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
                 Some(_) if !local.is_empty() => " is on ",
                 Some(_) => " is live: ",
             };
-            let _ = write!(cx.out, "boot: {}{how}", order.root.unwrap_or(""));
+            let _ = write!(cx.out, "{who}: {}{how}", order.root.unwrap_or(""));
             let _ = match local.as_str() {
                 "" => write!(cx.out, "{maps} maps with {paths} usable paths ({took} ms"),
                 local => write!(cx.out, "{local}, a disk with one way to it; nothing to wait for ({took} ms"),
@@ -477,12 +479,12 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
             let (root, how, what) = order.root.map_or(("", "not done", "what is missing"), |root| (root, " did not appear", "them"));
             let _ = writeln!(
                 out,
-                "boot: {root}{how} within {} s: {seen} disks seen, {maps} maps with {paths} usable paths; 'corepath scan' shows {what}",
+                "{who}: {root}{how} within {} s: {seen} disks seen, {maps} maps with {paths} usable paths; 'corepath scan' shows {what}",
                 order.timeout
             );
             TIMED_OUT
         }
-        End::Failed(errno) => cx.fail(format_args!("boot: the event loop failed: {}", errno.word().unwrap_or("unknown error"))),
+        End::Failed(errno) => cx.trouble("boot", setup::Trouble::Loop(errno)),
     }
 }
 
@@ -507,7 +509,8 @@ fn tell_held(cx: &mut Cx<'_>, machine: &setup::Machine) -> bool {
     let mut told = false;
     for path in machine.engine.paths().filter(|path| path.reason() == Reason::InUse && path.held_by_others()) {
         if machine.engine.paths().any(|other| other.wwid() == path.wwid() && other.id() != path.id()) {
-            let _ = write!(cx.err, "corepath boot: no map for {}: {} {} is ", path.wwid(), path.name(), path.devno());
+            cx.speak("boot");
+            let _ = write!(cx.err, "no map for {}: {} {} is ", path.wwid(), path.name(), path.devno());
             let _ = super::look::holder(cx.err, machine, path.name());
             told = true;
         }

@@ -49,14 +49,14 @@ pub fn remove(cx: &mut Cx<'_>) -> i32 {
 pub fn dismiss(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, maps: &[&str]) -> i32 {
     if common.dev == "/dev" && client::connect(cx).is_ok() {
         if maps.is_empty() {
-            return client::converse(cx, "remove maps");
+            return client::converse(cx, "remove maps", true);
         }
         let mut status = DONE;
         for map in maps {
             let mut text = Text::<160>::new();
             status = match write!(text.as_mut_view(), "remove map {map}") {
-                Ok(()) => status.max(client::converse(cx, &text)),
-                Err(_) => cx.fail(format_args!("{command}: no map has so long a name")),
+                Ok(()) => status.max(client::converse(cx, &text, true)),
+                Err(_) => cx.fail(format_args!("no map has so long a name")),
             };
         }
         return status;
@@ -91,7 +91,7 @@ pub fn ask(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, options: Options
     let (engine, hands) = (&mut machine.engine, &mut machine.hands);
     let end = session::run(engine, hands, settings, &mut teller, deadline, &mut |e, h| session::settled(e, h).into());
     if let End::Failed(errno) = end {
-        return cx.fail(format_args!("{command}: the event loop failed: {}", errno.word().unwrap_or("unknown error")));
+        return cx.trouble(command, setup::Trouble::Loop(errno));
     }
     let mut status = DONE;
     requests(&mut |ask| {
@@ -109,10 +109,11 @@ pub fn ask(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, options: Options
             }
         }
         if answered == 0 {
-            let _ = writeln!(cx.err, "corepath {command}: no answer within 20 s; what was asked may still be under way in the kernel");
+            cx.speak(command);
+            let _ = writeln!(cx.err, "no answer within 20 s; what was asked may still be under way in the kernel");
             status = TIMED_OUT;
         } else if let Some(refused) = teller.refused {
-            let _ = write!(cx.err, "corepath {command}: ");
+            cx.speak(command);
             let _ = say::refusal(refused, cx.err);
             let _ = cx.err.write_str("\n");
             status = FAILED;

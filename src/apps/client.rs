@@ -1,6 +1,7 @@
 //! Commands that a running daemon answers: each is one request on its socket, in the peer's framing.
 
 use super::args::Arg;
+use super::setup::Common;
 use super::{Cx, DONE, FAILED};
 use crate::fault::Errno;
 use crate::model::parse_unsigned;
@@ -15,12 +16,22 @@ pub const SHORT: u32 = 5000;
 /// The same for people: the daemon says itself that it takes longer than `uxsock_timeout`, 4 s where nothing else is configured.
 const PATIENCE: u32 = 60_000;
 
+/// Names the one socket to use.
+const VARIABLE: &str = "MULTIPATH_SOCKET_NAME";
+
 /// Connects to the daemon: the path, then the abstract name.
 pub fn connect(cx: &Cx<'_>) -> Result<OwnedFd, Errno> {
-    match cx.invocation.variable("MULTIPATH_SOCKET_NAME") {
+    match cx.invocation.variable(VARIABLE) {
         Some(name) => sock::connect(Address::parse(name)),
         None => sock::connect(Address::Path(sock::NAMED)).or_else(|_| sock::connect(Address::Abstract(sock::ABSTRACT))),
     }
+}
+
+/// Has the daemon do this, where one runs; false where none does, it refuses, or it is not this machine that is worked on.
+#[inline(never)]
+pub fn tell(cx: &Cx<'_>, common: &Common<'_>, text: &str) -> bool {
+    let done = |socket| request(&socket, text, PATIENCE, &mut |_| {}) == Ok(false);
+    common.dev == "/dev" && connect(cx).is_ok_and(done)
 }
 
 /// Sends one request and hands the reply on, piece by piece. True when the reply began with `fail`.
@@ -60,14 +71,22 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8], patience: u32) -> Result<usize, 
     }
 }
 
-/// Sends `text` and prints the reply.
-pub fn converse(cx: &mut Cx<'_>, text: &str) -> i32 {
-    let socket = match connect(cx) {
-        Ok(socket) => socket,
-        Err(_) => return cx.fail(format_args!("no daemon answers on {}; 'corepath list' looks without one", sock::NAMED)),
-    };
+/// Nobody listens.
+fn nobody(cx: &mut Cx<'_>) -> i32 {
+    let name = cx.invocation.variable(VARIABLE).unwrap_or(sock::NAMED);
+    cx.fail(format_args!("no daemon answers on {name}; 'corepath list' looks without one"))
+}
+
+/// Sends `text` and prints the reply; `quiet`: unless it says no more than that it is done.
+pub fn converse(cx: &mut Cx<'_>, text: &str, quiet: bool) -> i32 {
+    let Ok(socket) = connect(cx) else { return nobody(cx) };
     let out = &mut *cx.out;
-    match request(&socket, text, PATIENCE, &mut |bytes| out.write_bytes(bytes)) {
+    let mut print = |bytes: &[u8]| {
+        if !quiet || bytes != b"ok\n" {
+            out.write_bytes(bytes);
+        }
+    };
+    match request(&socket, text, PATIENCE, &mut print) {
         Ok(false) => DONE,
         Ok(true) => FAILED,
         Err(errno) => cx.fail(format_args!("the daemon gave no answer: {}", errno.word().unwrap_or("error"))),
@@ -114,7 +133,7 @@ pub fn run(cx: &mut Cx<'_>, command: &str) -> i32 {
             let Some(Arg::Word(name)) = cx.args.next() else { return cx.fail(format_args!("show takes a map or a path")) };
             let _ = write!(text.as_mut_view(), "show map {name} topology");
             // A map, or else a path: the daemon knows.
-            let Ok(socket) = connect(cx) else { return cx.fail(format_args!("no daemon answers; 'corepath list' looks without one")) };
+            let Ok(socket) = connect(cx) else { return nobody(cx) };
             let mut reply = [0u8; 5];
             let mut first = true;
             let failed = request(&socket, &text, PATIENCE, &mut |bytes| {
@@ -136,7 +155,7 @@ pub fn run(cx: &mut Cx<'_>, command: &str) -> i32 {
         return status;
     }
     let text = text.trim_ascii();
-    converse(cx, text)
+    converse(cx, text, false)
 }
 
 /// Minors whose rates `--watch` shows.
@@ -195,12 +214,12 @@ fn status(cx: &mut Cx<'_>) -> i32 {
         }
     }
     let text = if json { "status json" } else { "status" };
-    let Some(seconds) = watch else { return converse(cx, text) };
+    let Some(seconds) = watch else { return converse(cx, text, false) };
     let mut rates = [[0; 3]; RATED];
     loop {
         // Home, and clear what was there: lines differ in length.
         let _ = cx.out.write_str("\x1b[H\x1b[J");
-        let status = converse(cx, text);
+        let status = converse(cx, text, false);
         if !json {
             show_rates(cx, &mut rates, u64::from(seconds));
         }

@@ -11,6 +11,7 @@ use crate::conf::settings::{Lookup, Origin, Verdict};
 use crate::console::{self, Stream};
 use crate::diskread::{self, What};
 use crate::engine::{Engine, MapView, Options, PathView};
+use crate::fault::Errno;
 use crate::files;
 use crate::model::{DmPathState, Holder, last_part};
 use core::fmt::Write;
@@ -47,7 +48,7 @@ pub fn look(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, quiet: bool) ->
         session::settled(e, h).into()
     });
     match end {
-        End::Failed(errno) => Err(cx.fail(format_args!("{command}: the event loop failed: {}", errno.word().unwrap_or("unknown error")))),
+        End::Failed(errno) => Err(cx.trouble(command, setup::Trouble::Loop(errno))),
         end => Ok(Look { machine, configuration, complete: end == End::Done }),
     }
 }
@@ -58,11 +59,17 @@ impl Look {
         EngineView { engine: &self.machine.engine, now: crate::wait::now(), retry_secs }
     }
 
+    /// Was the device mapper, which may have maps, not to be asked?
+    pub fn refused(&self) -> Option<Errno> {
+        self.machine.hands.tools.refused.filter(|errno| matches!(*errno, Errno::ACCES | Errno::PERM))
+    }
+
     fn status(&self, cx: &mut Cx<'_>, command: &str) -> i32 {
         if self.complete {
             return DONE;
         }
-        let _ = writeln!(cx.err, "corepath {command}: a disk did not answer within {} s: what is shown is incomplete", PATIENCE.as_secs());
+        cx.speak(command);
+        let _ = writeln!(cx.err, "a disk did not answer within {} s: what is shown is incomplete", PATIENCE.as_secs());
         TIMED_OUT
     }
 }
@@ -110,6 +117,9 @@ pub fn list(cx: &mut Cx<'_>) -> i32 {
         Ok(look) => look,
         Err(status) => return status,
     };
+    if let Some(errno) = look.refused() {
+        return cx.trouble("list", setup::Trouble::Control(errno));
+    }
     let view = look.view();
     let only = match wanted.map(|name| (name, view.position(name))) {
         Some((name, None)) => return cx.fail(format_args!("list: no map '{name}'")),

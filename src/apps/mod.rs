@@ -66,6 +66,8 @@ impl<'a> Invocation<'a> {
 /// What an applet gets: its words and the two streams.
 pub struct Cx<'a> {
     pub invocation: &'a Invocation<'a>,
+    /// The program that speaks: `corepath`, or the name of the peer's that it was started as.
+    pub called: &'a str,
     /// The applet's arguments, its own name and the sub command already taken.
     pub args: Args<'a>,
     pub out: &'a mut Console,
@@ -75,14 +77,21 @@ pub struct Cx<'a> {
 impl<'a> Cx<'a> {
     /// One line on what could not be set up; gives [`FAILED`].
     pub fn trouble(&mut self, command: &str, trouble: setup::Trouble<'_>) -> i32 {
-        let _ = write!(self.err, "corepath {command}: ");
+        self.speak(command);
         trouble.say(self.err);
         FAILED
     }
 
+    /// Begins a line on standard error.
+    #[inline(never)]
+    pub fn speak(&mut self, command: &str) {
+        let (blank, command) = if self.called == "corepath" { (" ", command) } else { ("", "") };
+        let _ = write!(self.err, "{}{blank}{command}: ", self.called);
+    }
+
     /// One line on standard error, with the program's name in front; gives [`FAILED`].
     pub fn fail(&mut self, what: core::fmt::Arguments<'_>) -> i32 {
-        let _ = writeln!(self.err, "corepath: {what}");
+        let _ = writeln!(self.err, "{}: {what}", self.called);
         FAILED
     }
 }
@@ -108,8 +117,10 @@ fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -
     let name = invocation.args.first().and_then(|name| name.to_str().ok()).unwrap_or("");
     let name = last_part(name);
     let words = args.clone();
-    let mut cx = Cx { invocation, args: words.clone(), out, err };
-    match name.trim_start_matches('@') {
+    let name = name.trim_start_matches('@');
+    let called = if name.starts_with("multipath") { name } else { "corepath" };
+    let mut cx = Cx { invocation, called, args: words.clone(), out, err };
+    match name {
         "multipath" => return multipath::multipath(&mut cx),
         "multipathd" => return multipath::multipathd(&mut cx, words),
         "multipathc" => return multipath::multipathc(&mut cx),
@@ -135,7 +146,7 @@ fn dispatch(invocation: &Invocation<'_>, out: &mut Console, err: &mut Console) -
     if args.clone().any(|arg| arg == Arg::Long("help")) && help::page(command, out) {
         return DONE;
     }
-    let mut cx = Cx { invocation, args, out, err };
+    let mut cx = Cx { invocation, called, args, out, err };
     match command {
         "boot" => boot::run(&mut cx),
         "scan" => look::scan(&mut cx),

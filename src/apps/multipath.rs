@@ -8,7 +8,7 @@ use super::wwids::{self, Edit};
 use super::{Cx, DONE, FAILED, boot, change, client, columns, config, daemon};
 use crate::conf::effective::policy_named;
 use crate::console::{self, Stream};
-use crate::engine::{Ask, MapView, Options, Reason};
+use crate::engine::{Ask, MapView, Options, PathView, Reason};
 use crate::model::parse_unsigned;
 use core::fmt::Write;
 
@@ -39,11 +39,12 @@ enum Mode {
 pub fn multipath(cx: &mut Cx<'_>) -> i32 {
     let mut common = Common::default();
     let (mut mode, mut device, mut dry, mut reload, mut policy, mut retries) = (Mode::Make, None, false, false, None, 0u32);
+    let mut alone = false;
     while let Some(arg) = cx.args.next() {
         match arg {
             Arg::Short('v') => match cx.args.value().and_then(|v| v.get(..1)).and_then(parse_unsigned) {
                 Some(level) => common.verbosity = level,
-                None => return cx.fail(format_args!("multipath: -v takes a number")),
+                None => return cx.fail(format_args!("-v takes a number")),
             },
             Arg::Short('l') => mode = Mode::List,
             Arg::Short('d') => dry = true,
@@ -62,16 +63,17 @@ pub fn multipath(cx: &mut Cx<'_>) -> i32 {
                 Some(Some(named)) => policy = Some(named),
                 _ => {
                     return cx.fail(format_args!(
-                        "multipath: -p takes failover, multibus, group_by_serial, group_by_prio, group_by_node_name or group_by_tpg"
+                        "-p takes failover, multibus, group_by_serial, group_by_prio, group_by_node_name or group_by_tpg"
                     ));
                 }
             },
-            // Asked for by scripts; there is nothing to switch: no wwids file is needed, no daemon delegated to, bindings written by the daemon only.
-            Arg::Short('q' | 'i' | 'B' | 'D' | 'e') => {}
+            Arg::Short('D') => alone = true,
+            // Asked for by scripts; there is nothing to switch: no wwids file is needed, bindings written by the daemon only.
+            Arg::Short('q' | 'i' | 'B' | 'e') => {}
             Arg::Short('b' | 'M') if cx.args.value().is_some() => {}
             Arg::Short('R') => match cx.args.value().and_then(parse_unsigned) {
                 Some(times) => retries = times,
-                None => return cx.fail(format_args!("multipath: -R takes a number")),
+                None => return cx.fail(format_args!("-R takes a number")),
             },
             Arg::Short('h') => {
                 let _ = cx.out.write_str(USAGE);
@@ -87,6 +89,14 @@ pub fn multipath(cx: &mut Cx<'_>) -> i32 {
     }
     let mut room = [0; 255];
     let device = device.map(|word| look::named(&common, word, &mut room));
+    if mode == Mode::Make && reload && !dry && !alone {
+        let mut text = crate::model::Text::<160>::new();
+        let all = write!(text.as_mut_view(), "reload map {}", device.unwrap_or("")).is_err() || device.is_none();
+        // The one map it reloads itself. Its configuration it reads anew; that all maps are reloaded is left to us.
+        if client::tell(cx, &common, if all { "reconfigure all" } else { &text }) && !all {
+            return DONE;
+        }
+    }
     match mode {
         Mode::Config { local: false } => dump(cx, &common),
         Mode::Config { local: true } => local(cx, &common),
@@ -104,7 +114,7 @@ pub fn multipath(cx: &mut Cx<'_>) -> i32 {
         Mode::Remove | Mode::RemoveAll => {
             let maps = if mode == Mode::Remove { device.as_slice() } else { &[] };
             if mode == Mode::Remove && maps.is_empty() {
-                return cx.fail(format_args!("multipath: -f takes a map"));
+                return cx.fail(format_args!("-f takes a map"));
             }
             loop {
                 let status = change::dismiss(cx, "multipath", &common, maps);
@@ -117,7 +127,7 @@ pub fn multipath(cx: &mut Cx<'_>) -> i32 {
         }
         Mode::Wwids(edit) => {
             let Some(device) = device.or((edit == Edit::Reset).then_some("")) else {
-                return cx.fail(format_args!("multipath: which disk, map or WWID?"));
+                return cx.fail(format_args!("which disk, map or WWID?"));
             };
             match looked(cx, &common) {
                 Ok(look) => wwids::edit(cx, &common, &look, edit, device),
@@ -157,22 +167,23 @@ fn list(cx: &mut Cx<'_>, common: &Common<'_>, device: Option<&str>) -> i32 {
         Ok(look) => look,
         Err(status) => return status,
     };
+    if let Some(errno) = look.refused() {
+        return cx.trouble("", setup::Trouble::Control(errno));
+    }
     let view = look.view();
     let only = match device {
         None => None,
         // A path stands for its map.
         Some(name) => match view.position(name).or_else(|| view.position(look.machine.engine.find_path(name)?.map()?.name())) {
             Some(position) => Some(position),
-            // A disk that could have one is no error.
-            None if look
-                .machine
-                .engine
-                .find_path(name)
-                .is_some_and(|p| !matches!(p.reason(), Reason::Blacklisted(_) | Reason::NoIdentity)) =>
-            {
-                return DONE;
+            // What is nowhere is no error, nor a disk that could have a map.
+            None => {
+                let refused = |p: PathView<'_>| matches!(p.reason(), Reason::Blacklisted(_) | Reason::NoIdentity);
+                return match look.machine.engine.find_path(name).is_some_and(refused) {
+                    true => cx.fail(format_args!("no disk that could have a map: {name}")),
+                    false => DONE,
+                };
             }
-            None => return cx.fail(format_args!("multipath: no map and no disk that could have one: {name}")),
         },
     };
     let style = Style { colour: console::is_terminal(Stream::Out) };
@@ -188,7 +199,7 @@ fn list(cx: &mut Cx<'_>, common: &Common<'_>, device: Option<&str>) -> i32 {
 
 fn is_path(cx: &mut Cx<'_>, common: &Common<'_>, device: Option<&str>, udev: bool) -> i32 {
     let Some(device) = device.or_else(|| cx.invocation.variable("DEVNAME").map(|name| name.strip_prefix("/dev/").unwrap_or(name))) else {
-        return cx.fail(format_args!("multipath: which device?"));
+        return cx.fail(format_args!("which device?"));
     };
     let look = match look::look(cx, "multipath", common, true) {
         Ok(look) => look,
@@ -200,7 +211,7 @@ fn is_path(cx: &mut Cx<'_>, common: &Common<'_>, device: Option<&str>, udev: boo
 }
 
 fn has_path(cx: &mut Cx<'_>, common: &Common<'_>, device: Option<&str>) -> i32 {
-    let Some(device) = device else { return cx.fail(format_args!("multipath: which map?")) };
+    let Some(device) = device else { return cx.fail(format_args!("which map?")) };
     let look = match look::look(cx, "multipath", common, true) {
         Ok(look) => look,
         Err(status) => return status,
@@ -219,7 +230,7 @@ pub fn multipathd(cx: &mut Cx<'_>, mut words: Args<'_>) -> i32 {
             // Whoever knows options of ours knows that it stays.
             Arg::Short('d') | Arg::Long(_) => foreground = true,
             Arg::Short('s' | 'B' | 'n' | 'w') => {}
-            _ => return cx.fail(format_args!("multipathd: unknown option; 'corepath help daemon' lists them")),
+            _ => return cx.fail(format_args!("unknown option; 'corepath help daemon' lists them")),
         }
     }
     // Whoever starts it so waits until it returns. Where no second process can be had the first goes on.
@@ -240,7 +251,7 @@ pub fn multipathc(cx: &mut Cx<'_>) -> i32 {
             Arg::Short('v') if cx.args.value().is_some() => "",
             Arg::Short('d' | 's' | 'B' | 'n' | 'w') => "",
             Arg::Word(word) => word,
-            _ => return cx.fail(format_args!("multipathd: unknown option; 'corepath help daemon' lists them")),
+            _ => return cx.fail(format_args!("unknown option; 'corepath help daemon' lists them")),
         };
         if word.is_empty() {
             continue;
@@ -252,8 +263,8 @@ pub fn multipathc(cx: &mut Cx<'_>) -> i32 {
     }
     match (fits, text.as_str()) {
         (true, "") => lines(cx),
-        (true, text) => client::converse(cx, text),
-        (false, _) => cx.fail(format_args!("multipathd: the request is longer than a daemon reads (511 bytes)")),
+        (true, text) => client::converse(cx, text, false),
+        (false, _) => cx.fail(format_args!("the request is longer than a daemon reads (511 bytes)")),
     }
 }
 
@@ -268,13 +279,13 @@ fn lines(cx: &mut Cx<'_>) -> i32 {
         let mut room = [0; 512];
         let line = match console::line(&mut room) {
             Some(Ok(line)) => line.trim_ascii(),
-            Some(Err(())) => return cx.fail(format_args!("multipathd: no request is as long as that line, and none is binary")),
+            Some(Err(())) => return cx.fail(format_args!("no request is as long as that line, and none is binary")),
             None => return status,
         };
         match line {
             "" => {}
             "quit" | "exit" => return status,
-            line => status = client::converse(cx, line),
+            line => status = client::converse(cx, line, false),
         }
     }
 }

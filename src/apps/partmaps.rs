@@ -210,15 +210,18 @@ impl Maps {
         }
         let reply = self.submit(Target::Device(parent.devno), &Request::Status)?;
         let status = reply.only_line(Some("multipath")).ok().and_then(|line| line.text().ok()).and_then(|text| Status::parse(text).ok());
-        let status = status.ok_or(Trouble::NoPath)?;
+        // Without a path there is nothing to read through; what is there can be removed nevertheless.
+        parent.read_from.clear();
+        let Some(status) = status else { return Ok(()) };
         let rank = |group: u8| match status.groups.get(usize::from(group)) {
             Some(GroupState::Active) => 2,
             Some(GroupState::Enabled) => 1,
             _ => 0,
         };
         let up = status.paths.iter().filter(|path| path.state == DmPathState::Active);
-        let path = up.max_by_key(|path| rank(path.group)).ok_or(Trouble::NoPath)?;
-        parent.read_from = device_name(path.devno)?;
+        if let Some(path) = up.max_by_key(|path| rank(path.group)) {
+            parent.read_from = device_name(path.devno)?;
+        }
         Ok(())
     }
 
@@ -388,7 +391,12 @@ pub fn device_name(devno: DevNo) -> Result<Text<255>, Trouble> {
 
 /// Reads the table of `parent` into `found`.
 pub fn read(parent: &Parent, options: &Options, found: &mut Found<'_>) -> Result<Option<Kind>, Trouble> {
-    read_disk(&mut open(&parent.read_from)?, options, found)
+    read_disk(&mut through(parent)?, options, found)
+}
+
+/// Opens what the parent is read through.
+fn through(parent: &Parent) -> Result<Disk, Trouble> {
+    if parent.read_from.is_empty() { Err(Trouble::NoPath) } else { open(&parent.read_from) }
 }
 
 /// Opens a device or image by its path.
@@ -404,7 +412,7 @@ pub fn read_disk(disk: &mut Disk, options: &Options, found: &mut Found<'_>) -> R
 
 /// Ids of the file system on a partition.
 pub fn ids(parent: &Parent, partition: &Partition) -> Result<Option<Ids>, Trouble> {
-    let disk = open(&parent.read_from)?;
+    let disk = through(parent)?;
     let mut page = Page::new();
     superblock::read(&mut disk.reader(&mut page, None), partition.start, partition.length).map_err(Trouble::Read)
 }

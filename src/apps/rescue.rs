@@ -153,7 +153,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
     let Machine { engine, hands, .. } = &mut machine;
     let end = session::run(engine, hands, &configuration.settings, &mut watch, deadline, &mut |e, h| session::settled(e, h).into());
     if let End::Failed(errno) = end {
-        return cx.fail(format_args!("rescue: the event loop failed: {}", errno.word().unwrap_or("unknown error")));
+        return cx.trouble("rescue", setup::Trouble::Loop(errno));
     }
     let _ = look::scan_text(engine, None, cx.out);
     if end == End::TimedOut {

@@ -145,7 +145,7 @@ impl Trouble<'_> {
                     _ => ("", Some(errno)),
                 }
             }
-            Trouble::Loop(errno) => ("the event loop cannot be set up", Some(errno)),
+            Trouble::Loop(errno) => ("the event loop failed", Some(errno)),
             Trouble::Control(Errno::NODEV | Errno::NXIO) => ("the kernel has no device mapper: load the dm_mod module", None),
             Trouble::Control(Errno::ACCES | Errno::PERM) => {
                 ("the device mapper refuses: root's capabilities are needed (CAP_SYS_ADMIN)", None)

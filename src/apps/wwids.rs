@@ -2,7 +2,7 @@
 
 use super::look::Look;
 use super::setup::Common;
-use super::{Cx, DONE};
+use super::{Cx, DONE, client};
 use crate::arena::Arena;
 use crate::conf::names::{Form, Names, emit, emit_header, leave_out};
 use crate::engine::Reason;
@@ -37,35 +37,36 @@ pub fn edit(cx: &mut Cx<'_>, common: &Common<'_>, look: &Look, edit: Edit, devic
     let path = engine.find_path(device);
     let wwid = match (path, engine.find_map(device)) {
         (Some(path), _) if edit == Edit::Add && matches!(path.reason(), Reason::Blacklisted(_) | Reason::MissingProperty) => {
-            return cx.fail(format_args!("multipath: {device} is blacklisted; 'corepath why {device}' names the rule"));
+            return cx.fail(format_args!("{device} is blacklisted; 'corepath why {device}' names the rule"));
         }
         (Some(path), _) => path.wwid(),
         (None, Some(map)) => map.wwid(),
         (None, None) => device,
     };
     if edit != Edit::Reset && wwid.len() < SHORTEST_WWID {
-        return cx.fail(format_args!("multipath: {device} is no disk with a WWID, no map and no WWID"));
+        return cx.fail(format_args!("{device} is no disk with a WWID, no map and no WWID"));
     }
     // Without a device mapper there are no maps; one that refuses may have some.
-    let refused = matches!(look.machine.hands.tools.refused, Some(Errno::ACCES | Errno::PERM));
-    if edit == Edit::Reset && (!look.complete || refused) {
-        return cx.fail(format_args!("multipath: not all maps could be looked at; the wwids file stays as it is"));
+    if edit == Edit::Reset && (!look.complete || look.refused().is_some()) {
+        return cx.fail(format_args!("not all maps could be looked at; the wwids file stays as it is"));
     }
     let maps = || engine.maps().filter(|map| map.live() && !map.wwid().is_empty());
-    let written = files::open_dir(common.state_dir).map_err(|errno| (errno, false)).and_then(|dir| {
+    let written = files::open_or_make_dir(common.state_dir).map_err(|errno| (errno, false)).and_then(|dir| {
         change(dir, edit, wwid, &mut |out| maps().try_for_each(|map| emit(out, Form::Wwids, map.wwid(), "")), maps().count())
             .map_err(|errno| (errno, true))
     });
     let _ = match (written, edit) {
         (Err((errno, opened)), _) => {
             let (slash, file) = if opened { ("/", FILE) } else { ("", "") };
-            return cx.fail(format_args!("multipath: {}{slash}{file}: {}", common.state_dir, errno.word().unwrap_or("error")));
+            return cx.fail(format_args!("{}{slash}{file}: {}", common.state_dir, errno.word().unwrap_or("error")));
         }
         (Ok(_), Edit::Add) => writeln!(cx.out, "wwid '{wwid}' added"),
         (Ok(true), Edit::Remove) => writeln!(cx.out, "wwid '{wwid}' removed"),
         (Ok(false), Edit::Remove) => writeln!(cx.out, "wwid '{wwid}' not in wwids file"),
         (Ok(_), Edit::Reset) => writeln!(cx.out, "successfully reset wwids"),
     };
+    // It reads the file with its configuration only.
+    client::tell(cx, common, "reconfigure");
     DONE
 }
 

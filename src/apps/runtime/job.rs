@@ -353,13 +353,7 @@ impl Job {
     #[inline(never)]
     fn keep(&mut self, length: usize) -> Result<u32, Errno> {
         const FILE: &str = "bindings";
-        let dir = match files::open_dir(&self.text) {
-            Err(Errno::NOENT) => {
-                files::make_dir(files::current_dir(), &self.text)?;
-                files::open_dir(&self.text)?
-            }
-            dir => dir?,
-        };
+        let dir = files::open_or_make_dir(&self.text)?;
         let (mut lines, mut others) = (self.more.0.get_mut(..length).unwrap_or_default(), 0);
         let read = files::lines(&dir, FILE, &mut self.page.0, &mut |line| {
             if let Some((wwid, alias)) = Form::Bindings.parse(line) {
