@@ -290,6 +290,46 @@ fn mkinitcpio_gets_what_it_needs() {
     }
 }
 
+/// dracut sources its hooks in each round of its queue, and once more before the mount: root is waited for once, not in the queue where that has
+/// to log in first, and with systemd only if our generator had the unit loaded.
+#[test]
+fn dracut_waits_once() {
+    let dir = folder("dracut-waits");
+    let script = fs::read_to_string(format!("{HERE}/initramfs/dracut/70corepath/corepath-wait.sh")).unwrap();
+    let script = script.replace(" /tmp/", &format!(" {}/", dir.display())).replace(">/tmp/", &format!(">{}/", dir.display()));
+    fs::write(dir.join("wait.sh"), script.replace("/run/systemd/generator", dir.to_str().unwrap())).unwrap();
+    // What dracut-lib.sh has, on the command line $words.
+    let library = r#"
+        getarg() { for word in $words; do case $word in "$1"*) echo "${word#"$1"}"; return 0 ;; esac; done; return 1; }
+        getargbool() { [ "$(getarg "$2=" || echo "$1")" = 1 ]; }
+        corepath() { echo "$where: $*"; return 2; }
+        systemctl() { echo "$where: $*"; }
+        round() { job=$hook . ./wait.sh || true; }
+        where=queue main_loop=0; round; round; main_loop=7; round; unset main_loop; where=mount; round"#;
+    let unit = dir.join("initrd-root-device.target.wants/corepath-wait-root.service");
+    let said = |words: &str, systemd: &str| {
+        let _ = fs::remove_file(dir.join(".corepath-wait"));
+        let script = format!("cd {}; DRACUT_SYSTEMD={systemd} words='{words}' hook=x\n{library}", dir.display());
+        must("sh", &["-c", &script])
+    };
+    assert_eq!(said("root=LABEL=x", ""), "queue: boot --cmdline\n");
+    for words in ["rd.neednet=1", "rd.iscsi.firmware=1", "ip=dhcp root=x", "netroot=iscsi:x", "fcoe=eth0:nodcb", "rd.nvmf.discover=fc,auto"]
+    {
+        assert_eq!(said(words, ""), "mount: boot --cmdline\n", "{words}");
+    }
+    assert_eq!(said("", "1"), "", "the generator was told not to");
+    fs::create_dir(unit.parent().unwrap()).unwrap();
+    fs::write(unit, "").unwrap();
+    assert_eq!(said("", "1"), "queue: start corepath-wait-root.service\n");
+    let setup = fs::read_to_string(format!("{HERE}/initramfs/dracut/70corepath/module-setup.sh")).unwrap();
+    let calls = "for f in inst_binary ln_r inst_multiple inst_rules inst_simple inst_hook; do eval \"$f() { echo $f \\\"\\$@\\\"; }\"; done; moddir=";
+    for (systemd, mount) in [("true", false), ("false", true)] {
+        let said = must("bash", &["-c", &format!("{calls}\ndracut_module_included() {{ {systemd}; }}\n{setup}\ninstall")]);
+        assert!(said.contains("inst_hook initqueue/settled 00 /corepath-wait.sh\n"), "{said}");
+        assert_eq!(said.contains("inst_hook pre-mount 02 /corepath-wait.sh\n"), mount, "{said}");
+    }
+}
+
 /// What the program makes as `corepath-generator` of a command line, in an initrd or not: paths, with where a link leads.
 fn generated(initrd: &str, words: &str) -> Vec<String> {
     let root = folder("generated");

@@ -99,6 +99,13 @@ fn boots_inside(kernel: &Kernel, inside: Inside) {
     assert_eq!(seen.partition, 2);
     let top = guest.ok("cat /sys/dev/block/$(mountpoint -d /)/dm/uuid");
     assert!(top.starts_with(holder), "root is not inside what was to be opened: {top}");
+    if inside == Inside::Lvm {
+        // By a job of dracut's queue, which no ordering of units reaches.
+        let log = guest.ok("journalctl -b -q --no-pager -o short-monotonic");
+        let at = |text: &str| watched::stamp(&log, text).unwrap_or_else(|| panic!("no `{text}` in {log}"));
+        let (waited, scanned) = (at("Finished corepath-wait-root.service"), at("Scanning devices "));
+        assert!(waited <= scanned, "waited until {waited} s, scanned for LVM at {scanned} s");
+    }
     guest.until("corepath status | grep -q ', 1 usable'", Duration::from_secs(60));
     array.say(&format!("up {port}"));
     guest.until("corepath status | grep -q ', 2 usable'", Duration::from_secs(60));
@@ -119,7 +126,7 @@ scenario! {
 }
 
 scenario! {
-    /// LVM by its own rules for udev.
+    /// LVM by dracut's rules for udev, and its queue.
     fn root_inside_lvm(kernel) {
         if every_day(kernel, "6.1") {
             boots_inside(kernel, Inside::Lvm);

@@ -43,5 +43,7 @@ install() {
         inst_hook pre-trigger 02 "$moddir/corepath-start.sh"
         inst_hook pre-mount 02 "$moddir/corepath-wait.sh"
     fi
+    # Before the jobs of its queue, whose names begin with letters.
+    inst_hook initqueue/settled 00 "$moddir/corepath-wait.sh"
     inst_hook shutdown 20 "$moddir/corepath-shutdown.sh"
 }
