@@ -518,12 +518,12 @@ impl Daemon {
                     }
                 }
                 TOKEN_LISTENERS..TOKEN_FILES => {
-                    if let Some(listener) = self.listeners.get((token - TOKEN_LISTENERS) as usize) {
-                        if self.clients.accept(listener, &self.machine.hands.poll, now).is_err() {
-                            // It would be told of again at once, and for ever.
-                            let _ = self.machine.hands.poll.listen(listener.as_fd(), token, Hears::Nothing);
-                            self.deaf_until = Some(now + DEAF);
-                        }
+                    if let Some(listener) = self.listeners.get((token - TOKEN_LISTENERS) as usize)
+                        && self.clients.accept(listener, &self.machine.hands.poll, now).is_err()
+                    {
+                        // It would be told of again at once, and for ever.
+                        let _ = self.machine.hands.poll.listen(listener.as_fd(), token, Hears::Nothing);
+                        self.deaf_until = Some(now + DEAF);
                     }
                 }
                 _ => self.serve_client(configuration, (token - TOKEN_CLIENTS) as usize, now),
