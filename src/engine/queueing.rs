@@ -16,6 +16,9 @@ pub const GONE_GRACE: Duration = Duration::from_secs(60);
 /// How long a path is waited for where `no_path_retry` would wait longer, once the machine goes down: it is to be off in half a minute.
 pub const LAST_GRACE: Duration = Duration::from_secs(10);
 
+/// Whoever looks at a clock so long after it ran out stood still meanwhile, as a process that was stopped or a machine that was moved.
+const STOOD_STILL: Duration = Duration::from_secs(3);
+
 /// The paths of one map at one time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct View {
@@ -101,7 +104,16 @@ impl State {
                 self.lost = Some(now);
                 answer.outage_began = Some(if gone { Outage::LunGone } else { Outage::NoAnswer });
             }
-            let expired = self.deadline(setting, interval).is_some_and(|d| now >= d);
+            let mut deadline = self.deadline(setting, interval);
+            if let Some(passed) = deadline.filter(|&d| now.since(d) >= STOOD_STILL && !self.expired) {
+                // Nobody has asked the paths since: they are asked twice before I/O fails.
+                let late = now.since(passed) + interval.max(Duration::from_secs(1)) * 2;
+                for since in [&mut self.lost, &mut self.gone, &mut self.hurried] {
+                    *since = since.map(|t| t + late);
+                }
+                deadline = self.deadline(setting, interval);
+            }
+            let expired = deadline.is_some_and(|d| now >= d);
             answer.expired = expired && !self.expired;
             // A LUN that was gone and is silent now: the longer clock counts again.
             self.expired = expired;
@@ -258,6 +270,24 @@ mod tests {
             assert_eq!(s.process(at(1), setting, FIVE, UP).want, want);
             assert_eq!((s.shown(at(1), setting, FIVE), s.poll_at(setting, FIVE)), (shown, None));
         }
+    }
+
+    #[test]
+    fn who_stood_still_asks_first() {
+        let n = NoPathRetry::Retries(12);
+        let down = |first: u64| {
+            let mut s = State::new();
+            s.process(at(100), n, FIVE, DOWN);
+            (s.process(at(first), n, FIVE, DOWN).expired, s)
+        };
+        assert!(down(162).0, "a little late");
+        let (expired, mut s) = down(5000);
+        assert!(!expired);
+        assert_eq!((s.want(n), s.poll_at(n, FIVE)), (Want::On, Some(at(5010))));
+        assert!(!s.process(at(5009), n, FIVE, DOWN).expired && s.process(at(5010), n, FIVE, DOWN).expired);
+        assert!(!s.process(at(9000), n, FIVE, DOWN).expired && s.want(n) == Want::Off, "it stays over");
+        let (_, mut s) = down(5000);
+        assert!(s.process(at(5001), n, FIVE, UP).outage_ended && s.want(n) == Want::On);
     }
 
     #[test]

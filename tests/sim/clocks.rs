@@ -413,3 +413,23 @@ fn partitions_of_a_path_go_with_its_event() {
         });
     }
 }
+
+/// The process, or the machine, stands still while no path answers, for longer than no_path_retry. Meanwhile the paths come back: I/O does
+/// not fail for want of somebody who looks.
+#[test]
+fn standing_still_is_no_retry() {
+    story(with(NoPathRetry::Retries(6)), daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let paths = [w.add_path(lun, 1, 0), w.add_path(lun, 2, 0)];
+        w.settle(SECS(10)).unwrap();
+        w.run_for(SECS(10)).unwrap();
+        paths.iter().for_each(|&d| w.set_health(d, Health::Failing));
+        w.run_for(SECS(12)).unwrap();
+        assert_eq!(w.engine.find_map(W).unwrap().usable(), 0);
+        paths.iter().for_each(|&d| w.set_health(d, Health::Good));
+        w.now = w.now + SECS(300);
+        w.run_for(SECS(30)).unwrap();
+        assert!(!w.saw(|n| *n == What::QueueExpired));
+        assert_eq!(w.engine.find_map(W).unwrap().usable(), 2);
+    });
+}
