@@ -155,7 +155,8 @@ fn progress(left: u32, all: u32, out: &mut dyn Write) -> fmt::Result {
 }
 
 fn device_state(p: &PathRow<'_>, out: &mut dyn Write) -> fmt::Result {
-    out.write_str(sys_word(p.sys_state))
+    // Of an orphan the peer says neither this nor what its checker found.
+    out.write_str(if p.map.is_none() { "unknown" } else { sys_word(p.sys_state) })
 }
 
 /// Wildcards of paths.
@@ -167,7 +168,7 @@ pub const PATH_COLUMNS: &[(char, &str, PathWriter)] = &[
     ('D', "dev_t", |p, o| write!(o, "{}", p.devno)),
     ('t', "dm_st", |p, o| o.write_str(dm_word(p.dm))),
     ('o', "dev_st", device_state),
-    ('T', "chk_st", |p, o| o.write_str(p.state.word())),
+    ('T', "chk_st", |p, o| o.write_str(if p.map.is_none() { "undef" } else { p.state.word() })),
     ('s', "vend/prod/rev", |p, o| write!(o, "{},{},{}", p.vendor, p.product, p.revision)),
     ('c', "checker", |p, o| o.write_str(p.checker)),
     ('C', "next_check", next_check),
@@ -386,6 +387,7 @@ mod tests {
     use super::super::view::fixture::Fixture;
     use super::*;
     use crate::model::Hctl;
+    use std::format;
     use std::string::String;
 
     fn text(f: impl FnOnce(&mut dyn Write) -> fmt::Result) -> String {
@@ -433,8 +435,30 @@ mod tests {
         assert_eq!(text(|o| maps(&view, None, " %d,%w ", Dress::Raw, o)), " dm-3,3600a \n");
         assert_eq!(
             text(|o| paths(&view, "%d %m %t %o %T", Dress::Raw, o)),
-            "sda mpatha active running ready\nsdb mpatha failed running faulty\nsdc mpatha active running ready\nsdaa [orphan] active running ready\n"
+            "sda mpatha active running ready\nsdb mpatha failed running faulty\nsdc mpatha active running ready\nsdaa [orphan] active unknown undef\n"
         );
+    }
+
+    #[test]
+    fn the_state_of_a_device_is_what_sysfs_says() {
+        let seen = |sys_state, map| {
+            let row = PathRow { sys_state, map, state: PathState::Pending, ..Fixture.path(0) };
+            text(|o| {
+                PATH_COLUMNS.iter().filter(|(wildcard, ..)| "oT".contains(*wildcard)).try_for_each(|(_, _, write)| {
+                    write(&row, o)?;
+                    o.write_str(" ")
+                })
+            })
+        };
+        for (state, word) in [
+            (SysState::Running, "running"),
+            (SysState::TransportOffline, "offline"),
+            (SysState::Blocked, "blocked"),
+            (SysState::Quiesce, "quiesce"),
+        ] {
+            assert_eq!(seen(state, Some("mpatha")), format!("{word} i/o pending "));
+            assert_eq!(seen(state, None), "unknown undef ");
+        }
     }
 
     #[test]

@@ -136,12 +136,16 @@ pub const fn group_word(state: GroupState) -> &'static str {
     }
 }
 
-/// The word of the device's own state in sysfs, as the peer's `%o`.
+/// The word of the device's own state in sysfs; the peer has no words but the first two and the last.
 pub const fn sys_word(state: SysState) -> &'static str {
     match state {
         SysState::Running => "running",
         SysState::Offline | SysState::TransportOffline => "offline",
-        _ => "unknown",
+        SysState::Created => "created",
+        SysState::Blocked => "blocked",
+        SysState::Quiesce => "quiesce",
+        SysState::Deleted => "deleted",
+        SysState::Unknown => "unknown",
     }
 }
 

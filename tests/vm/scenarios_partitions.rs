@@ -277,6 +277,10 @@ scenario! {
         let said = guest.run("corepath kpartx -u /dev/mapper/mpatha").fails(1);
         assert!(said.contains("no usable path"), "{said}");
         assert_eq!(guest.ok("dmsetup ls | cut -f1 | sort"), "mpatha\nmpatha1\nmpatha3");
+        // To remove the maps needs no path; the mounted one stays.
+        let said = guest.run("corepath kpartx -dv /dev/mapper/mpatha").fails(1);
+        assert!(said.contains("del devmap : mpatha3") && !said.contains("no usable path"), "{said}");
+        assert_eq!(guest.ok("dmsetup ls | cut -f1 | sort"), "mpatha\nmpatha1");
         guest.ok(&format!("lab dm message mpatha --say 'reinstate_path {}'", guest.ok(&format!("cat /sys/block/{}/dev", disks[1]))));
         guest.ok("umount /mnt; corepath partitions delete mpatha");
         assert_eq!(guest.ok("dmsetup ls | cut -f1"), "mpatha");

@@ -83,7 +83,7 @@ pub fn serve(request: &[u8], root: bool, state: &State<'_>, out: &mut dyn Write)
             columns::paths(view, format.unwrap_or(columns::PATHS_DEFAULT), if raw { Dress::Raw } else { Dress::Pretty }, out)
         }
         Command::ShowPath(name) => match view.engine.find_path(name) {
-            Some(path) => writeln!(out, "{}", crate::apps::view::sys_word(path.sys_state())),
+            Some(path) => writeln!(out, "{}", path.map().map_or("unknown", |_| crate::apps::view::sys_word(path.sys_state()))),
             None => out.write_str("fail\ndevice not found\n"),
         },
         Command::ShowMaps(what) => maps(view, None, what, out),
