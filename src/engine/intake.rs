@@ -258,7 +258,8 @@ impl Engine<'_> {
             || p.live_in != NONE
             || p.job != Job::None
             || p.fds != Fds::Closed
-            || p.overdue.is_some() && p.fds == Fds::Open
+            // Its worker is away with what belongs to the slot.
+            || p.overdue.is_some()
             || self.held_elsewhere(i)
         {
             return;

@@ -722,3 +722,32 @@ fn a_scan_that_is_always_late() {
         assert!(w.engine.settled(), "one scan was enough");
     });
 }
+
+/// A disk goes while a worker hangs at it. The next disk does not get its place, where it would have to wait for that worker.
+#[test]
+fn the_place_of_one_that_hangs_is_not_taken() {
+    story(Config::default(), daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let old = w.add_path(lun, 1, 0);
+        w.add_path(lun, 2, 0);
+        w.settle(SECS(10)).unwrap();
+        let place = |w: &World<'_>, d: usize| w.engine.find_path(&w.disks[d].name).unwrap().id().index;
+        let first = place(w, old);
+        w.set_health(old, Health::Hanging);
+        w.run_for(SECS(120)).unwrap();
+        // Its command does not come back for that.
+        w.disks[old].present = false;
+        w.heard(old);
+        w.run_for(SECS(20)).unwrap();
+        for _ in 0..200 {
+            let new = w.add_path(lun, 3, 0);
+            w.heard(new);
+            w.run_for(SECS(5)).unwrap();
+            assert_ne!(place(w, new), first);
+            assert!(w.engine.find_path(&w.disks[new].name).unwrap().usable());
+            w.unplug(new);
+            w.heard(new);
+            w.run_for(SECS(5)).unwrap();
+        }
+    });
+}
