@@ -279,9 +279,9 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
             _ => return cx.fail(format_args!("boot: unknown option; 'corepath help boot' lists them")),
         }
     }
-    let configuration = match setup::arena(&order.common).and_then(|mut arena| setup::configuration(&order.common, &mut arena)) {
+    let configuration = match cx.configuration("boot", &order.common) {
         Ok(configuration) => configuration,
-        Err(trouble) => return cx.trouble("boot", trouble),
+        Err(status) => return status,
     };
     let faulty = session::complain(cx, &configuration);
     if order.from_kernel {
@@ -319,9 +319,9 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
 
 /// `multipath` without a mode: everything once, within half a minute.
 pub fn make(cx: &mut Cx<'_>, common: &Common<'_>, policy: Option<Policy>, force_reload: bool) -> i32 {
-    let configuration = match setup::arena(common).and_then(|mut arena| setup::configuration(common, &mut arena)) {
+    let configuration = match cx.configuration("multipath", common) {
         Ok(configuration) => configuration,
-        Err(trouble) => return cx.trouble("multipath", trouble),
+        Err(status) => return status,
     };
     if session::complain(cx, &configuration) && configuration.report.fatal {
         return cx.fail(format_args!("a blacklist or a key cannot be read: nothing is done; mend the configuration"));

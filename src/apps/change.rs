@@ -76,9 +76,9 @@ pub type Requests<'r> = dyn FnMut(&mut dyn FnMut(Ask<'_>)) + 'r;
 
 /// Looks at everything, then carries the requests out one after the other. Maps that they do not name are left as they are.
 pub fn ask(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, options: Options, requests: &mut Requests<'_>) -> i32 {
-    let configuration = match setup::arena(common).and_then(|mut arena| setup::configuration(common, &mut arena)) {
+    let configuration = match cx.configuration(command, common) {
         Ok(configuration) => configuration,
-        Err(trouble) => return cx.trouble(command, trouble),
+        Err(status) => return status,
     };
     let options = Options { errand: true, ..options };
     let mut machine = match setup::machine(common, Wish { options, uevents: true, sink: (false, true), control: true, peeks: false }) {

@@ -29,10 +29,7 @@ pub struct Look {
 
 /// Scans and surveys without changing anything.
 pub fn look(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, quiet: bool) -> Result<Look, i32> {
-    let configuration = match setup::arena(common).and_then(|mut arena| setup::configuration(common, &mut arena)) {
-        Ok(configuration) => configuration,
-        Err(trouble) => return Err(cx.trouble(command, trouble)),
-    };
+    let configuration = cx.configuration(command, common)?;
     if !quiet {
         session::complain(cx, &configuration);
     }
@@ -59,9 +56,11 @@ impl Look {
         EngineView { engine: &self.machine.engine, now: crate::wait::now(), retry_secs }
     }
 
-    /// Was the device mapper, which may have maps, not to be asked?
-    pub fn refused(&self) -> Option<Errno> {
-        self.machine.hands.tools.refused.filter(|errno| matches!(*errno, Errno::ACCES | Errno::PERM))
+    /// Was the device mapper, which may have maps, not to be asked? Then it is said.
+    #[inline(never)]
+    pub fn refused(&self, cx: &mut Cx<'_>, command: &str) -> bool {
+        let Some(errno @ (Errno::ACCES | Errno::PERM)) = self.machine.hands.tools.refused else { return false };
+        cx.trouble(command, setup::Trouble::Control(errno)) != DONE
     }
 
     fn status(&self, cx: &mut Cx<'_>, command: &str) -> i32 {
@@ -117,8 +116,8 @@ pub fn list(cx: &mut Cx<'_>) -> i32 {
         Ok(look) => look,
         Err(status) => return status,
     };
-    if let Some(errno) = look.refused() {
-        return cx.trouble("list", setup::Trouble::Control(errno));
+    if look.refused(cx, "list") {
+        return FAILED;
     }
     let view = look.view();
     let only = match wanted.map(|name| (name, view.position(name))) {

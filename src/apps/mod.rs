@@ -82,6 +82,13 @@ impl<'a> Cx<'a> {
         FAILED
     }
 
+    /// Reads the configuration; where that cannot be done says why, and gives [`FAILED`].
+    #[inline(never)]
+    pub fn configuration(&mut self, command: &str, common: &setup::Common<'_>) -> Result<setup::Configuration<'static>, i32> {
+        let read = setup::arena(common).and_then(|mut arena| setup::configuration(common, &mut arena));
+        read.map_err(|trouble| self.trouble(command, trouble))
+    }
+
     /// Begins a line on standard error.
     #[inline(never)]
     pub fn speak(&mut self, command: &str) {
@@ -208,9 +215,9 @@ fn settings(cx: &mut Cx<'_>) -> i32 {
             _ => cx.fail(format_args!("config: no such keyword")),
         };
     }
-    let configuration = match setup::arena(&common).and_then(|mut arena| setup::configuration(&common, &mut arena)) {
+    let configuration = match cx.configuration("config", &common) {
         Ok(configuration) => configuration,
-        Err(trouble) => return cx.trouble("config", trouble),
+        Err(status) => return status,
     };
     if check {
         return match config::check(cx.out, configuration.files, &configuration.report) {

@@ -2,7 +2,7 @@
 
 use super::args::{Arg, Args};
 use super::look::{self, Look};
-use super::setup::{self, Common};
+use super::setup::Common;
 use super::topology::{self, Style};
 use super::wwids::{self, Edit};
 use super::{Cx, DONE, FAILED, boot, change, client, columns, config, daemon};
@@ -140,9 +140,9 @@ pub fn multipath(cx: &mut Cx<'_>) -> i32 {
 }
 
 fn dump(cx: &mut Cx<'_>, common: &Common<'_>) -> i32 {
-    let configuration = match setup::arena(common).and_then(|mut arena| setup::configuration(common, &mut arena)) {
+    let configuration = match cx.configuration("multipath", common) {
         Ok(configuration) => configuration,
-        Err(trouble) => return cx.trouble("multipath", trouble),
+        Err(status) => return status,
     };
     let _ = config::complain(cx.err, configuration.files, &configuration.report);
     if config::dump(cx.out, &configuration.settings, None, false).is_err() { FAILED } else { DONE }
@@ -167,8 +167,8 @@ fn list(cx: &mut Cx<'_>, common: &Common<'_>, device: Option<&str>) -> i32 {
         Ok(look) => look,
         Err(status) => return status,
     };
-    if let Some(errno) = look.refused() {
-        return cx.trouble("", setup::Trouble::Control(errno));
+    if look.refused(cx, "") {
+        return FAILED;
     }
     let view = look.view();
     let only = match device {

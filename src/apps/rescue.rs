@@ -99,9 +99,9 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
         let plain = Common::default();
         (common.config, common.config_dir, common.state_dir) = (plain.config, plain.config_dir, plain.state_dir);
     }
-    let configuration = match setup::arena(&common).and_then(|mut arena| setup::configuration(&common, &mut arena)) {
+    let configuration = match cx.configuration("rescue", &common) {
         Ok(configuration) => configuration,
-        Err(trouble) => return cx.trouble("rescue", trouble),
+        Err(status) => return status,
     };
     let mut seal = Seal::default();
     lockdown::before_threads(&mut seal);
