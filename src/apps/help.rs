@@ -1,5 +1,6 @@
 //! `corepath help [COMMAND]`: the text that a person at a serial console needs, from `help.txt`, packed by build.rs: a paragraph for each
 //! command in the order in which a newcomer meets them, its usage, a line on what it does, and its options.
+//! What begins with `@` is no command's: the end of the overview, and the usage of the other names it is started by.
 
 use super::{Cx, DONE, args::Arg, texts};
 use core::fmt::Write;
@@ -28,7 +29,7 @@ pub fn page(command: &str, out: &mut dyn Write) -> bool {
     let mut room = [0; UNPACKED];
     let mut text = unpacked(&mut room);
     while let Some((usage, rest)) = paragraph(&mut text) {
-        if usage.split(' ').next() == Some(command) {
+        if usage.split(' ').next() == Some(command) && !usage.starts_with('@') {
             let (summary, options) = rest.split_once('\n').unwrap_or((rest, ""));
             let _ = writeln!(out, "usage: corepath {usage}\n\n{summary}");
             if !options.is_empty() {
@@ -40,6 +41,18 @@ pub fn page(command: &str, out: &mut dyn Write) -> bool {
     false
 }
 
+/// A text that is no command's: the usage of another name of ours.
+#[inline(never)]
+pub fn plain(name: &str, out: &mut dyn Write) {
+    let mut room = [0; UNPACKED];
+    let mut text = unpacked(&mut room);
+    while let Some((first, rest)) = paragraph(&mut text) {
+        if first == name {
+            let _ = writeln!(out, "{rest}");
+        }
+    }
+}
+
 /// The list of commands.
 #[inline(never)]
 pub fn overview(out: &mut dyn Write) {
@@ -47,14 +60,11 @@ pub fn overview(out: &mut dyn Write) {
         .write_str("corepath: multipath I/O from bare disks to live maps, in one static binary\n\nusage: corepath COMMAND [OPTIONS]\n\n");
     let mut room = [0; UNPACKED];
     let mut text = unpacked(&mut room);
-    while let Some((usage, rest)) = paragraph(&mut text) {
+    while let Some((usage, rest)) = paragraph(&mut text).filter(|(usage, _)| !usage.starts_with('@')) {
         let _ = writeln!(out, "  {:<14}{}", usage.split(' ').next().unwrap_or(""), rest.split('\n').next().unwrap_or(""));
     }
-    let _ = out.write_str(
-        "\n'corepath help COMMAND' tells more. Options of those that look at disks: --config FILE, --config-dir DIR,\n\
-         --state-dir DIR, --sysfs DIR, --dev DIR, --proc DIR, --run DIR, --paths N (room for N paths), -v.\n\
-         Started as multipath, multipathd, multipathc, kpartx or devmap_name it takes their options.\n",
-    );
+    let _ = out.write_str("\n");
+    plain("@", out);
 }
 
 pub fn run(cx: &mut Cx<'_>) -> i32 {

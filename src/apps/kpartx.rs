@@ -5,7 +5,7 @@
 
 use super::args::Arg;
 use super::partmaps::{self, Maps, Parent, Seen, Touched, Trouble};
-use super::{Cx, DONE, FAILED};
+use super::{Cx, DONE, FAILED, help};
 use crate::diskread::What;
 use crate::files;
 use crate::model::{DevNo, Text};
@@ -34,19 +34,6 @@ struct Asked<'a> {
     options: Options,
     device: &'a str,
 }
-
-const USAGE: &str = "usage: kpartx [-a|-d|-u|-l] [-r] [-p DELIMITER] [-f] [-g] [-s|-n] [-v] [-t TYPE] WHOLEDISK\n\
-    \t-a add partition maps\n\
-    \t-d remove partition maps\n\
-    \t-u add, and remove those of partitions that are gone\n\
-    \t-l list the maps that -a would add\n\
-    \t-r read-only maps\n\
-    \t-p what stands between the name and the number\n\
-    \t-f with -d: all linear maps over the device, whoever made them; else: also on maps with no_partitions\n\
-    \t-g accept a GPT without a protective MBR\n\
-    \t-t TYPE try one type of table only: gpt dos bsd solaris unixware dasd mac sun ps3\n\
-    \t-v say what is done\n\
-    \t-n do not wait for udev (-s: the default, do)\n";
 
 fn parse<'a>(cx: &mut Cx<'a>) -> Option<Asked<'a>> {
     let mut asked = Asked {
@@ -83,7 +70,7 @@ fn parse<'a>(cx: &mut Cx<'a>) -> Option<Asked<'a>> {
 #[inline(never)]
 pub fn run(cx: &mut Cx<'_>) -> i32 {
     let Some(asked) = parse(cx) else {
-        let _ = cx.out.write_str(USAGE);
+        help::plain("@kpartx", cx.out);
         return FAILED;
     };
     let mut maps = match Maps::open() {

@@ -5,21 +5,12 @@ use super::look::{self, Look};
 use super::setup::Common;
 use super::topology::{self, Style};
 use super::wwids::{self, Edit};
-use super::{Cx, DONE, FAILED, boot, change, client, columns, config, daemon};
+use super::{Cx, DONE, FAILED, boot, change, client, columns, config, daemon, help};
 use crate::conf::effective::policy_named;
 use crate::console::{self, Stream};
 use crate::engine::{Ask, MapView, Options, PathView, Reason};
 use crate::model::parse_unsigned;
 use core::fmt::Write;
-
-const USAGE: &str = "multipath-tools v0.14.3 (compatible: corepath)\n\
-usage: multipath [-v N] [-d] [-r] [-p POLICY] [device]   make or update maps\n       \
-multipath -l|-ll [-v N] [device]                  list maps (-ll asks the paths)\n       \
-multipath -f MAP | -F                             remove an unused map, all unused maps\n       \
-multipath -c|-u DEV                               is this disk a path of a map?\n       \
-multipath -C|-U MAP                               has this map a usable path?\n       \
-multipath -a|-w DEV | -W                          a WWID into the wwids file, out of it, those of the maps alone\n       \
-multipath -t|-T                                   print the configuration in force\n";
 
 /// What is to be done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,13 +67,13 @@ pub fn multipath(cx: &mut Cx<'_>) -> i32 {
                 None => return cx.fail(format_args!("-R takes a number")),
             },
             Arg::Short('h') => {
-                let _ = cx.out.write_str(USAGE);
+                help::plain("@multipath", cx.out);
                 return DONE;
             }
             Arg::Word(word) if device.is_none() => device = Some(word),
             Arg::Long(_) if common.take(arg, &mut cx.args) == Ok(true) => {}
             _ => {
-                let _ = cx.err.write_str(USAGE);
+                help::plain("@multipath", cx.err);
                 return FAILED;
             }
         }

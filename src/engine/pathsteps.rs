@@ -302,12 +302,19 @@ impl Engine<'_> {
             self.path_waiting.push_back(&mut self.ports[port].waiting, i);
             return false;
         }
-        if self.port_trouble(port) == (true, true) {
+        if self.port_trouble(port) == (true, true) && !self.last_resort(i) {
             self.paths[i].retry_at = Some(self.now + SECOND);
             return false;
         }
         self.port_count(i);
         true
+    }
+
+    /// Does a map wait for it that has no other, and did it answer, with a failure, when it was last asked? Then it may be what is waited for.
+    fn last_resort(&self, i: u32) -> bool {
+        let p = &self.paths[i];
+        let waits = self.maps.get(p.map).is_some_and(|map| map.starved);
+        waits && p.judged && p.overdue.is_none() && !p.usable() && p.cause != Cause::NoAnswer
     }
 
     /// Is the last worker left, which is for ports that have none; and did some not come back from this port, nor an answer since?

@@ -751,3 +751,30 @@ fn the_place_of_one_that_hangs_is_not_taken() {
         }
     });
 }
+
+/// A command hangs behind each port, and one worker is left. It is kept for ports that have none away; there are none. A map whose I/O waits
+/// has paths behind those ports that failed at once: they are asked with it.
+#[test]
+fn the_last_worker_asks_for_those_who_wait() {
+    let mut config = Config::default();
+    config.map.no_path_retry = NoPathRetry::Queue;
+    story(config, daemon(), |w| {
+        w.workers = 5;
+        let lun = w.add_lun(W, 2048);
+        let other = w.add_lun(OTHER, 2048);
+        let paths = [1, 2, 3, 4].map(|host| w.add_path(lun, host, 0));
+        let others = [1, 2, 3, 4].map(|host| w.add_path(other, host, 0));
+        w.settle(SECS(20)).unwrap();
+        w.run_for(SECS(10)).unwrap();
+        let map = w.dm.by_uuid(UUID).unwrap().minor;
+        w.dm.devices.get_mut(&map).unwrap().opens += 1;
+        paths.iter().for_each(|&d| w.set_health(d, Health::Failing));
+        w.run_for(SECS(60)).unwrap();
+        assert_eq!(w.engine.starved(), 1);
+        others.iter().for_each(|&d| w.set_health(d, Health::Hanging));
+        w.run_for(SECS(300)).unwrap();
+        w.set_health(paths[2], Health::Good);
+        w.run_for(SECS(60)).unwrap();
+        assert_eq!(w.engine.find_map(W).unwrap().usable(), 1);
+    });
+}
