@@ -140,8 +140,18 @@ scenario! {
         assert!(config.contains("devices {\n}") && !config.contains("SYMMETRIX"), "no array of the table is there: {config}");
         assert!(guest.ok("multipathd show config").contains("SYMMETRIX"));
         assert_eq!(guest.ok(&format!("mkdir -p /dev/disk/by-id; ln -s ../../{one} /dev/disk/by-id/x; multipath -c /dev/disk/by-id/x")), "DM_MULTIPATH_DEVICE_PATH=\"1\"");
-        let wwid = guest.ok(&format!("mkdir -p /etc/multipath; multipath -a /dev/{one}"));
+        let wwid = guest.ok(&format!("rm -rf /etc/multipath; multipath -a /dev/{one}"));
         assert!(wwid.starts_with("wwid '3") && guest.ok("cat /etc/multipath/wwids").lines().count() == 3, "{wwid}");
+        // The daemon learns at once that a disk with one path is named, and with -r what is configured now.
+        let maps = |count: u8| format!("[ $(multipathd show maps raw format %n | wc -l) = {count} ]");
+        guest.put("/etc/multipath.conf", 0o644, b"defaults {\n\tfind_multipaths yes\n\tfailback 7\n}\n");
+        guest.ok(&format!("multipath -a /dev/{local}"));
+        guest.until(&maps(2), LONG);
+        guest.put("/etc/multipath.conf", 0o644, b"defaults {\n\tfind_multipaths yes\n\tfailback 9\n}\n");
+        let said = guest.ok("multipath -r 2>&1; multipathd show config local");
+        assert!(said.contains("failback 9") && !said.contains("boot"), "{said}");
+        guest.ok(&maps(2));
+        assert_eq!(guest.ok(&format!("multipath -r {map}")), "");
         guest.ok("multipathd -kshutdown; while pidof multipathd; do :; done");
         guest.ok(&format!("multipath -f {map}"));
     }
