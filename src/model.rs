@@ -21,7 +21,7 @@ pub type MapName = Text<NAME_LEN>;
 pub type DevName = Text<32>;
 /// Prefix of the dm uuid of a multipath map; the WWID follows.
 pub const UUID_PREFIX: &str = "mpath-";
-/// Most paths one map holds: what one page of table text carries with room to spare (DESIGN.md section 3, buffers within a page).
+/// Most paths one map holds: what one page of table text carries with room to spare.
 pub const MAP_PATHS: usize = 64;
 
 /// A point on the monotonic clock, in microseconds. Only the shell reads clocks; everywhere else time is an argument.

@@ -115,7 +115,7 @@ fn yes(flag: bool) -> String {
     if flag { "yes" } else { "no" }.to_string()
 }
 
-/// What the peer's program would show for a path and its map, in its words. Autodetection is the engine's; the rule of conf-grammar
+/// What the peer's program would show for a path and its map, in its words. Autodetection is the engine's; the rule of multipath.conf
 /// ("beats even multipaths") is applied here for the device's TPGS, so that what is configured beneath can be compared.
 fn effective(settings: &Settings<'_>, device: &Json) -> BTreeMap<&'static str, String> {
     let facts = facts(device);

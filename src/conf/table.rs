@@ -136,7 +136,7 @@ mod tests {
         assert!(!ROWS.iter().any(|row| row.blacklists("DGC", "VRAID")));
     }
 
-    /// What the table costs in the binary (DESIGN.md section 6).
+    /// What the table costs in the binary.
     #[test]
     fn size() {
         let bytes = size_of_val(&ROWS)

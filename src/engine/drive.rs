@@ -11,7 +11,9 @@ use super::path::{PathSlot, PortSlot, ProfileSlot};
 use super::pathsteps::Turn as PathTurn;
 use super::probe::ProbeSlot;
 use super::selector::Kernel;
+use super::sizes::{Sizes, Storage};
 use super::storage::{Chain, Index, List, NONE, Pool, Timers, cut};
+use super::sweeps::Sweep;
 use super::{Action, Context, Event, Refused};
 use crate::conf::settings::Policy;
 use crate::model::{Instant, PathId};
@@ -74,106 +76,6 @@ impl Default for Options {
             native_nvme: false,
             kernel: Kernel::FULL,
         }
-    }
-}
-
-/// How many things there is room for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Sizes {
-    pub paths: usize,
-    pub maps: usize,
-    pub partitions: usize,
-    pub ports: usize,
-    /// Array models with their settings.
-    pub profiles: usize,
-    /// Checks under way at the same time.
-    pub probes: usize,
-}
-
-impl Sizes {
-    /// For `paths` paths: a map for every four and some, a port likewise (a target may have one LUN only). A machine is given room for
-    /// twice the disks it has: of the smallest, each may be a map, a port and a model of its own.
-    pub const fn for_paths(paths: usize) -> Sizes {
-        let small = paths < 128;
-        let maps = paths / 4 + if small { paths * 3 / 8 } else { 32 };
-        let few = if small { paths / 2 } else { 64 };
-        // A target port is one with each port of the host: where every disk has a target of its own, as many as paths.
-        Sizes { paths, maps, partitions: maps * 2, ports: if small { paths } else { maps }, profiles: few, probes: few }
-    }
-
-    /// Words that [`Storage::words`] must have.
-    pub const fn words(&self) -> usize {
-        // Per path: free list, name, devno and wwid indexes (heads and links), lists by map, port, scan order, waiting (twice), ready.
-        let paths = self.paths * (1 + 3 * 2 + 6 * 2);
-        // Per map: free list; wwid, name and devno indexes; order, ready and heavy lists.
-        let maps = self.maps * (1 + 3 * 2 + 3 * 2);
-        let parts = self.partitions * (1 + 2 * 2 + 2);
-        let ports = self.ports * (1 + 2 + 2);
-        let profiles = self.profiles * (1 + 2);
-        paths + maps + parts + ports + profiles + self.probes + 2 * self.timers()
-    }
-
-    /// Entries that [`Storage::times`] must have.
-    pub const fn timers(&self) -> usize {
-        self.paths + self.maps
-    }
-}
-
-/// The memory the engine works in, given once. Lengths as [`Sizes`] says; all slots in their default state.
-pub struct Storage<'s> {
-    pub paths: &'s mut [PathSlot],
-    pub maps: &'s mut [MapSlot],
-    pub partitions: &'s mut [PartSlot],
-    pub ports: &'s mut [PortSlot],
-    pub profiles: &'s mut [ProfileSlot],
-    pub probes: &'s mut [ProbeSlot],
-    pub words: &'s mut [u32],
-    pub times: &'s mut [Instant],
-}
-
-/// A scan, survey or list: wanted, under way, and what it has counted.
-#[derive(Default)]
-pub(super) struct Sweep {
-    pub(super) want: bool,
-    pub(super) running: bool,
-    /// Those not mentioned are being given up.
-    pub(super) sweeping: bool,
-    /// Number of the last one asked.
-    pub(super) serial: u32,
-    pub(super) deadline: Instant,
-    pub(super) retry_at: Option<Instant>,
-    pub(super) failures: u8,
-    /// It is past its deadline, and under way still: its end is not waited for, nor is another begun.
-    late: bool,
-}
-
-/// A scan that misses something so often in a row goes on missing it: what it found is worked with.
-const GIVEN_UP: u8 = 5;
-
-impl Sweep {
-    /// It failed: once more, after a pause that grows.
-    pub(super) fn again(&mut self, now: Instant) {
-        self.want = true;
-        self.failures = self.failures.saturating_add(1);
-        self.retry_at = Some(now + Duration::from_millis(50 << self.failures.min(8)));
-    }
-
-    fn due(&self, now: Instant) -> bool {
-        self.want && !self.running && !self.late && self.retry_at.is_none_or(|t| t <= now)
-    }
-
-    fn begin(&mut self, now: Instant) {
-        self.want = false;
-        self.running = true;
-        (self.sweeping, self.late) = (false, false);
-        self.serial = self.serial.wrapping_add(1);
-        self.deadline = now + Duration::from_secs(60);
-        self.retry_at = None;
-    }
-
-    /// A time that has passed is none: what was due then is held up by something that wakes it.
-    fn at(&self, now: Instant) -> Option<Instant> {
-        if self.running { Some(self.deadline) } else { self.retry_at.filter(|&t| self.want && !self.late && t > now) }
     }
 }
 
@@ -382,22 +284,7 @@ impl<'s> Engine<'s> {
                     self.path_gone(cx, i);
                 }
             }
-            Event::ScanDone { complete } => {
-                (self.scan.running, self.scan.late) = (false, false);
-                if complete {
-                    self.scan.failures = 0;
-                    self.scan.sweeping = true;
-                    self.scanned = true;
-                    self.wake = true;
-                } else {
-                    self.scan.again(cx.now);
-                    if self.scan.failures == GIVEN_UP {
-                        self.note(None, None, What::ScanIncomplete);
-                        self.wake |= !self.scanned;
-                        self.scanned = true;
-                    }
-                }
-            }
+            Event::ScanDone { complete } => self.scan_done(cx, complete),
             Event::Overrun => {
                 self.scan.want = true;
                 self.survey.want = true;
@@ -440,28 +327,9 @@ impl<'s> Engine<'s> {
         self.options.dry_run = false;
     }
 
-    fn sweep(&mut self, cx: &Context<'_>) {
-        if self.scan.sweeping {
-            self.sweep_paths(cx);
-        }
-        if self.survey.sweeping {
-            self.sweep_maps(cx);
-        }
-    }
-
     fn advance(&mut self, now: Instant) {
         // Monotonic by contract; a caller that breaks it must not turn deadlines around.
         self.now = self.now.max(now);
-    }
-
-    /// Both the disks and the live maps are known.
-    pub(super) fn ready(&self) -> bool {
-        self.scanned && self.surveyed && !self.scan.running && !self.scan.sweeping && !self.survey.sweeping
-    }
-
-    /// Has it been given up to see every disk?
-    pub(super) fn scan_incomplete(&self) -> bool {
-        self.scan.failures >= GIVEN_UP
     }
 
     /// No map's I/O waits for a path, or it has for so long that it may be for ever, while there is memory for all else.
@@ -578,45 +446,6 @@ impl<'s> Engine<'s> {
             }
         }
         subject
-    }
-
-    fn begin_sweeps(&mut self, cx: &Context<'_>, emit: &mut dyn FnMut(Action<'_>) -> Result<(), Refused>) {
-        if self.stopping {
-            return;
-        }
-        if self.scan.running && self.scan.deadline <= cx.now {
-            (self.scan.running, self.scan.late) = (false, true);
-        }
-        for sweep in [&mut self.survey, &mut self.list] {
-            if sweep.running && sweep.deadline <= cx.now {
-                sweep.running = false;
-                sweep.again(cx.now);
-            }
-        }
-        // Reading sysfs and listing devices allocate, or take locks that others hold while they allocate.
-        let quiet = self.quiet();
-        if self.survey.due(cx.now) && (quiet || !self.surveyed) && emit(Action::Survey).is_ok() {
-            self.survey.begin(cx.now);
-            self.list.want = false;
-        }
-        if self.scan.due(cx.now) && (quiet || !self.scanned) {
-            match emit(Action::Scan) {
-                Ok(()) => self.scan.begin(cx.now),
-                // One that was given up still runs: its end is that of the last one begun.
-                Err(_) => self.scan.retry_at = Some(cx.now + Duration::from_secs(1)),
-            }
-        }
-        if self.list.due(cx.now) && self.surveyed {
-            if quiet {
-                if emit(Action::List).is_ok() {
-                    self.list.begin(cx.now);
-                }
-            } else {
-                // Status of those that wait is what matters now, and that may be asked.
-                self.list.want = false;
-                self.read_starved(cx);
-            }
-        }
     }
 
     #[inline(never)]

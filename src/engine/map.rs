@@ -133,7 +133,7 @@ pub(super) enum Job {
 }
 
 impl Job {
-    /// Allowed while a map has no usable path: what the kernel carries out without allocating (kernel-interfaces 4.4, rule 2).
+    /// Allowed while a map has no usable path: what the kernel carries out without allocating.
     pub(super) fn harmless(self) -> bool {
         matches!(self, Job::None | Job::Status | Job::Table | Job::Message(_))
     }

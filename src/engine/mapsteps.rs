@@ -2,7 +2,7 @@
 //!
 //! Order is safety: read before doing when the truth is not known; messages (which always work) before anything structural; a resume
 //! whenever a map of ours is suspended. While a map has no usable path nothing is sent that allocates in the kernel, neither for it
-//! nor, as it may hold swap, for others (kernel-interfaces 4.4, rule 2).
+//! nor, as it may hold swap, for others.
 
 use super::map::{Job, Known, PartTable};
 use super::note::{Difference, Step, What};

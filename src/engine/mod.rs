@@ -34,8 +34,10 @@ pub mod queueing;
 mod registry;
 pub mod schedule;
 pub mod selector;
+mod sizes;
 mod storage;
 mod survey;
+mod sweeps;
 pub mod tuning;
 mod upkeep;
 mod view;
@@ -43,13 +45,14 @@ mod want;
 
 pub use crate::model::Attribute;
 pub use action::{Action, Refusal, Refused};
-pub use drive::{Engine, Options, Sizes, Storage, Unsettled};
+pub use drive::{Engine, Options, Unsettled};
 pub use event::{Ask, DmAnswer, Event, LiveMap, PartitionSlot, Ticket};
 pub use map::{MapSlot, PartSlot};
 pub use note::{Cause, Difference, Note, Room, Step, Subject, What};
 pub use path::{PathSlot, PortSlot, ProfileSlot};
 pub use probe::ProbeSlot;
 pub use queueing::{LAST_GRACE, Outage};
+pub use sizes::{Sizes, Storage};
 pub use view::{GroupView, MapView, PartView, PathView};
 
 use crate::conf::settings::{Lookup, Stage};

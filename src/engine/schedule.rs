@@ -6,7 +6,7 @@
 //! cost its own waking of the loop and of a worker, twice the system calls. Never random: the same number gets the same place.
 //!
 //! Ports: when the paths of one I_T nexus fall silent together, one path of it is asked each second and the others wait, for each
-//! check of a dead port may hold a worker for as long as the transport likes (kernel-interfaces 3.4). That is the "scalable path
+//! check of a dead port may hold a worker for as long as the transport likes. That is the "scalable path
 //! testing" of the 2005 paper.
 
 use crate::model::Instant;

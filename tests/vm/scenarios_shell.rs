@@ -102,7 +102,7 @@ scenario! {
 }
 
 scenario! {
-    /// System calls per check of a healthy path, eight paths checked in one turn: at most four (DESIGN: budgets). Counted by strace as the
+    /// System calls per check of a healthy path, eight paths checked in one turn: at most four. Counted by strace as the
     /// difference of two runs, so that what the start costs does not count.
     fn a_check_costs_four_calls(kernel) {
         let (guest, first, second) = machine(kernel, |vm| vm.debs(&["strace"]));

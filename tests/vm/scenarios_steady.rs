@@ -37,7 +37,7 @@ fn stacks(guest: &Guest, pid: &str) -> Option<(usize, usize)> {
 
 scenario! {
     /// 64 paths in 16 maps, counted by strace: system calls for a check, status reads and all, none of which opens, maps, makes a
-    /// process or moves the break; and the memory that is locked (DESIGN: budgets), at 64 and at 4,096 paths.
+    /// process or moves the break; and the memory that is locked, at 64 and at 4,096 paths.
     fn a_steady_daemon_is_cheap(kernel) {
         // Alone: how many answers come together is a question of who else is on the machine.
         let guest = Vm::new(kernel).corepath().debs(&["strace"]).file("/etc/multipath.conf", 0o644, CONF).memory(768).alone().boot();
