@@ -1,5 +1,5 @@
 //! One multipath map: what is wanted of it, what the kernel has, and the one request under way. Data only; want.rs compares,
-//! mapsteps.rs chooses the next step, answers.rs moves `have`.
+//! mapnext.rs chooses the next step, answers.rs moves `have`.
 
 use super::activate;
 use super::event::{LiveMap, Ticket};

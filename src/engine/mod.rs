@@ -20,6 +20,7 @@ mod event;
 pub mod group;
 mod intake;
 mod map;
+mod mapnext;
 mod mapsteps;
 pub mod marginal;
 pub mod names;
@@ -40,6 +41,7 @@ mod survey;
 mod sweeps;
 pub mod tuning;
 mod upkeep;
+mod verdict;
 mod view;
 mod want;
 

@@ -200,7 +200,7 @@ impl Engine<'_> {
         if p.retry_at.is_some_and(|t| t > cx.now) {
             return Turn::Idle;
         }
-        if let Some(state) = super::checks::sys_verdict(p.sys) {
+        if let Some(state) = super::verdict::sys_verdict(p.sys) {
             // An open would fail (offline) or wait for the transport (blocked): its state is verdict enough.
             let sys = p.sys;
             self.paths[i].retry_at = Some(cx.now + SECOND);
@@ -281,7 +281,7 @@ impl Engine<'_> {
     /// Is the kernel to ask again who it is?
     fn exchange_due(&self, i: u32) -> bool {
         let p = &self.paths[i];
-        let due = p.next_check <= self.now && super::checks::sys_verdict(p.sys).is_none();
+        let due = p.next_check <= self.now && super::verdict::sys_verdict(p.sys).is_none();
         due && self.stands_for_another(i) && self.options.resident && !self.options.dry_run
     }
 
@@ -289,7 +289,7 @@ impl Engine<'_> {
     pub(super) fn nodes_return(&self, i: u32) -> bool {
         let p = &self.paths[i];
         let ours = p.map != NONE || p.live_in != NONE || p.gone;
-        !ours && p.nodes != Nodes::There && p.retry_at.is_none_or(|t| t <= self.now) && super::checks::sys_verdict(p.sys).is_none()
+        !ours && p.nodes != Nodes::There && p.retry_at.is_none_or(|t| t <= self.now) && super::verdict::sys_verdict(p.sys).is_none()
     }
 
     /// Takes one of the port's shares for a job of path `i`, or lets the path wait for one.
