@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lab::{Array, Guest, Vm, peer};
+use crate::lab::{Array, Guest, Vm, host, peer};
 use crate::scenario;
 
 const MIB: u64 = 1 << 20;
@@ -87,6 +87,48 @@ scenario! {
         println!("vm: {} ours over theirs: {loads}\n{before}\n{after}", kernel.release);
         assert_eq!((loads.as_str(), &after), ("", &before));
         guest.ok("multipath -F");
+    }
+}
+
+scenario! {
+    /// An image with udev and without dm's rules and kpartx's: ours give a map and its partition the links by identity that udev's own rules
+    /// give to the paths, and they stay through events at which nothing is read.
+    fn links_without_rules_of_dm(kernel) {
+        let rules = include_bytes!("../../initramfs/udev/60-corepath.rules");
+        let vm = Vm::new(kernel).debs(&["udev"]).memory(768).corepath().file("/usr/lib/udev/rules.d/60-corepath.rules", 0o644, rules);
+        let guest = vm.lun_later("a", 64 * MIB, 2, 0).boot();
+        let script = "PATH=$PATH:/usr/sbin:/sbin; printf 'label: gpt\n1: start=2048,size=16384\n2: start=20480\n' | sfdisk -q $disk";
+        host::must(std::process::Command::new("sh").arg("-c").arg(script).env("disk", guest.lun_file("a")));
+        assert_eq!(guest.ok("ls /lib/udev/rules.d /usr/lib/udev/rules.d | grep -E -- '-dm[-.]|kpartx|multipath' || true"), "");
+        peer::start_udev(&guest);
+        guest.ok("modprobe -a dm_multipath dm_service_time");
+        guest.plug("a.0");
+        guest.plug("a.1");
+        let wwid = format!("3{}", guest.wwid("a").trim_start_matches("naa."));
+        let by_id = format!("cd /dev/disk/by-id; for disk in wwn-0x{0} scsi-{1}; do for part in '' -part1 -part2; do readlink -f $disk$part; done; done", &wwid[1..], wwid);
+        guest.until("[ $(ls -d /sys/class/block/sd*[0-9] | wc -l) = 4 ]", Duration::from_secs(20));
+        peer::settle(&guest);
+        assert!(guest.ok(&format!("readlink -f /dev/disk/by-id/wwn-0x{}", &wwid[1..])).starts_with("/dev/sd"), "a path, without a map");
+        guest.ok("corepath boot --timeout 30");
+        peer::settle(&guest);
+        let names = guest.ok("ls /dev/mapper | grep -v control");
+        let nodes = names.lines().map(|name| guest.ok(&format!("readlink -f /dev/mapper/{name}"))).collect::<Vec<_>>().join("\n");
+        let wanted = format!("{nodes}\n{nodes}");
+        assert!(names.lines().count() == 3 && wanted.lines().all(|node| node.starts_with("/dev/dm-")), "{names}: {nodes}");
+        let path = guest.disk("a.0").unwrap();
+        for event in [
+            "true".to_string(),
+            "udevadm trigger --action=change --subsystem-match=block".to_string(),
+            format!("lab dm message {wwid} --say \"fail_path $(cat /sys/block/{path}/dev)\""),
+            format!("lab dm message {wwid} --say \"reinstate_path $(cat /sys/block/{path}/dev)\""),
+        ] {
+            guest.ok(&event);
+            peer::settle(&guest);
+            assert_eq!(guest.ok(&by_id), wanted, "after {event}");
+        }
+        guest.ok("corepath remove --all");
+        peer::settle(&guest);
+        assert!(!guest.run(&by_id).text().contains("/dev/dm-"), "with the maps go their links");
     }
 }
 
