@@ -49,7 +49,7 @@ pub(crate) fn seal(workers: usize, rounds: u32, disks: &[&str]) {
         .collect();
     let fds: &'static [(OwnedFd, OwnedFd)] = fds.leak();
     let mut seal = Seal::default();
-    lockdown::before_threads(&mut seal, 4096);
+    lockdown::before_threads(&mut seal);
     let mut arena = Arena::map(workers * 16384 + 65536).unwrap();
     let done: &'static Completions = arena.put(Completions::new()).unwrap();
     let slots = arena.take(workers, |i| slot(i, done, Check { fds: None, page: Page::new(), good: false })).unwrap();
@@ -105,7 +105,7 @@ pub(crate) fn seal(workers: usize, rounds: u32, disks: &[&str]) {
 /// Does one thing that a sealed process may not do.
 pub(crate) fn outlaw(call: &str) {
     let mut seal = Seal::default();
-    lockdown::before_threads(&mut seal, 64);
+    lockdown::before_threads(&mut seal);
     lockdown::after_threads(&mut seal, true);
     say(format_args!("@outlaw sealed"));
     // x86_64 numbers; the guests are.
