@@ -9,6 +9,7 @@ lint() {
     cargo clippy -- -D warnings
     (cd tests/array && cargo fmt --check && cargo clippy --all-targets -- -D warnings)
     (cd tests/vm/probe && cargo fmt --check && cargo clippy -- -D warnings)
+    (cd fuzz && cargo fmt --check && cargo clippy -- -D warnings)
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
     sh tests/aarch64.sh
 }

@@ -28,6 +28,7 @@ fn dump(text: &[u8], room: usize, ask: bool, local: Option<&[[&str; 3]]>) -> (St
         settings.filter(&facts, Some(text));
     }
     out.clear();
+    let local = local.map(|disks| print::Local { disks, maps: &|wwid| wwid == "W0" });
     print::dump(&mut out, &settings, print::Options { origins: false, local }).unwrap();
     (out, report.errors > 0)
 }

@@ -38,7 +38,7 @@ impl ReadAt for Disk<'_> {
         self.block_size
     }
     fn read_at(&mut self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
-        assert!(offset % 512 == 0 && into.len() % 512 == 0 && !into.is_empty() && into.len() <= 4096);
+        assert!(offset.is_multiple_of(512) && into.len().is_multiple_of(512) && !into.is_empty() && into.len() <= 4096);
         assert!(offset.checked_add(into.len() as u64).is_some_and(|end| end <= self.size));
         self.reads += 1;
         self.bytes += into.len();
