@@ -35,7 +35,7 @@ fn dump(text: &[u8], room: usize, ask: bool, local: Option<&[[&str; 3]]>) -> (St
 
 fuzz_target!(|data: &[u8]| {
     // The whole array table each time would take most of the time.
-    let local: Option<&[[&str; 3]]> = if data.len() % 64 == 0 { None } else { Some(&[["foo", "bar", ""]]) };
+    let local: Option<&[[&str; 3]]> = if data.len().is_multiple_of(64) { None } else { Some(&[["foo", "bar", ""]]) };
     // A small room first: full is an answer.
     dump(data, data.len() % 7, false, local);
     let room = Room::lines(&[Source { name: "fuzz", text: data }]);
