@@ -148,7 +148,8 @@ fn queues(input: &Value) -> bool {
     if input["in_recovery"] == true {
         state.process(Instant::from_secs(0), setting, interval, View { usable: 0, ..view });
         let over = input["retry_tick"].as_u64() == Some(0);
-        state.process(Instant::from_secs(if over { 1 << 30 } else { 1 }), setting, interval, view);
+        let end = state.poll_at(setting, interval).filter(|_| over);
+        state.process(end.unwrap_or(Instant::from_secs(1)), setting, interval, view);
     }
     state.want(setting) == Want::On
 }

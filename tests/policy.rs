@@ -147,8 +147,10 @@ fn queueing_histories() {
         let mut disabled = false;
         for _ in 0..60 {
             now = now + Duration::from_millis(rng.next(20_000));
-            if let Some(due) = state.poll_at(setting, interval).filter(|_| rng.chance(50)) {
-                now = now.max(due);
+            if let Some(due) = state.poll_at(setting, interval) {
+                now = if rng.chance(50) { now.max(due) } else { now };
+                // Never seconds late: who looks so late stood still, which is another story.
+                now = now.min(due + Duration::from_millis(rng.next(2_900)));
             }
             match rng.next(10) {
                 0 => view = queueing::View { paths: 4, usable: rng.next(5) as u16, gone: 0 },
