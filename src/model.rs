@@ -471,6 +471,8 @@ pub enum Attribute {
     Rescan,
     /// Removes the SCSI device (purge_disconnected); value 1.
     Delete,
+    /// Has the kernel tell udev that something about the disk has changed; value 1.
+    Announce,
     /// Takes a SCSI device into use again that is offline; value 1. Asked by an administrator only.
     Online,
     /// Makes a SCSI host look for devices; value 1. Of a host, not of a path, and asked by an administrator only.

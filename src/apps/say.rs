@@ -305,9 +305,7 @@ pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt:
         What::OtherwiseNamed => out.write_str(
             "its disks have another WWID than it was made with (another uid_attribute?): it is left as it is, its paths are not checked",
         ),
-        What::ScanIncomplete => {
-            out.write_str("what /sys has of a disk cannot be read: left out until it can; compare 'corepath scan' with ls /sys/block")
-        }
+        What::ScanIncomplete => out.write_str("a disk in /sys cannot be read, and is left out: 'corepath scan' lists the others"),
         What::NoUsablePath { queueing: true } => out.write_str("NO USABLE PATH: I/O waits"),
         What::NoUsablePath { queueing: false } => out.write_str("NO USABLE PATH: I/O fails"),
         What::UsableAgain => out.write_str("has a usable path again"),

@@ -422,6 +422,7 @@ impl Engine<'_> {
         let own = self.maps.get(home).filter(|_| home != m).and_then(|map| map.have.members.iter().find(|x| x.path == i));
         let dm = own.map(|x| x.dm);
         let p = &mut self.paths[i];
+        p.announced = true;
         p.live_in = if dm.is_some() { home } else { NONE };
         p.dm = dm.unwrap_or_default();
         p.exchanged = false;

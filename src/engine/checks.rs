@@ -32,6 +32,7 @@ impl Engine<'_> {
         p.next_check = cx.now;
         p.retry_at = None;
         p.tuned = 0;
+        p.announced = false;
         self.path_detect(i, facts);
         self.path_account(i);
         self.path_touch(i);

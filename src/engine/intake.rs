@@ -10,8 +10,12 @@ use super::note::{Cause, Room, What};
 use super::path::{Admin, Fds, Held, Job, Nodes, PathSlot};
 use super::storage::{NONE, hash, hash_pair};
 use super::{Context, Engine, Reason};
+use crate::conf::blacklist::properties;
 use crate::conf::settings::Verdict;
 use crate::model::{DevNo, Holder, PathFacts, PathState, Prio, SysState, Text, UUID_PREFIX};
+
+/// The property by which udev's rules tell all others that a disk is a path.
+const MARK: &[u8] = b"DM_MULTIPATH_DEVICE_PATH";
 
 /// Paths given up per call when a scan missed many.
 pub(super) const SWEEP: usize = 64;
@@ -66,6 +70,11 @@ impl Engine<'_> {
             verdict => verdict,
         };
         self.judge(cx, i, facts);
+        if found.is_none() {
+            // Later entries may be older than what udev was told since.
+            let marked = udev.is_some_and(|udev| properties(udev).any(|name| name == MARK));
+            self.paths[i].announced = marked && matches!(self.paths[i].held, Held::Ours(_));
+        }
     }
 
     fn path_seen(&mut self, i: u32) {

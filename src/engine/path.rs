@@ -179,6 +179,8 @@ pub struct PathSlot {
     pub(super) nodes: Nodes,
     /// It was said that one of them is in use.
     pub(super) told_nodes: bool,
+    /// udev knows it for a path of a map, as far as we know: what an event tells is who holds it then.
+    pub(super) announced: bool,
     /// Counted among those without a first verdict.
     pub(super) open: bool,
 
@@ -272,6 +274,7 @@ impl Default for PathSlot {
             unsure: false,
             nodes: Nodes::There,
             told_nodes: false,
+            announced: false,
             state: PathState::Unchecked,
             cause: Cause::Unknown,
             prio: Prio::UNDEFINED,

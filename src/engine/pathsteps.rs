@@ -255,7 +255,10 @@ impl Engine<'_> {
             self.paths[i].next_check = cx.now + cx.settings.globals().max_polling_interval.max(SECOND);
             return self.path_write(cx, i, Attribute::Rescan, 1, emit);
         }
-        if p.fds == Fds::Open {
+        if self.paths[i].announced && !self.paths[i].gone && self.paths[i].live_in == NONE && self.announces() {
+            return self.path_announce(cx, i, false, emit);
+        }
+        if self.paths[i].fds == Fds::Open {
             if let Err(refused) = emit(Action::Close { path }) {
                 return Turn::Refused(refused);
             }

@@ -59,15 +59,33 @@ impl Engine<'_> {
             self.paths[i].nodes = Nodes::Asked;
             return Turn::Sent;
         }
+        let p = &self.paths[i];
+        if live && p.live_in == m && p.tuned == u8::MAX && !p.announced && self.announces() {
+            return self.path_announce(cx, i, true, emit);
+        }
         if self.activation_path(cx, m) == Some(i) {
             return self.activation_start(cx, i);
         }
         Turn::Idle
     }
 
+    /// udev's rules look at who holds a disk, with its events. Neither a claim nor its end makes one.
+    pub(super) fn announces(&self) -> bool {
+        self.options.udev && self.options.resident && self.spare()
+    }
+
+    pub(super) fn path_announce(&mut self, cx: &Context<'_>, i: u32, ours: bool, emit: &mut Emit<'_>) -> Turn {
+        let turn = self.path_write(cx, i, Attribute::Announce, 1, emit);
+        if matches!(turn, Turn::Sent) {
+            self.paths[i].announced = ours;
+        }
+        turn
+    }
+
     /// `Event::PathPartitions`.
     pub(super) fn path_partitions(&mut self, id: PathId, in_use: u32) {
         let Some(i) = self.path_at(id) else { return };
+        self.path_touch(i);
         let p = &mut self.paths[i];
         let m = p.map;
         if p.nodes == Nodes::Asked {

@@ -236,6 +236,9 @@ impl Engine<'_> {
                 earlier(Some(t));
             }
         }
+        if p.job == Job::None && p.map == NONE && p.announced && !p.gone {
+            earlier(p.retry_at);
+        }
         if p.job == Job::None && self.stands_for_another(i) {
             earlier(Some(p.next_check));
         }

@@ -47,6 +47,7 @@ fn place(l: &Lineage<'_>, name: &str, attribute: Attribute) -> Result<Path, Errn
         Attribute::MaxSectorsKb => block(name, "/queue/max_sectors_kb"),
         Attribute::Rescan => block(name, "/device/rescan"),
         Attribute::Delete => block(name, "/device/delete"),
+        Attribute::Announce => block(name, "/uevent"),
         Attribute::Online => block(name, "/device/state"),
         Attribute::Scan => Err(Errno::INVAL),
     }
@@ -62,6 +63,8 @@ fn value_text(attribute: Attribute, value: i64, into: &mut [u8; 24]) -> Option<&
     let offable = matches!(attribute, Attribute::FastIoFail | Attribute::DevLoss | Attribute::EhDeadline);
     if value < 0 && offable {
         text.push_str("off").ok()?;
+    } else if attribute == Attribute::Announce {
+        text.push_str("change").ok()?;
     } else if attribute == Attribute::Online {
         text.push_str("running").ok()?;
     } else if attribute == Attribute::Scan {
@@ -91,6 +94,7 @@ mod tests {
         assert_eq!(text(Attribute::FastIoFail, -1), "off\n");
         assert_eq!(text(Attribute::DevLoss, 600), "600\n");
         assert_eq!(text(Attribute::MaxRetries, -1), "-1\n");
+        assert_eq!(text(Attribute::Announce, 1), "change\n");
         assert_eq!(text(Attribute::Online, 1), "running\n");
         assert_eq!(text(Attribute::Scan, 1), "- - -\n");
         assert_eq!(text(Attribute::RecoveryTmo, i64::MIN), "-9223372036854775808\n");

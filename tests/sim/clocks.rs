@@ -433,3 +433,26 @@ fn standing_still_is_no_retry() {
         assert_eq!(w.engine.find_map(W).unwrap().usable(), 2);
     });
 }
+
+/// Of a disk that gets a map, and of one that leaves it, udev is told, once each.
+#[test]
+fn udev_is_told_of_paths() {
+    let options = corepath::engine::Options { udev: true, path_partitions: true, ..daemon() };
+    story(with(NoPathRetry::Queue), options, |w| {
+        let lun = w.add_lun(W, 2048);
+        let paths = [w.add_path(lun, 1, 0), w.add_path(lun, 2, 0)];
+        let name = w.disks[paths[0]].name.clone();
+        let told = |w: &World<'_>| w.log.iter().filter(|line| line.ends_with(&format!("announce {name}"))).count();
+        w.settle(SECS(10)).unwrap();
+        w.run_for(SECS(3)).unwrap();
+        assert_eq!(told(w), 1);
+        w.ask(1, Ask::RemovePath(&name));
+        w.run_for(SECS(5)).unwrap();
+        assert_eq!((told(w), w.dm.by_uuid(UUID).unwrap().members().len()), (2, 1));
+        w.ask(2, Ask::AddPath(&name));
+        w.run_for(SECS(5)).unwrap();
+        assert_eq!((told(w), w.dm.by_uuid(UUID).unwrap().members().len()), (3, 2));
+        w.run_for(SECS(600)).unwrap();
+        assert_eq!(told(w), 3);
+    });
+}

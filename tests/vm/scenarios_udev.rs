@@ -132,6 +132,52 @@ scenario! {
     }
 }
 
+scenario! {
+    /// With nobody's rules but ours: a disk that a map holds is marked for all others, from the daemon's claim on, without another event of
+    /// its own; one that left is not, nor is one that other device-mapper devices hold. A daemon that comes later disturbs nobody.
+    fn udev_knows_the_paths(kernel) {
+        let rules = include_bytes!("../../initramfs/udev/60-corepath.rules");
+        let vm = Vm::new(kernel).debs(&["udev"]).memory(768).corepath().file("/usr/lib/udev/rules.d/60-corepath.rules", 0o644, rules);
+        let guest = vm.lun_later("a", 64 * MIB, 2, 0).lun("c", 64 * MIB, 1).boot();
+        let script = "PATH=$PATH:/usr/sbin:/sbin; printf 'label: gpt\n1: start=2048,size=16384\n' | sfdisk -q $disk";
+        host::must(std::process::Command::new("sh").arg("-c").arg(script).env("disk", guest.lun_file("a")));
+        host::must(std::process::Command::new("sh").arg("-c").arg(script).env("disk", guest.lun_file("c")));
+        peer::start_udev(&guest);
+        guest.ok("modprobe -a dm_multipath dm_service_time");
+        let other = guest.disk("c.0").unwrap();
+        guest.ok(&format!("blockdev --rereadpt /dev/{other}; corepath partitions add /dev/{other}; udevadm trigger --action=change /dev/{other}"));
+        peer::settle(&guest);
+        assert_eq!(guest.ok(&format!("cat /sys/block/{other}/holders/*/dm/uuid | cut -c1-4")), "part");
+        let daemon = guest.spawn("exec corepath daemon --strict");
+        guest.plug("a.0");
+        guest.plug("a.1");
+        guest.until("corepath status | grep -q ', 2 usable'", Duration::from_secs(20));
+        let marks = |disk: &str| guest.ok(&format!("udevadm info -q property -n /dev/{disk} | grep -E '^(DM_MULTIPATH_DEVICE_PATH|ID_FS_TYPE|SYSTEMD_READY)=' | sort || true"));
+        let paths = ["a.0", "a.1"].map(|path| guest.disk(path).unwrap());
+        for path in &paths {
+            guest.until(&format!("udevadm info -q property -n /dev/{path} | grep -qx DM_MULTIPATH_DEVICE_PATH=1"), Duration::from_secs(20));
+            assert_eq!(marks(path), "DM_MULTIPATH_DEVICE_PATH=1\nID_FS_TYPE=mpath_member\nSYSTEMD_READY=0");
+        }
+        assert_eq!(marks(&other), "");
+        guest.ok(&format!("corepath raw del path {}", paths[0]));
+        guest.until(&format!("! udevadm info -q property -n /dev/{} | grep -q DM_MULTIPATH_DEVICE_PATH", paths[0]), Duration::from_secs(20));
+        assert_eq!(marks(&paths[0]), "");
+        guest.ok(&format!("corepath raw add path {}", paths[0]));
+        guest.until(&format!("udevadm info -q property -n /dev/{} | grep -qx SYSTEMD_READY=0", paths[0]), Duration::from_secs(20));
+        guest.ok("corepath stop");
+        assert_eq!(daemon.wait(Duration::from_secs(10)).code, 0);
+        peer::settle(&guest);
+        let seen = "udevadm info --export-db | grep -c . ; cat /sys/kernel/uevent_seqnum";
+        let before = guest.ok(seen);
+        let next = guest.spawn("exec corepath daemon --strict");
+        guest.until("corepath status | grep -q ', 2 usable'", Duration::from_secs(20));
+        guest.ok("sleep 3");
+        assert_eq!(guest.ok(seen), before, "events for nothing");
+        guest.ok("corepath stop");
+        assert_eq!(next.wait(Duration::from_secs(10)).code, 0);
+    }
+}
+
 /// The peer of the older kernel's suite (0.9) does not choose the grouping of an ALUA array by itself; later ones and we do.
 const BY_PRIO: &str = "defaults {\n find_multipaths no\n user_friendly_names no\n}\ndevices {\n device {\n vendor COREPATH\n product ALUA\n path_grouping_policy group_by_prio\n }\n}\n";
 
