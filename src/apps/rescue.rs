@@ -129,6 +129,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
         Ok(machine) => machine,
         Err(trouble) => return cx.trouble("rescue", trouble),
     };
+    lockdown::descriptors(&mut seal, machine.sizes.paths);
     if sealed {
         lockdown::after_threads(&mut seal, true);
         if let Some((step, errno)) = seal.failed() {

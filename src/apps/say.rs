@@ -303,9 +303,9 @@ pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt:
              give both hosts the same preferred controller, or use failback followover",
         ),
         What::OtherwiseNamed => out.write_str(
-            "its disks have another WWID than it was made with (another uid_attribute?): it is left as it is, its paths are not checked",
+            "its disks have another WWID than it was made with (another uid_attribute?): left as it is, no path is checked",
         ),
-        What::ScanIncomplete => out.write_str("a disk in /sys cannot be read, and is left out: 'corepath scan' lists the others"),
+        What::ScanIncomplete => out.write_str("a disk in /sys cannot be read: left out; 'corepath scan' lists the others"),
         What::NoUsablePath { queueing: true } => out.write_str("NO USABLE PATH: I/O waits"),
         What::NoUsablePath { queueing: false } => out.write_str("NO USABLE PATH: I/O fails"),
         What::UsableAgain => out.write_str("has a usable path again"),

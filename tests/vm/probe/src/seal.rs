@@ -50,6 +50,7 @@ pub(crate) fn seal(workers: usize, rounds: u32, disks: &[&str]) {
     let fds: &'static [(OwnedFd, OwnedFd)] = fds.leak();
     let mut seal = Seal::default();
     lockdown::before_threads(&mut seal);
+    lockdown::descriptors(&mut seal, disks.len());
     let mut arena = Arena::map(workers * 16384 + 65536).unwrap();
     let done: &'static Completions = arena.put(Completions::new()).unwrap();
     let slots = arena.take(workers, |i| slot(i, done, Check { fds: None, page: Page::new(), good: false })).unwrap();
