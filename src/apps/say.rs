@@ -302,9 +302,9 @@ pub fn sentence(note: &Note, subject: &Subject<'_>, out: &mut dyn Write) -> fmt:
             "another host took the LUN back: it is left there until a path of this map fails or comes, or 'corepath switch-group'; \
              give both hosts the same preferred controller, or use failback followover",
         ),
-        What::OtherwiseNamed => out.write_str(
-            "its disks have another WWID than it was made with (another uid_attribute?): left as it is, no path is checked",
-        ),
+        What::OtherwiseNamed => {
+            out.write_str("its disks have another WWID than it was made with (another uid_attribute?): left as it is, no path is checked")
+        }
         What::ScanIncomplete => out.write_str("a disk in /sys cannot be read: left out; 'corepath scan' lists the others"),
         What::NoUsablePath { queueing: true } => out.write_str("NO USABLE PATH: I/O waits"),
         What::NoUsablePath { queueing: false } => out.write_str("NO USABLE PATH: I/O fails"),
