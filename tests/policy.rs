@@ -131,7 +131,7 @@ fn two_hosts_do_not_fight_for_ever() {
 
 #[test]
 fn queueing_histories() {
-    let mut expiries = 0;
+    let (mut expiries, mut stood) = (0, 0);
     histories(10_000, |rng| {
         let interval = Duration::from_secs(1 + rng.next(10));
         let setting = match rng.next(4) {
@@ -144,13 +144,19 @@ fn queueing_histories() {
         let mut now = Instant::from_secs(5);
         let (mut lost, mut gone) = (None, None);
         let mut view = queueing::View { paths: 4, usable: 4, gone: 0 };
-        let mut disabled = false;
+        let (mut disabled, mut over) = (false, false);
+        // What runs out: the LUN that is gone, the retries.
+        let limits = |lost: Option<Instant>, gone: Option<Instant>| {
+            let retries = match setting {
+                NoPathRetry::Retries(n) => lost.map(|t| t + Duration::from_secs(u64::from(n) * interval.as_secs())),
+                _ => None,
+            };
+            [gone.map(|t| t + queueing::GONE_GRACE), retries].into_iter().flatten().min().filter(|_| setting != NoPathRetry::Fail)
+        };
         for _ in 0..60 {
             now = now + Duration::from_millis(rng.next(20_000));
-            if let Some(due) = state.poll_at(setting, interval) {
-                now = if rng.chance(50) { now.max(due) } else { now };
-                // Never seconds late: who looks so late stood still, which is another story.
-                now = now.min(due + Duration::from_millis(rng.next(2_900)));
+            if let Some(due) = state.poll_at(setting, interval).filter(|_| rng.chance(50)) {
+                now = now.max(due);
             }
             match rng.next(10) {
                 0 => view = queueing::View { paths: 4, usable: rng.next(5) as u16, gone: 0 },
@@ -161,24 +167,27 @@ fn queueing_histories() {
                 }
                 3 => {
                     state.restore(now);
-                    disabled = false;
+                    (disabled, over) = (false, over && lost.is_none());
                     lost = lost.map(|_| now);
                     gone = gone.map(|_| now);
                 }
                 _ => {}
             }
             if view.usable > 0 {
-                (lost, gone) = (None, None);
+                (lost, gone, over) = (None, None, false);
             } else {
                 lost = lost.or(Some(now));
                 gone = if view.gone == 4 { gone.or(Some(now)) } else { None };
             }
+            // Looked at so late, it asks first.
+            if let Some(end) = limits(lost, gone).filter(|&end| !over && now.since(end) >= queueing::STOOD_STILL) {
+                let late = now.since(end) + interval * 2;
+                (lost, gone) = (lost.map(|t| t + late), gone.map(|t| t + late));
+                stood += 1;
+            }
             let answer = state.process(now, setting, interval, view);
             expiries += u32::from(answer.expired);
-            let late = |since: Option<Instant>, limit: Duration| since.is_some_and(|t: Instant| now.since(t) >= limit);
-            let over = setting != NoPathRetry::Fail
-                && (late(gone, queueing::GONE_GRACE)
-                    || matches!(setting, NoPathRetry::Retries(n) if late(lost, Duration::from_secs(u64::from(n) * interval.as_secs()))));
+            over = limits(lost, gone).is_some_and(|end| now >= end);
             let want = match setting {
                 _ if disabled => Want::Off,
                 NoPathRetry::Fail => Want::Off,
@@ -193,7 +202,7 @@ fn queueing_histories() {
             assert_eq!(state.outage().is_some(), view.usable == 0);
         }
     });
-    assert!(expiries > 1000, "{expiries}");
+    assert!(expiries > 1000 && stood > 1000, "{expiries} {stood}");
 }
 
 #[test]

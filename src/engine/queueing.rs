@@ -17,7 +17,7 @@ pub const GONE_GRACE: Duration = Duration::from_secs(60);
 pub const LAST_GRACE: Duration = Duration::from_secs(10);
 
 /// Whoever looks at a clock so long after it ran out stood still meanwhile, as a process that was stopped or a machine that was moved.
-const STOOD_STILL: Duration = Duration::from_secs(3);
+pub const STOOD_STILL: Duration = Duration::from_secs(3);
 
 /// The paths of one map at one time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

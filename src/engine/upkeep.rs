@@ -109,7 +109,9 @@ impl Engine<'_> {
     fn path_tune(&mut self, cx: &Context<'_>, i: u32, emit: &mut Emit<'_>) -> Option<Turn> {
         let p = &self.paths[i];
         if p.purge && p.live_in == p.map && p.dm != crate::model::DmPathState::Active && self.other_paths(i) {
-            return Some(self.path_write(cx, i, Attribute::Delete, 1, emit));
+            let turn = self.path_write(cx, i, Attribute::Delete, 1, emit);
+            self.paths[i].purge = !matches!(turn, Turn::Sent);
+            return Some(turn);
         }
         if p.tuned == u8::MAX || p.live_in != p.map {
             return None;
@@ -182,9 +184,6 @@ impl Engine<'_> {
 
     fn write_done(&mut self, i: u32) {
         let p = &mut self.paths[i];
-        if core::mem::take(&mut p.purge) {
-            return;
-        }
         p.tuned = p.tuned.saturating_add(1);
         p.tune_failures = 0;
     }

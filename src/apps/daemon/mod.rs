@@ -50,7 +50,7 @@ const KEPT: &str = "the new configuration cannot be used: the old one stays in f
 const STARVED: &str = "a map has no usable path, and may hold the configuration: not read now; the old one stays in force";
 /// How long an initramfs may take to be emptied.
 const EMPTYING: Duration = Duration::from_secs(5);
-/// The manager is told so long after the start at the latest.
+/// The manager is told that it is up so long after the start at the latest: systemd ends what is not, and queueing with it.
 const READY_BY: Duration = Duration::from_secs(60);
 /// For so long nobody is listened to who cannot be taken in.
 const DEAF: Duration = Duration::from_secs(1);
@@ -75,8 +75,6 @@ struct Daemon {
     /// No client can be taken in until then: there is no descriptor or no memory for it.
     deaf_until: Option<Instant>,
     ready: bool,
-    /// Until when that may take; then it is said to be, as systemd ends what is not, and queueing with it.
-    ready_by: Instant,
     /// It is to end, at this time whatever is still under way.
     stop_by: Option<Instant>,
     dump: bool,
@@ -302,7 +300,6 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, configuration: &Configuration<'_>) 
         started: now,
         phase: "configure",
         ready: false,
-        ready_by: wait::now() + READY_BY,
         deaf_until: None,
         stop_by: None,
         dump: false,
@@ -403,8 +400,11 @@ impl Daemon {
                     let _ = self.machine.hands.poll.listen(listener.as_fd(), token, Hears::Input);
                 }
             }
-            let ready_by = (!self.ready).then_some(self.ready_by);
-            for time in [self.manager.alive(now), self.stop_by, self.changed, ready_by, self.deaf_until].into_iter().flatten() {
+            let ready_by = self.started + READY_BY;
+            for time in [self.manager.alive(now), self.stop_by, self.changed, (!self.ready).then_some(ready_by), self.deaf_until]
+                .into_iter()
+                .flatten()
+            {
                 until = Some(until.map_or(time, |u| u.min(time)));
             }
             let mut tokens = heapless::Vec::<u64, { wait::BATCH }>::new();
@@ -423,7 +423,7 @@ impl Daemon {
             }
             let Daemon { machine: Machine { engine, hands, .. }, aliases, ears, .. } = self;
             // Told before the wait: on a machine without disks nothing may ever end it.
-            if !self.ready && (engine.settled() || now >= self.ready_by) {
+            if !self.ready && (engine.settled() || now >= ready_by) {
                 self.ready = true;
                 self.phase = "running";
                 aliases.named(now, true);
