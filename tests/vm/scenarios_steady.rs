@@ -55,7 +55,7 @@ scenario! {
         let script = format!("timeout -s INT 32 strace -f -o /tmp/calls -p {}; true", pid(&guest));
         let mut names = std::collections::BTreeMap::<String, u32>::new();
         // A host that is short of time in one window makes fewer answers come together there, so calls are added and never taken away: the
-        // best of three windows is what a check costs.
+        // best of three windows is what a check costs, and none may be far from it.
         for window in 0.. {
             guest.spawn(&script).wait(Duration::from_secs(60)).ok();
             let text = String::from_utf8(guest.get("/tmp/calls")).unwrap();
@@ -81,7 +81,7 @@ scenario! {
             if calls <= checks * 4 {
                 break;
             }
-            assert!(window < 2, "{calls} calls for {checks} checks; in all windows: {names:?}");
+            assert!(window < 2 && calls * 10 <= checks * 41, "{calls} calls for {checks} checks; in all windows: {names:?}");
         }
         for name in names.keys() {
             assert!(["epoll_wait", "epoll_pwait", "epoll_pwait2", "futex", "SG_IO", "DM_TABLE_STATUS", "pread64", "write", "restart_syscall"].contains(&name.as_str()), "{name}: {names:?}");
