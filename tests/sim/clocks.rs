@@ -442,7 +442,7 @@ fn udev_is_told_of_paths() {
         let lun = w.add_lun(W, 2048);
         let paths = [w.add_path(lun, 1, 0), w.add_path(lun, 2, 0)];
         let name = w.disks[paths[0]].name.clone();
-        let told = |w: &World<'_>| w.log.iter().filter(|line| line.ends_with(&format!("announce {name}"))).count();
+        let told = |w: &World<'_>| w.log.iter().filter(|line| line.ends_with(&format!("write Announce {name}"))).count();
         w.settle(SECS(10)).unwrap();
         w.run_for(SECS(3)).unwrap();
         assert_eq!(told(w), 1);

@@ -778,3 +778,23 @@ fn the_last_worker_asks_for_those_who_wait() {
         assert_eq!(w.engine.find_map(W).unwrap().usable(), 1);
     });
 }
+
+/// The array says that a LUN is gone through one path: its disk is removed, once. Not so the last one.
+#[test]
+fn a_path_without_its_lun_is_purged() {
+    let mut config = Config::default();
+    config.path.purge_disconnected = true;
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let paths = [w.add_path(lun, 1, 0), w.add_path(lun, 2, 0)];
+        w.settle(SECS(10)).unwrap();
+        let purged =
+            |w: &World<'_>, d: usize| w.log.iter().filter(|line| line.ends_with(&format!("write Delete {}", w.disks[d].name))).count();
+        w.set_health(paths[0], Health::Unmapped);
+        w.run_for(SECS(300)).unwrap();
+        assert_eq!(purged(w, paths[0]), 1);
+        w.set_health(paths[1], Health::Unmapped);
+        w.run_for(SECS(300)).unwrap();
+        assert_eq!(paths.map(|d| purged(w, d)), [1, 0]);
+    });
+}

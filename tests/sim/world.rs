@@ -671,9 +671,7 @@ impl<'m> World<'m> {
                     self.disks[d].wwid = self.luns[self.disks[d].lun].wwid.clone();
                 }
                 self.parked.insert(owner);
-                if attribute == Attribute::Announce {
-                    self.trace(|| format!("announce {name}"));
-                }
+                self.trace(|| format!("write {attribute:?} {name}"));
                 self.finish(Reply_::Written(path, ticket, Ok(())), owner);
             }
             Job::Dm { map, ticket, opcode, bytes, rename, .. } => self.dm_ioctl(map, ticket, opcode, bytes, rename)?,
