@@ -290,30 +290,37 @@ pub fn lines(dir: impl AsFd, path: &str, room: &mut [u8], visit: &mut dyn FnMut(
 fn lines_of(fd: OwnedFd, room: &mut [u8], visit: &mut dyn FnMut(&[u8]) -> bool) -> Result<u32, Errno> {
     let (mut used, mut skipping, mut skipped) = (0, false, 0);
     loop {
-        let count = fill_once(fd.as_fd(), &mut room[used..])?;
-        let ended = count == 0;
+        // Neither error can happen: the kernel gives no more than there is room for.
+        let count = fill_once(fd.as_fd(), room.get_mut(used..).ok_or(Errno::INVAL)?)?;
         used += count;
-        let mut at = 0;
-        while let Some(len) = room[at..used].iter().position(|&b| b == b'\n') {
-            if !core::mem::take(&mut skipping) && !visit(&room[at..at + len]) {
+        let mut rest = room.get(..used).ok_or(Errno::INVAL)?;
+        while let (line, Some(next)) = split_line(rest) {
+            if !core::mem::take(&mut skipping) && !visit(line) {
                 return Ok(skipped);
             }
-            at += len + 1;
+            rest = next;
         }
-        if ended {
-            if at < used && !skipping {
-                visit(&room[at..used]);
+        if count == 0 {
+            if !rest.is_empty() && !skipping {
+                visit(rest);
             }
             return Ok(skipped);
         }
-        room.copy_within(at..used, 0);
-        used -= at;
+        let whole = used - rest.len();
+        crate::order::move_to(room, 0, whole..used);
+        used -= whole;
         if used == room.len() {
             skipped += u32::from(!skipping);
             skipping = true;
             used = 0;
         }
     }
+}
+
+/// The text before the first newline, and what comes after it if there is one.
+fn split_line(text: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let mut parts = text.splitn(2, |&b| b == b'\n');
+    (parts.next().unwrap_or_default(), parts.next())
 }
 
 /// The next piece of an open file; 0 at its end.

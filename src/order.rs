@@ -1,4 +1,4 @@
-//! Sorting in place: one small heap sort for every list the program puts in order.
+//! Sorting in place: one small heap sort for every list the program puts in order. And moving bytes to the front of their buffer.
 //!
 //! `core::slice::sort_unstable` brings 2-5 KB of machine code for each element type, 20 KB in all, to be fast on lists far longer
 //! than ours. This is O(n log n) on every input, so a long list is no danger either. Not stable: whoever has equal elements to tell
@@ -9,6 +9,14 @@
 pub fn sort<T>(list: &mut [T], before: impl FnMut(&T, &T) -> bool) {
     let len = list.len();
     heap_sort(&mut List { list, before }, len);
+}
+
+/// Moves `bytes[from]` to `to`, which is before it or where it is; without a panic, unlike `copy_within`. What is not there is not moved.
+pub fn move_to(bytes: &mut [u8], to: usize, from: core::ops::Range<usize>) {
+    let bytes = core::cell::Cell::from_mut(bytes).as_slice_of_cells();
+    for (to, from) in bytes.iter().skip(to).zip(bytes.get(from).unwrap_or_default()) {
+        to.set(from.get());
+    }
 }
 
 /// What sorting asks of a list, by numbers: so that it is there once and not for each kind of element.
@@ -27,7 +35,9 @@ impl<T, F: FnMut(&T, &T) -> bool> Heap for List<'_, T, F> {
         self.list.get(a).zip(self.list.get(b)).is_some_and(|(a, b)| (self.before)(a, b))
     }
     fn swap(&mut self, a: usize, b: usize) {
-        self.list.swap(a, b);
+        if let Ok([a, b]) = self.list.get_disjoint_mut([a, b]) {
+            core::mem::swap(a, b);
+        }
     }
 }
 
@@ -79,6 +89,16 @@ mod tests {
             expected.reverse();
             assert_eq!(list, expected);
         }
+    }
+
+    #[test]
+    fn what_is_moved_may_overlap() {
+        let mut bytes = *b"abcdefgh";
+        super::move_to(&mut bytes, 1, 3..8);
+        assert_eq!(&bytes, b"adefghgh");
+        super::move_to(&mut bytes, 0, 7..9);
+        super::move_to(&mut bytes, 4, 4..6);
+        assert_eq!(&bytes, b"adefghgh");
     }
 
     #[test]

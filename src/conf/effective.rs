@@ -8,7 +8,7 @@ use super::keyword::{self, FAIL, FOLLOWOVER, IMMEDIATE, INFINITY, Key, MANUAL, O
 use super::names::{Form, Names};
 use super::parse::{Entry, Link, Parsed, Section, Source, chain, hash, own, run, slot};
 use super::settings::*;
-use super::table::ROWS;
+use super::table::{ROWS, Row};
 use super::value::{self, OLD_FEATURES, Value, decimal};
 use crate::model::{PathFacts, Text};
 use core::fmt::Write;
@@ -119,8 +119,8 @@ impl<'a> Settings<'a> {
         for section in sections.iter_mut().filter(|section| section.place == Place::Device && section.link == Link::None) {
             let identity = [Key::Vendor, Key::Product, Key::Revision].map(|key| own(entries, section, key).and_then(|e| e.value.text()));
             // The rows of the table are never merged with each other, so the last one is the one that would be found first.
-            let same = |row: usize| [Key::Vendor, Key::Product, Key::Revision].map(|key| ROWS[row].text(key)) == identity;
-            if let Some(row) = (0..ROWS.len()).rev().find(|&row| same(row)) {
+            let same = |row: &Row| [Key::Vendor, Key::Product, Key::Revision].map(|key| row.text(key)) == identity;
+            if let Some(row) = ROWS.iter().rposition(same) {
                 section.link = Link::Row(row as u16);
                 replaced[row / 32] |= 1 << (row % 32);
             }
@@ -273,8 +273,8 @@ impl<'a> Settings<'a> {
                     }
             })
         };
-        let found = slot(self.slots, hash(&[Some(word), None, None]), is_it)?;
-        self.slots[found].checked_sub(1).map(|i| i as usize)
+        let (_, held) = slot(self.slots, hash(&[Some(word), None, None]), is_it)?;
+        held.map(|i| i as usize)
     }
 
     /// Everything that is in force for one path, or for a map with such a path.
@@ -284,7 +284,7 @@ impl<'a> Settings<'a> {
         let mark = pick.mark();
         if let Some(section) = (!wwid.is_empty()).then(|| self.section_for(Place::Multipath, wwid)).flatten() {
             self.take_chain(&mut pick, section);
-            if self.sections[section].alias_lost {
+            if self.sections.get(section).is_some_and(|section| section.alias_lost) {
                 pick.values[Key::Alias as usize] = None;
             }
         }

@@ -142,24 +142,26 @@ struct Compiler<'p, 'a> {
 impl Compiler<'_, '_> {
     #[inline(never)]
     fn run(&mut self) -> Result<(), Error> {
-        let mut frames = [Frame::default(); MAX_DEPTH + 1];
-        let mut depth = 0;
+        let mut frame = Frame::default();
+        let (mut around, mut depth) = ([Frame::default(); MAX_DEPTH], 0);
         while let Some(c) = self.peek() {
             match c {
                 b'(' => {
+                    *around.get_mut(depth).ok_or(Error::Depth)? = frame;
                     depth += 1;
-                    *frames.get_mut(depth).ok_or(Error::Depth)? = Frame { group: self.n, branch: self.n, chain: None };
+                    frame = Frame { group: self.n, branch: self.n, chain: None };
                     self.at += 1;
                 }
                 b'|' => {
                     self.at += 1;
-                    self.alternative(&mut frames[depth])?;
+                    self.alternative(&mut frame)?;
                 }
                 b')' if depth > 0 => {
                     self.at += 1;
-                    self.join(&frames[depth]);
-                    let start = frames[depth].group;
+                    self.join(&frame);
+                    let start = frame.group;
                     depth -= 1;
+                    frame = *around.get(depth).ok_or(Error::Parenthesis)?;
                     self.repetitions(start)?;
                 }
                 _ => {
@@ -172,7 +174,7 @@ impl Compiler<'_, '_> {
         if depth > 0 {
             return Err(Error::Parenthesis);
         }
-        self.join(&frames[0]);
+        self.join(&frame);
         self.emit(Op::Match)
     }
 
@@ -185,21 +187,14 @@ impl Compiler<'_, '_> {
         Ok(())
     }
     fn insert(&mut self, at: usize, op: Op) -> Result<(), Error> {
-        if self.n >= self.ops.len() {
-            return Err(Error::TooBig);
-        }
-        self.ops.copy_within(at..self.n, at + 1);
-        self.ops[at] = op;
+        // What stands there goes one further, and so on.
+        let mut moved = op;
+        self.ops.get_mut(at..=self.n).ok_or(Error::TooBig)?.iter_mut().for_each(|place| core::mem::swap(place, &mut moved));
         self.n += 1;
         Ok(())
     }
     fn copy(&mut self, from: usize, len: usize) -> Result<(), Error> {
-        if self.n + len > self.ops.len() {
-            return Err(Error::TooBig);
-        }
-        self.ops.copy_within(from..from + len, self.n);
-        self.n += len;
-        Ok(())
+        (from..from + len).try_for_each(|at| self.emit(*self.ops.get(at).ok_or(Error::TooBig)?))
     }
 
     /// `|`: the branch so far becomes one of two ways.
@@ -216,8 +211,8 @@ impl Compiler<'_, '_> {
     fn join(&mut self, frame: &Frame) {
         let mut chain = frame.chain;
         while let Some(at) = chain {
-            let Some(Op::Jmp(link)) = self.ops.get(at).copied() else { return };
-            self.ops[at] = jump(self.n - at);
+            let Some(Op::Jmp(by)) = self.ops.get_mut(at) else { return };
+            let link = core::mem::replace(by, (self.n - at) as i16);
             chain = if link == 0 { None } else { at.checked_sub(link as usize) };
         }
     }
@@ -514,11 +509,9 @@ impl Program<'_> {
                 Some(Op::Bol) if at == 0 => pc + 1,
                 Some(Op::Eol) if at == len => pc + 1,
                 _ => {
-                    if top == 0 {
-                        return false;
-                    }
+                    let Some(pushed) = top.checked_sub(1).and_then(|top| stack.get(top)) else { return false };
                     top -= 1;
-                    usize::from(stack[top])
+                    usize::from(*pushed)
                 }
             };
         }

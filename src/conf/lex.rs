@@ -77,7 +77,7 @@ impl<'a> Tokens<'a> {
         self.quoted
     }
     fn take(&mut self, len: usize) -> &'a [u8] {
-        let (head, rest) = self.rest.split_at(len.min(self.rest.len()));
+        let (head, rest) = self.rest.split_at_checked(len).unwrap_or((self.rest, &[]));
         self.rest = rest;
         head
     }

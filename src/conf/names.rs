@@ -81,12 +81,13 @@ impl<'a> Names<'a> {
                     names.name_at(other) == Some((name, other & BY_ALIAS)) && other & BY_ALIAS == mark
                 });
                 match found {
-                    Some(i) if free > 0 => {
-                        // The first line that gives a name counts.
-                        if slots[i] == 0 {
-                            slots[i] = (offset | mark) + 1;
-                            free -= 1;
+                    // The first line that gives a name counts.
+                    Some((_, Some(_))) if free > 0 => {}
+                    Some((at, None)) if free > 0 => {
+                        if let Some(slot) = slots.get_mut(at) {
+                            *slot = (offset | mark) + 1;
                         }
+                        free -= 1;
                     }
                     _ => names.indexed = false,
                 }
@@ -113,8 +114,8 @@ impl<'a> Names<'a> {
         if !self.indexed {
             return self.iter().find(|(wwid, alias)| *(if mark == 0 { wwid } else { alias }) == name);
         }
-        let found = slot(self.slots, hash(&[Some(name)]), |other| self.name_at(other) == Some((name, mark)))?;
-        self.line_at((self.slots[found].checked_sub(1)? & !BY_ALIAS) as usize)
+        let (_, found) = slot(self.slots, hash(&[Some(name)]), |other| self.name_at(other) == Some((name, mark)))?;
+        self.line_at((found? & !BY_ALIAS) as usize)
     }
 
     pub fn contains(&self, wwid: &str) -> bool {
@@ -145,7 +146,7 @@ pub fn leave_out(form: Form, text: &mut [u8], wwid: &str, alias: &str) -> (usize
         if mine.is_some_and(|(w, a)| w == wwid || !a.is_empty() && a == alias) {
             other |= mine != Some((wwid, alias));
         } else {
-            text.copy_within(from..from + length, left);
+            crate::order::move_to(text, left, from..from + length);
             left += length;
         }
         from += length;

@@ -134,11 +134,15 @@ pub fn hash(parts: &[Option<&str>]) -> u32 {
     hash
 }
 
-/// The slot of the item that `is_it` accepts, or the free one where it belongs. `None`: all slots are taken by others.
-pub fn slot(slots: &[u32], hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<usize> {
+/// The slot of the item that `is_it` accepts, and the item; or the free slot where it belongs. `None`: all slots are taken by others.
+pub fn slot(slots: &[u32], hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<(usize, Option<u32>)> {
     let len = slots.len();
     let start = (hash as usize).checked_rem(len)?;
-    (0..len).map(|i| (start + i) % len).find(|&i| slots[i] == 0 || is_it(slots[i] - 1))
+    (0..len).find_map(|i| {
+        let at = (start + i) % len;
+        let held = slots.get(at)?.checked_sub(1);
+        held.is_none_or(&mut is_it).then_some((at, held))
+    })
 }
 
 /// Marks a slot that says which section has an alias.
@@ -362,7 +366,7 @@ impl<'a> Parser<'a> {
 
     /// A keyword that stands twice in its block is told whether or not its values were good. Two spellings are two keywords.
     fn note_seen(&mut self, named: Key, name: &'a [u8]) {
-        let seen = &mut self.seen[self.place.depth()];
+        let Some(seen) = self.seen.get_mut(self.place.depth()) else { return };
         let twice = *seen & named.bit() != 0 && !named.repeats();
         *seen |= named.bit();
         if twice {
@@ -396,7 +400,9 @@ impl<'a> Parser<'a> {
             return;
         }
         self.place = place;
-        self.seen[depth] = 0;
+        if let Some(seen) = self.seen.get_mut(depth) {
+            *seen = 0;
+        }
     }
 
     /// `}`.
@@ -424,9 +430,11 @@ impl<'a> Parser<'a> {
         if self.entry_count >= self.entries.len() || (!self.running && !self.begin(self.place)) {
             return false;
         }
-        self.entries[self.entry_count] = Entry { key, line: self.line, value };
+        let last = self.section_count.checked_sub(1).and_then(|last| self.sections.get_mut(last));
+        let (Some(entry), Some(section)) = (self.entries.get_mut(self.entry_count), last) else { return false };
+        *entry = Entry { key, line: self.line, value };
         self.entry_count += 1;
-        self.sections[self.section_count - 1].count += 1;
+        section.count += 1;
         true
     }
 
@@ -446,7 +454,7 @@ impl<'a> Parser<'a> {
                 len += 1;
             }
         }
-        let (copy, rest) = core::mem::take(&mut self.text).split_at_mut(len);
+        let (copy, rest) = core::mem::take(&mut self.text).split_at_mut_checked(len).ok_or(What::Full)?;
         self.text = rest;
         core::str::from_utf8(copy).map_err(|_| What::Binary)
     }
@@ -454,12 +462,12 @@ impl<'a> Parser<'a> {
     /// The end of an inner block: is it complete, and has there been one for the same thing?
     fn complete(&mut self) {
         let Some(this) = self.section_count.checked_sub(1) else { return };
-        let section = self.sections[this];
+        let Some(&section) = self.sections.get(this) else { return };
         let of_list = matches!(section.place, Place::BlacklistDevice | Place::ExceptionsDevice);
         let complete = match section.place {
-            Place::Device => self.text_of(this, Key::Vendor).is_some() && self.text_of(this, Key::Product).is_some(),
-            Place::Multipath => self.text_of(this, Key::MapWwid).is_some(),
-            Place::Protocol => self.own(this, Key::Type).is_some(),
+            Place::Device => self.text_of(&section, Key::Vendor).is_some() && self.text_of(&section, Key::Product).is_some(),
+            Place::Multipath => self.text_of(&section, Key::MapWwid).is_some(),
+            Place::Protocol => own(self.entries, &section, Key::Type).is_some(),
             _ => section.count > 0,
         };
         if !complete {
@@ -474,18 +482,18 @@ impl<'a> Parser<'a> {
         if of_list {
             return;
         }
-        let identity = self.identity(this);
+        let identity = self.identity(&section);
         let found = slot(self.slots, hash(&identity), |other| {
-            other & ALIAS == 0 && self.sections[other as usize].place == section.place && self.identity(other as usize) == identity
+            let other = self.sections.get(other as usize).filter(|_| other & ALIAS == 0);
+            other.is_some_and(|other| other.place == section.place && self.identity(other) == identity)
         });
-        let earlier = found.and_then(|i| self.slots[i].checked_sub(1));
-        match (found, earlier) {
-            (Some(i), Some(earlier)) => {
-                self.slots[i] = this as u32 + 1;
-                let earlier_section = &mut self.sections[earlier as usize];
-                earlier_section.superseded = true;
-                let same_file = earlier_section.file == section.file;
-                self.sections[this].link = Link::Section(earlier);
+        match found {
+            Some((i, Some(earlier))) => {
+                self.hold(i, this as u32);
+                let Ok([before, now]) = self.sections.get_disjoint_mut([earlier as usize, this]) else { return };
+                before.superseded = true;
+                now.link = Link::Section(earlier);
+                let same_file = before.file == now.file;
                 // Another file's device entry is there to be added to; of a map only one section is expected.
                 let what = match section.place {
                     Place::Device if same_file => What::DuplicateDevice,
@@ -494,8 +502,8 @@ impl<'a> Parser<'a> {
                 };
                 self.complain_at(section.line, what, None, &[], InForce::Written);
             }
-            (Some(i), None) if self.slots_used < self.slots.len() / 2 => {
-                self.slots[i] = this as u32 + 1;
+            Some((i, None)) if self.slots_used < self.slots.len() / 2 => {
+                self.hold(i, this as u32);
                 self.slots_used += 1;
             }
             _ => {
@@ -506,55 +514,55 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// From now on slot `i` holds `item`.
+    fn hold(&mut self, i: usize, item: u32) {
+        if let Some(slot) = self.slots.get_mut(i) {
+            *slot = item + 1;
+        }
+    }
+
     /// What makes two sections of one kind the same.
-    fn identity(&self, section: usize) -> [Option<&'a str>; 3] {
-        match self.sections[section].place {
+    fn identity(&self, section: &Section) -> [Option<&'a str>; 3] {
+        match section.place {
             Place::Device => [Key::Vendor, Key::Product, Key::Revision].map(|key| self.text_of(section, key)),
             Place::Multipath => [self.text_of(section, Key::MapWwid), None, None],
             _ => {
-                let code = self.own(section, Key::Type).and_then(Value::number);
+                let code = own(self.entries, section, Key::Type).and_then(|entry| entry.value.number());
                 [keyword::PROTOCOLS.iter().find(|(_, c)| Some(*c) == code).map(|(word, _)| *word), None, None]
             }
         }
     }
-    /// The value that counts in one section: the last.
-    fn own(&self, section: usize, key: Key) -> Option<Value<'a>> {
-        own(self.entries, &self.sections[section], key).map(|entry| entry.value)
-    }
-    fn text_of(&self, section: usize, key: Key) -> Option<&'a str> {
-        self.own(section, key).and_then(Value::text)
+    fn text_of(&self, section: &Section, key: Key) -> Option<&'a str> {
+        own(self.entries, section, key).and_then(|entry| entry.value.text())
     }
 
     /// Of all maps that want one alias, the one with the smallest WWID gets it, as with the peer.
     fn give_aliases(&mut self) {
         for this in 0..self.section_count {
-            let section = self.sections[this];
-            if section.place != Place::Multipath || section.superseded {
+            if self.sections.get(this).is_none_or(|section| section.place != Place::Multipath || section.superseded) {
                 continue;
             }
             let Some(entry) = chain(self.sections, self.entries, this, Key::Alias) else { continue };
             let Some(alias) = entry.value.text() else { continue };
-            let wwid = |section: usize| self.text_of(section, Key::MapWwid).unwrap_or("");
+            let wwid = |section: usize| self.sections.get(section).and_then(|section| self.text_of(section, Key::MapWwid));
             let found = slot(self.slots, hash(&[Some(alias)]), |other| {
                 other & ALIAS != 0 && {
                     let held = chain(self.sections, self.entries, (other & !ALIAS) as usize, Key::Alias);
                     held.and_then(|entry| entry.value.text()) == Some(alias)
                 }
             });
-            let Some(i) = found else { continue };
-            let loser = match self.slots[i].checked_sub(1) {
-                None => {
-                    self.slots[i] = (this as u32 | ALIAS) + 1;
-                    continue;
+            let Some((i, holder)) = found else { continue };
+            let holder = holder.map(|holder| (holder & !ALIAS) as usize);
+            let loser = match holder {
+                Some(holder) if wwid(this) >= wwid(holder) => Some(this),
+                _ => {
+                    self.hold(i, this as u32 | ALIAS);
+                    holder
                 }
-                Some(holder) if wwid(this) < wwid((holder & !ALIAS) as usize) => {
-                    self.slots[i] = (this as u32 | ALIAS) + 1;
-                    (holder & !ALIAS) as usize
-                }
-                Some(_) => this,
             };
-            self.sections[loser].alias_lost = true;
-            let Section { file, line, place, .. } = self.sections[loser];
+            let Some(loser) = loser.and_then(|loser| self.sections.get_mut(loser)) else { continue };
+            loser.alias_lost = true;
+            let Section { file, line, place, .. } = *loser;
             (self.file, self.place) = (file, place);
             self.complain_at(line, What::DuplicateAlias, Some(Key::Alias), alias.as_bytes(), InForce::Nothing);
         }
@@ -566,8 +574,8 @@ impl<'a> Parser<'a> {
             return InForce::Nothing;
         }
         let whole_block = matches!(self.place, Place::Defaults | Place::Overrides);
+        let mut current = self.running;
         for section in self.sections.iter().take(self.section_count).rev() {
-            let current = core::ptr::eq(section, &self.sections[self.section_count - 1]) && self.running;
             if section.place == self.place
                 && (current || whole_block)
                 && let Some(entry) = own(self.entries, section, key)
@@ -577,6 +585,7 @@ impl<'a> Parser<'a> {
             if !whole_block {
                 break;
             }
+            current = false;
         }
         match value::parse(key, key.row().default()) {
             Ok((value, _)) if self.place == Place::Defaults && !key.row().default().is_empty() => InForce::Value(value),

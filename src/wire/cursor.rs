@@ -5,14 +5,18 @@
 use crate::fault::{Full, Malformed};
 use crate::model::{DevNo, parse_decimal};
 
-/// Copies `bytes` to where they belong in `buffer`, for callers that know them to have room there: one check for all of them.
-#[inline(never)]
+/// Copies `bytes` to where they belong in `buffer`, for callers that know them to have room there.
 pub fn put(buffer: &mut [u8], at: usize, bytes: &[u8]) {
-    let place = buffer.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len()));
-    debug_assert!(place.is_some(), "{} bytes at {at}", bytes.len());
-    if let Some(place) = place {
-        place.copy_from_slice(bytes);
-    }
+    let done = try_put(buffer, at, bytes);
+    debug_assert!(done.is_ok(), "{} bytes at {at}", bytes.len());
+}
+
+/// Copies `bytes` to where they belong in `buffer`, all of them or none: one check for all of the program.
+#[inline(never)]
+pub fn try_put(buffer: &mut [u8], at: usize, bytes: &[u8]) -> Result<(), Full> {
+    let place = buffer.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len())).ok_or(Full)?;
+    place.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+    Ok(())
 }
 
 /// Appends to a slice. After `Full` the content is whatever fitted; the caller throws it away.
@@ -39,9 +43,8 @@ impl<'a> Cursor<'a> {
         self.len == 0
     }
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Full> {
-        let end = self.len.checked_add(bytes.len()).ok_or(Full)?;
-        self.bytes.get_mut(self.len..end).ok_or(Full)?.copy_from_slice(bytes);
-        self.len = end;
+        try_put(self.bytes, self.len, bytes)?;
+        self.len += bytes.len();
         Ok(())
     }
     pub fn push_str(&mut self, text: &str) -> Result<(), Full> {
@@ -52,18 +55,12 @@ impl<'a> Cursor<'a> {
         self.separate()?;
         self.push_str(word)
     }
-    pub fn push_decimal(&mut self, mut value: u64) -> Result<(), Full> {
-        let mut digits = [0u8; 20];
-        let mut at = digits.len();
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (value % 10) as u8;
-            value /= 10;
-            if value == 0 {
-                break;
-            }
+    pub fn push_decimal(&mut self, value: u64) -> Result<(), Full> {
+        // At most 20 deep.
+        if value >= 10 {
+            self.push_decimal(value / 10)?;
         }
-        self.push(&digits[at..])
+        self.push(&[b'0' + (value % 10) as u8])
     }
     /// A number with one blank before it, unless it is the first.
     pub fn push_number(&mut self, value: u64) -> Result<(), Full> {

@@ -1,6 +1,7 @@
 //! Mode pages as MODE SENSE(10) gives them: header, block descriptors, pages (SPC-6 7.5.6).
 
 use crate::fault::Malformed;
+use crate::wire::cursor::put;
 use crate::wire::scsi::Command;
 
 /// Control mode page (SPC-6 7.5.10).
@@ -42,7 +43,7 @@ pub fn set_tas(data: &[u8]) -> Option<Command> {
     }
     let length = 8 + page.len();
     let mut command = Command::mode_select10(0x10, u16::try_from(length).ok()?);
-    command.out.get_mut(8..length)?.copy_from_slice(page);
+    put(&mut command.out, 8, page);
     // PS is reserved in MODE SELECT.
     command.out[8] &= 0x7f;
     command.out[13] |= TAS;

@@ -234,13 +234,12 @@ fn label_is(label: &str, name: &Name) -> bool {
     if name.is(label) {
         return true;
     }
-    let mut utf8 = [0; 36 * 4];
-    let mut len = 0;
+    // 36 characters of at most four bytes: none is left out.
+    let mut utf8 = heapless::String::<{ 36 * 4 }>::new();
     for c in name.chars() {
-        // 36 characters of at most four bytes.
-        len += c.encode_utf8(&mut utf8[len..]).len();
+        let _ = utf8.push(c);
     }
-    links::names(label, &utf8[..len])
+    links::names(label, utf8.as_bytes())
 }
 
 #[cfg(test)]

@@ -109,10 +109,7 @@ pub fn read(disk: &mut dyn ReadAt, start: Sectors, length: Sectors) -> Result<Op
     let length = length.0.min(end.saturating_sub(start.0));
     let mut buffer = [0; 2 * SECTOR];
     for (sector, count, kind) in [(0, 1, FileSystem::Xfs), (2, 2, FileSystem::Ext), (128, 2, FileSystem::Btrfs)] {
-        if length < sector + count as u64 {
-            continue;
-        }
-        let bytes = &mut buffer[..count * SECTOR];
+        let Some(bytes) = buffer.get_mut(..count * SECTOR).filter(|_| length >= sector + count as u64) else { continue };
         // Inside the disk, as `length` is; start and sector cannot overflow for the same reason.
         disk.read_at((start.0 + sector).saturating_mul(SECTOR as u64), bytes)?;
         let ids = match kind {
@@ -144,9 +141,9 @@ pub fn opened_by_others(disk: &mut dyn ReadAt, start: Sectors, length: Sectors) 
     }
     // MD 1.2: after 4 KB. 1.0: in the last 8 to 12 KB, by 4 KB. 0.90: in the last 64 to 128 KB, by 64 KB.
     for at in [Some(8), length.checked_sub(16).map(|at| at & !7), (length & !127).checked_sub(128)].into_iter().flatten() {
-        let bytes = &mut buffer[..SECTOR];
-        disk.read_at((start.0 + at).saturating_mul(SECTOR as u64), bytes)?;
-        if le32(bytes, 0) == MD {
+        let mut sector = [0; SECTOR];
+        disk.read_at((start.0 + at).saturating_mul(SECTOR as u64), &mut sector)?;
+        if le32(&sector, 0) == MD {
             return Ok(true);
         }
     }

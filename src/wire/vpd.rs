@@ -5,6 +5,7 @@
 
 use crate::fault::Malformed;
 use crate::model::Wwid;
+use crate::wire::cursor::try_put;
 
 /// Page codes.
 pub const SUPPORTED_PAGES: u8 = 0x00;
@@ -165,12 +166,9 @@ struct Cut<'a> {
 impl Cut<'_> {
     /// All of `bytes` or nothing: a hex pair is never split.
     fn push(&mut self, bytes: &[u8]) {
-        match self.out.get_mut(self.len..self.len + bytes.len()) {
-            Some(place) if self.whole => {
-                place.copy_from_slice(bytes);
-                self.len += bytes.len();
-            }
-            _ => self.whole = false,
+        self.whole = self.whole && try_put(self.out, self.len, bytes).is_ok();
+        if self.whole {
+            self.len += bytes.len();
         }
     }
 }

@@ -52,11 +52,11 @@ fn plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"#+-.:=@_".contains(&byte)
 }
 
-/// Length of the `\xNN` sequence at the front, or 0.
-fn sequence(bytes: &[u8]) -> usize {
+/// What stands behind the `\xNN` sequence at the front, if there is one.
+fn behind_sequence(bytes: &[u8]) -> Option<&[u8]> {
     match bytes {
-        [b'\\', b'x', a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => 4,
-        _ => 0,
+        [b'\\', b'x', a, b, rest @ ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => Some(rest),
+        _ => None,
     }
 }
 
@@ -65,11 +65,11 @@ fn sequence(bytes: &[u8]) -> usize {
 pub fn mangle(name: &str, out: &mut StringView) -> Result<(), NameError> {
     let (mut mangled, mut raw) = (false, false);
     let mut rest = name.as_bytes();
-    while let Some(&byte) = rest.first() {
-        let skip = sequence(rest);
-        mangled |= skip > 0;
-        raw |= skip == 0 && !plain(byte);
-        rest = &rest[skip.max(1)..];
+    while let [byte, next @ ..] = rest {
+        let behind = behind_sequence(rest);
+        mangled |= behind.is_some();
+        raw |= behind.is_none() && !plain(*byte);
+        rest = behind.unwrap_or(next);
     }
     if mangled && raw {
         return Err(NameError::Mixed);

@@ -65,6 +65,7 @@ pub struct Info<'a> {
 /// A buffer the kernel wrote back.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply<'a> {
+    header: &'a [u8; HEADER],
     bytes: &'a [u8],
     start: usize,
 }
@@ -87,25 +88,24 @@ fn get64(bytes: &[u8], at: usize) -> Result<u64, Malformed> {
 impl<'a> Reply<'a> {
     /// Checks the header's own figures. `buffer`: as it was submitted, at least [`HEADER`] bytes.
     pub fn parse(buffer: &'a [u8]) -> Result<Reply<'a>, Malformed> {
-        if buffer.len() < HEADER {
-            return Err(Malformed);
-        }
+        let header = buffer.first_chunk().ok_or(Malformed)?;
         let size = get32(buffer, 12)? as usize;
         let start = get32(buffer, 16)? as usize;
-        if size < SMALLEST || size > buffer.len() || start > buffer.len() {
+        if size < SMALLEST || start > buffer.len() {
             return Err(Malformed);
         }
         // Requests without payload answer with a size that ends inside the header.
-        Ok(Reply { bytes: &buffer[..size.max(HEADER)], start })
+        let bytes = buffer.get(..size.max(HEADER)).ok_or(Malformed)?;
+        Ok(Reply { header, bytes, start })
     }
 
     pub fn info(&self) -> Info<'a> {
-        let word = |at| get32(self.bytes, at).unwrap_or(0);
-        let name = &self.bytes[NAME_AT..NAME_AT + NAME_FIELD];
-        let uuid = &self.bytes[UUID_AT..UUID_AT + UUID_FIELD];
+        let word = |at| get32(self.header, at).unwrap_or(0);
+        let name = &self.header[NAME_AT..NAME_AT + NAME_FIELD];
+        let uuid = &self.header[UUID_AT..UUID_AT + UUID_FIELD];
         Info {
             version: [word(0), word(4), word(8)],
-            devno: DevNo::from_kernel(get64(self.bytes, 40).unwrap_or(0)),
+            devno: DevNo::from_kernel(get64(self.header, 40).unwrap_or(0)),
             name: until_nul(name).unwrap_or(name),
             uuid: until_nul(uuid).unwrap_or(uuid),
             flags: Flags(word(28)),
@@ -228,8 +228,8 @@ pub struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     fn read(&mut self) -> Result<TargetLine<'a>, Malformed> {
-        let spec = self.payload.get(self.at..).and_then(|b| b.get(..SPEC)).ok_or(Malformed)?;
-        let text = until_nul(&self.payload[self.at + SPEC..]).ok_or(Malformed)?;
+        let (spec, text) = self.payload.get(self.at..).and_then(|b| b.split_first_chunk::<SPEC>()).ok_or(Malformed)?;
+        let text = until_nul(text).ok_or(Malformed)?;
         let kind = &spec[24..40];
         let line =
             TargetLine { start: Sectors(get64(spec, 0)?), length: Sectors(get64(spec, 8)?), kind: until_nul(kind).unwrap_or(kind), text };

@@ -36,10 +36,7 @@ pub(super) fn read(disk: &mut Disk<'_>, found: &mut Found<'_>) -> Result<bool, E
         if !disk.read(number, &mut sector)? {
             continue;
         }
-        let label = &sector[offset..];
-        if le32(label, 0) != MAGIC {
-            continue;
-        }
+        let Some(label) = sector.get(offset..).filter(|label| le32(label, 0) == MAGIC) else { continue };
         for (number, slice) in (1..).zip(slices(label)) {
             let length = Sectors(u64::from(slice.length));
             let partition = Partition {

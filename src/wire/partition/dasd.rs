@@ -29,8 +29,6 @@ pub struct Geometry {
 const VOL1: [u8; 4] = [0xe5, 0xd6, 0xd3, 0xf1];
 const LNX1: [u8; 4] = [0xd3, 0xd5, 0xe7, 0xf1];
 const CMS1: [u8; 4] = [0xc3, 0xd4, 0xe2, 0xf1];
-/// EBCDIC digits.
-const DIGIT: [u8; 10] = [0xf0, 0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7, 0xf8, 0xf9];
 /// Labels of a VTOC that are looked at: three partitions make a handful, all else is a damaged one.
 const MAX_DSCB: u32 = 1024;
 
@@ -120,12 +118,11 @@ fn volume(disk: &mut Disk<'_>, label: &[u8; SECTOR], geometry: &Geometry, found:
             found.complain(Complaint::ChainBroken { sector });
             return Ok(true);
         }
-        let format = dscb[44];
-        if [4, 5, 7, 9].into_iter().any(|digit| format == DIGIT[digit]) {
-            continue;
-        }
-        if ![1, 8].into_iter().any(|digit| format == DIGIT[digit]) {
-            return Ok(true);
+        // The format, an EBCDIC digit.
+        match dscb[44] {
+            0xf1 | 0xf8 => {}
+            0xf4 | 0xf5 | 0xf7 | 0xf9 => continue,
+            _ => return Ok(true),
         }
         let start = block_of(&dscb, 107, geometry).saturating_mul(ratio);
         let last_track = block_of(&dscb, 111, geometry);
@@ -147,7 +144,7 @@ fn volume(disk: &mut Disk<'_>, label: &[u8; SECTOR], geometry: &Geometry, found:
 /// LNX1: one partition after the label. A label of version 2 knows how much is formatted; an older one relies on the geometry.
 fn linux(disk: &Disk<'_>, label: &[u8; SECTOR], place: u64, geometry: &Geometry, real: bool) -> Option<Partition> {
     let ratio = disk.ratio();
-    let end = if label[79] == DIGIT[2] {
+    let end = if label[79] == 0xf2 {
         be64(label, 80).checked_mul(ratio)?
     } else {
         let tracks = u64::from(geometry.cylinders) * u64::from(geometry.heads);

@@ -35,7 +35,7 @@ impl Entry {
 
 /// 55 AA at the end.
 pub(super) fn signed(sector: &[u8; SECTOR]) -> bool {
-    sector[510..] == [0x55, 0xaa]
+    sector.ends_with(&[0x55, 0xaa])
 }
 
 pub(super) fn entries(sector: &[u8; SECTOR]) -> [Entry; 4] {

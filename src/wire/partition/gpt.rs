@@ -32,8 +32,8 @@ pub(super) fn read(disk: &mut Disk<'_>, force: bool, found: &mut Found<'_>) -> R
     if !force && !protective(disk, found)? {
         return Ok(false);
     }
-    let blocks = disk.sectors() / disk.ratio();
-    let Some(last) = blocks.checked_sub(1).filter(|last| *last >= 1) else { return Ok(false) };
+    let blocks = disk.sectors().checked_div(disk.ratio());
+    let Some(last) = blocks.and_then(|blocks| blocks.checked_sub(1)).filter(|last| *last >= 1) else { return Ok(false) };
     let mut buffer = [0; CHUNK];
     let mut alternate = None;
     let primary = copy(disk, 1, last, &mut buffer, found, &mut alternate);
@@ -119,26 +119,17 @@ fn header(disk: &mut Disk<'_>, block: u64, last: u64, buffer: &mut [u8; CHUNK], 
     if size < HEADER || size > disk.block_size() {
         return Err(GptFault::HeaderSize(size));
     }
-    let mut digest = CRC.digest();
-    let mut left = size as usize;
-    let mut sector = first_sector;
-    while left > 0 {
-        let chunk = &mut buffer[..left.next_multiple_of(SECTOR).min(CHUNK)];
-        match disk.read(sector, chunk) {
-            Ok(true) => {}
-            Ok(false) => return Err(GptFault::HeaderSize(size)),
-            Err(errno) => return Err(GptFault::Unreadable(errno)),
+    let mut first = true;
+    let crc = checksum(disk, first_sector, size, buffer, &mut |chunk| {
+        // Where the checksum itself stands counts as zero.
+        if let Some(own) = chunk.get_mut(16..20).filter(|_| core::mem::take(&mut first)) {
+            own.fill(0);
         }
-        if sector == first_sector {
-            chunk[16..20].fill(0);
-        }
-        let taken = left.min(CHUNK);
-        digest.update(&chunk[..taken]);
-        left -= taken;
-        sector += (CHUNK / SECTOR) as u64;
-    }
-    if digest.finalize() != le32(&head, 16) {
-        return Err(GptFault::HeaderCrc);
+    })?;
+    match crc {
+        None => return Err(GptFault::HeaderSize(size)),
+        Some(crc) if crc != le32(&head, 16) => return Err(GptFault::HeaderCrc),
+        Some(_) => {}
     }
     let my_lba = le64(&head, 24);
     if my_lba != block {
@@ -164,27 +155,47 @@ fn entries(disk: &mut Disk<'_>, header: &Header, last: u64, buffer: &mut [u8; CH
     if header.entries_block > last {
         return Err(GptFault::EntryCount(header.count));
     }
-    let mut sector = header.entries_block * disk.ratio();
-    let mut digest = CRC.digest();
-    let mut left = header.count as usize * ENTRY;
+    let ratio = disk.ratio();
     let mut number = 0;
-    while left > 0 {
-        let chunk = &mut buffer[..left.next_multiple_of(SECTOR).min(CHUNK)];
-        match disk.read(sector, chunk) {
-            Ok(true) => {}
-            Ok(false) => return Err(GptFault::EntryCount(header.count)),
-            Err(errno) => return Err(GptFault::Unreadable(errno)),
-        }
-        let taken = left.min(CHUNK);
-        digest.update(&chunk[..taken]);
-        for entry in chunk[..taken].chunks_exact(ENTRY) {
+    // `MAX_ENTRIES` of them are 4 MiB.
+    let crc = checksum(disk, header.entries_block * ratio, header.count * ENTRY as u32, buffer, &mut |chunk| {
+        for entry in chunk.chunks_exact(ENTRY) {
             number += 1;
-            put(disk.ratio(), entry, number, found);
+            put(ratio, entry, number, found);
         }
+    })?;
+    match crc {
+        None => Err(GptFault::EntryCount(header.count)),
+        Some(crc) if crc != header.entries_crc => Err(GptFault::EntriesCrc),
+        Some(_) => Ok(()),
+    }
+}
+
+/// The checksum of `size` bytes from `sector`, each chunk as `see` leaves it; `None` when they are not all inside the disk.
+#[inline(never)]
+fn checksum(
+    disk: &mut Disk<'_>,
+    mut sector: u64,
+    size: u32,
+    buffer: &mut [u8; CHUNK],
+    see: &mut dyn FnMut(&mut [u8]),
+) -> Result<Option<u32>, GptFault> {
+    let mut digest = CRC.digest();
+    let mut left = size as usize;
+    while left > 0 {
+        let taken = left.min(CHUNK);
+        // A chunk is whole sectors: the room is always there.
+        let Some(chunk) = buffer.get_mut(..taken.next_multiple_of(SECTOR)) else { return Ok(None) };
+        if !disk.read(sector, chunk).map_err(GptFault::Unreadable)? {
+            return Ok(None);
+        }
+        let Some(chunk) = chunk.get_mut(..taken) else { return Ok(None) };
+        see(chunk);
+        digest.update(chunk);
         left -= taken;
         sector += (CHUNK / SECTOR) as u64;
     }
-    if digest.finalize() == header.entries_crc { Ok(()) } else { Err(GptFault::EntriesCrc) }
+    Ok(Some(digest.finalize()))
 }
 
 fn put(ratio: u64, entry: &[u8], number: u32, found: &mut Found<'_>) {

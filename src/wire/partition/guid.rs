@@ -6,9 +6,6 @@ use core::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub struct Guid(pub [u8; 16]);
 
-/// Where the bytes of the text form come from, in the order in which they are written.
-const ORDER: [usize; 16] = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
-
 impl Guid {
     /// All zero: an unused entry.
     pub fn is_nil(&self) -> bool {
@@ -22,8 +19,9 @@ impl Guid {
 }
 
 /// From the order of the disk to that of the text, and back: the same exchange.
-fn mixed(bytes: [u8; 16]) -> [u8; 16] {
-    ORDER.map(|place| bytes[place])
+fn mixed([a, b, c, d, e, f, g, h, rest @ ..]: [u8; 16]) -> [u8; 16] {
+    let [i, j, k, l, m, n, o, p] = rest;
+    [d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p]
 }
 
 /// The bytes of `0fc63daf-8483-4772-8e79-3d69d8477de4`, either case, as they are written; `None` for anything else.
