@@ -43,8 +43,10 @@ impl Console {
     /// Writes out what is buffered.
     pub fn flush(&mut self) {
         let mut at = 0;
-        while at < self.used && !self.failed {
-            match rustix::io::write(descriptor(self.stream), &self.buffer[at..self.used]) {
+        while let Some(rest @ [_, ..]) = self.buffer.get(at..self.used)
+            && !self.failed
+        {
+            match rustix::io::write(descriptor(self.stream), rest) {
                 Ok(0) => self.failed = true,
                 Ok(n) => at += n,
                 Err(rustix::io::Errno::INTR) => {}
@@ -65,7 +67,7 @@ impl Console {
             if self.used == self.buffer.len() {
                 self.flush();
             }
-            let (now, later) = bytes.split_at(bytes.len().min(self.buffer.len() - self.used));
+            let (now, later) = bytes.split_at_checked(self.buffer.len() - self.used).unwrap_or((bytes, &[]));
             put(&mut self.buffer, self.used, now);
             self.used += now.len();
             bytes = later;

@@ -11,6 +11,7 @@ use crate::fault::Errno;
 use crate::files;
 use crate::model::{DevNo, Instant};
 use crate::raw::errno;
+use crate::wire::cursor::try_put;
 use crate::wire::partition::ReadAt;
 use crate::{sgio, wait};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -114,7 +115,8 @@ impl<'a> Reader<'a> {
         if self.until.is_some_and(|until| wait::now() >= until) {
             return Err(Errno::TIMEDOUT);
         }
-        let block = u64::from(self.block_size);
+        // 0 is nothing a device says.
+        let block = u64::from(self.block_size.max(1));
         let begin = offset - offset % block;
         let whole = self.bytes - self.bytes % block;
         let end = (offset + wanted).next_multiple_of(block).min(begin + self.page.0.len() as u64).min(whole);
@@ -146,10 +148,8 @@ impl ReadAt for Reader<'_> {
             self.hold(at, end - at)?;
             let count = (end.min(self.held.end) - at) as usize;
             let (from, to) = ((at - self.held.start) as usize, (at - offset) as usize);
-            let (Some(from), Some(to)) = (self.page.0.get(from..from + count), into.get_mut(to..to + count)) else {
-                return Err(Errno::INVAL);
-            };
-            to.copy_from_slice(from);
+            let from = self.page.0.get(from..from + count).ok_or(Errno::INVAL)?;
+            try_put(into, to, from).map_err(|_| Errno::INVAL)?;
             at += count as u64;
         }
         Ok(())

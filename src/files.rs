@@ -9,6 +9,7 @@
 use crate::fault::Errno;
 use crate::model::{Text, split_last};
 use crate::raw::errno;
+use crate::wire::cursor::try_put;
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use heapless::{String, VecView};
@@ -107,10 +108,9 @@ fn with_nul(path: &str, call: &mut dyn FnMut(&CStr)) -> rustix::io::Result<()> {
 fn copied<const ROOM: usize>(path: &str, call: &mut dyn FnMut(&CStr)) -> rustix::io::Result<()> {
     use rustix::io::Errno;
     let mut room = [0; ROOM];
-    let (place, end) = room.split_at_mut_checked(path.len()).filter(|(_, end)| !end.is_empty()).ok_or(Errno::NAMETOOLONG)?;
-    place.copy_from_slice(path.as_bytes());
-    let used = ROOM - end.len() + 1;
-    call(CStr::from_bytes_with_nul(room.get(..used).unwrap_or_default()).map_err(|_| Errno::INVAL)?);
+    try_put(&mut room, 0, path.as_bytes()).map_err(|_| Errno::NAMETOOLONG)?;
+    let with_nul = room.get(..=path.len()).ok_or(Errno::NAMETOOLONG)?;
+    call(CStr::from_bytes_with_nul(with_nul).map_err(|_| Errno::INVAL)?);
     Ok(())
 }
 

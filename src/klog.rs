@@ -11,6 +11,7 @@
 //! Standard error is borrowed for one write.
 
 use crate::fault::Errno;
+use crate::wire::cursor::put;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -88,14 +89,14 @@ impl Line {
         if self.cut
             && let Some(last) = self.used.checked_sub(1)
         {
-            self.text[last] = b'~';
+            put(&mut self.text, last, b"~");
         }
-        self.text[self.used] = b'\n';
+        put(&mut self.text, self.used, b"\n");
         self.used += 1;
     }
 
     pub fn bytes(&self) -> &[u8] {
-        &self.text[..self.used]
+        self.text.get(..self.used).unwrap_or(&self.text)
     }
 
     pub fn text(&self) -> &str {
@@ -114,13 +115,14 @@ impl Write for Line {
         for c in text.chars() {
             // Text from arrays reaches logs and terminals: no control character passes.
             let c = if c.is_control() { '?' } else { c };
-            let n = c.len_utf8();
-            if self.used + n > LINE {
+            let mut utf8 = [0; 4];
+            let bytes = c.encode_utf8(&mut utf8).as_bytes();
+            if self.used + bytes.len() > LINE {
                 self.cut = true;
                 break;
             }
-            c.encode_utf8(&mut self.text[self.used..self.used + n]);
-            self.used += n;
+            put(&mut self.text, self.used, bytes);
+            self.used += bytes.len();
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use crate::dmioctl::Page;
 use crate::fault::Errno;
 use crate::model::{DevNo, Sectors};
 use crate::raw::{self, errno};
+use crate::wire::cursor::put;
 use crate::wire::nvme::{Admin, Namespace};
 use crate::wire::scsi::{Command, Reply, Transfer};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -105,15 +106,15 @@ pub fn execute(fd: BorrowedFd<'_>, command: &Command, page: &mut Page, sense: &m
     let (direction, length) = match command.transfer {
         Transfer::None => (DIRECTION_NONE, 0),
         Transfer::In(n) => (DIRECTION_IN, usize::from(n).min(page.0.len())),
-        Transfer::Out(n) => {
-            let n = usize::from(n).min(command.out.len());
-            page.0[..n].copy_from_slice(&command.out[..n]);
-            (DIRECTION_OUT, n)
+        Transfer::Out(_) => {
+            let out = command.parameters();
+            put(&mut page.0, 0, out);
+            (DIRECTION_OUT, out.len())
         }
     };
     if direction == DIRECTION_IN {
         // What a device does not fill must not be what the last one said.
-        page.0[..length].fill(0);
+        page.0.iter_mut().take(length).for_each(|byte| *byte = 0);
     }
     let mut header = SgIoHdr {
         interface_id: i32::from(b'S'),
@@ -190,7 +191,7 @@ pub fn admin(fd: BorrowedFd<'_>, command: &Admin, page: &mut Page) -> Result<usi
         Namespace::Own => unsafe { raw::ioctl(fd, NVME_IOCTL_ID, 0) }? as u32,
     };
     let length = usize::from(command.length).min(page.0.len());
-    page.0[..length].fill(0);
+    page.0.iter_mut().take(length).for_each(|byte| *byte = 0);
     let mut header = NvmePassthru {
         opcode: command.opcode,
         flags: 0,

@@ -220,14 +220,12 @@ impl<J: Work + Send> Crew<J> {
     }
 
     fn give(&mut self, index: usize, batch: u64) -> Result<(), Full> {
-        if !self.idle(index) {
-            return Err(Full);
-        }
+        let slot = self.slots.get(index).filter(|_| self.idle(index)).ok_or(Full)?;
         // Before the worker can see the job, which it may do unwoken.
         self.done.batch.fetch_or(batch, Ordering::AcqRel);
         self.out |= 1 << index;
         self.asleep |= 1 << index;
-        self.slots[index].state.store(BUSY, Ordering::Release);
+        slot.state.store(BUSY, Ordering::Release);
         Ok(())
     }
 
@@ -263,7 +261,7 @@ impl<J: Work + Send> Crew<J> {
         }
         let index = done.trailing_zeros() as usize;
         self.done.bits.fetch_and(!(1 << index), Ordering::AcqRel);
-        let slot = &self.slots[index];
+        let slot = self.slots.get(index)?;
         if slot.state.load(Ordering::Acquire) != DONE {
             return None;
         }

@@ -362,14 +362,14 @@ fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configura
         Err(trouble) => return cx.trouble("boot", trouble),
     };
     let root = order.root.map(|text| (text, Root::parse(text)));
-    let found = RefCell::new(Found::default());
+    let mut found = RefCell::new(Found::default());
     let prefix = configuration.settings.map("", &PathFacts::default()).alias_prefix;
     // Root is not a map, or not one of ours: done when all that is there is done.
     let mut elsewhere = false;
     match root {
         Some((text, None)) if ours(text, &configuration.settings, &prefix) => {
             // Not a device in any way we know: a WWID.
-            let _ = found.borrow_mut().wwid.push_str(text);
+            let _ = found.get_mut().wwid.push_str(text);
         }
         Some((_, None)) => elsewhere = true,
         Some((_, Some(Root::MapName(name)))) if order.from_kernel => elsewhere = !ours(name, &configuration.settings, &prefix),

@@ -10,6 +10,7 @@ use crate::sock::{self, Address};
 use crate::wire::cursor::put;
 use crate::wire::ipc;
 use core::fmt::Write;
+use core::num::{NonZeroU32, NonZeroU64};
 
 /// How long an answer may take, in milliseconds: programs that have something else to do then.
 pub const SHORT: u32 = 5000;
@@ -162,7 +163,7 @@ pub fn run(cx: &mut Cx<'_>, command: &str) -> i32 {
 const RATED: usize = 128;
 
 /// What each map does, from the block layer's counters: read here and not by the daemon, which must not wait for sysfs.
-fn show_rates(cx: &mut Cx<'_>, before: &mut [[u64; 3]; RATED], seconds: u64) {
+fn show_rates(cx: &mut Cx<'_>, before: &mut [[u64; 3]; RATED], seconds: NonZeroU32) {
     let Ok(dir) = crate::files::open_dir("/sys/block") else { return };
     for (minor, before) in before.iter_mut().enumerate() {
         let read = |file: &str, buffer: &mut [u8]| {
@@ -187,7 +188,7 @@ fn show_rates(cx: &mut Cx<'_>, before: &mut [[u64; 3]; RATED], seconds: u64) {
         if *before != [0; 3] {
             let mut rates = [0; 3];
             for ((rate, now), before) in rates.iter_mut().zip(now).zip(*before) {
-                *rate = now.saturating_sub(before) / seconds;
+                *rate = now.saturating_sub(before) / NonZeroU64::from(seconds);
             }
             let [reads, writes, kib] = rates;
             let _ = writeln!(cx.out, "dm-{minor}: {reads} reads/s, {writes} writes/s, {kib} KiB/s");
@@ -205,8 +206,8 @@ fn status(cx: &mut Cx<'_>) -> i32 {
             Arg::Long("json") => json = true,
             Arg::Long("watch") => {
                 watch = match cx.args.glued_value().map(str::parse::<u32>) {
-                    None => Some(1),
-                    Some(Ok(seconds)) if seconds > 0 => Some(seconds),
+                    None => Some(NonZeroU32::MIN),
+                    Some(Ok(seconds @ 1..)) => NonZeroU32::new(seconds),
                     Some(_) => return cx.fail(format_args!("status: --watch takes seconds")),
                 }
             }
@@ -221,12 +222,12 @@ fn status(cx: &mut Cx<'_>) -> i32 {
         let _ = cx.out.write_str("\x1b[H\x1b[J");
         let status = converse(cx, text, false);
         if !json {
-            show_rates(cx, &mut rates, u64::from(seconds));
+            show_rates(cx, &mut rates, seconds);
         }
         cx.out.flush();
         if status != DONE || cx.out.failed() {
             return status;
         }
-        crate::wait::sleep(seconds * 1000);
+        crate::wait::sleep(seconds.get() * 1000);
     }
 }

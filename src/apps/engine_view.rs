@@ -101,9 +101,9 @@ impl View for EngineView<'_> {
         let disk = m.paths().find(|p| !p.product().is_empty());
         let mut features = Text::<128>::new();
         let mut buffer = [0u8; 128];
-        if let Ok(length) = m.features().emit(&mut buffer) {
-            let _ = features.push_str(core::str::from_utf8(&buffer[..length]).unwrap_or("").trim_ascii_end());
-        }
+        let length = m.features().emit(&mut buffer).unwrap_or(0);
+        let written = buffer.get(..length).and_then(|written| core::str::from_utf8(written).ok()).unwrap_or("");
+        let _ = features.push_str(written.trim_ascii_end());
         let mut handler = Text::<72>::new();
         let words = m.handler().split_ascii_whitespace().count();
         let _ = if words == 0 { handler.write_str("0") } else { write!(handler.as_mut_view(), "{words} {}", m.handler()) };

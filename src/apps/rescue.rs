@@ -139,11 +139,12 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
         }
     }
     let text = root.or_else(|| configuration.words.iter().rev().find_map(|word| word.strip_prefix("root="))).unwrap_or("");
-    let found = RefCell::new(Found::default());
-    let wanted = Wanted { text, spec: Root::parse(text), found: &found, mounted };
-    if wanted.spec.is_none() {
-        let _ = found.borrow_mut().wwid.push_str(text);
+    let (spec, mut found) = (Root::parse(text), Found::default());
+    if spec.is_none() {
+        let _ = found.wwid.push_str(text);
     }
+    let found = RefCell::new(found);
+    let wanted = Wanted { text, spec, found: &found, mounted };
     let sought = wanted.spec.filter(boot::on_disks);
     if sought.is_some() {
         machine.hands.look_for(text);

@@ -175,7 +175,7 @@ pub struct Configuration<'m> {
 }
 
 fn keep<'m>(arena: &mut Arena<'m>, text: &str) -> Option<&'m str> {
-    let bytes = arena.take(text.len(), |i| text.as_bytes()[i]).ok()?;
+    let bytes = arena.gather(text.bytes()).ok()?;
     core::str::from_utf8(bytes).ok()
 }
 
@@ -263,7 +263,7 @@ pub fn configuration<'c, 'm>(common: &Common<'c>, arena: &mut Arena<'m>) -> Resu
         }
     }
     let no_memory = |_| Trouble::Memory;
-    let files: &'m [Source<'m>] = arena.take(list.len(), |i| list[i]).map_err(no_memory)?;
+    let files: &'m [Source<'m>] = arena.gather(list.iter().copied()).map_err(no_memory)?;
 
     let lines = Room::lines(files);
     let room = Room {

@@ -88,19 +88,16 @@ pub fn group(members: &[Member<'_>], rules: Rules) -> Result<Grouping, Full> {
     });
 
     let mut drafts: Vec<Draft, MAP_GROUPS, u8> = Vec::new();
-    let mut from = 0;
-    while from < order.len() {
-        let head = order[from];
-        let mut to = from + 1;
-        while to < order.len() && together(rules, head, class(head), order[to], class(order[to])) == Ordering::Equal {
-            to += 1;
-        }
-        let run = &order[from..to];
-        let group = Group { rating: rate(run.iter().map(|&i| class(i))), first: from as u8, len: run.len() as u8 };
+    let mut rest = order.as_slice();
+    while let [head, ..] = *rest {
+        let others = rest.iter().position(|&i| together(rules, head, class(head), i, class(i)) != Ordering::Equal);
+        let (run, others) = others.and_then(|others| rest.split_at_checked(others)).unwrap_or((rest, &[]));
+        let first = (order.len() - rest.len()) as u8;
+        let group = Group { rating: rate(run.iter().map(|&i| class(i))), first, len: run.len() as u8 };
         let seen = run.iter().copied().min().unwrap_or(head);
         let lead = rules.lead.is_some_and(|l| run.contains(&l));
         drafts.push(Draft { group, seen, lead }).map_err(|_| Full)?;
-        from = to;
+        rest = others;
     }
     let key = |d: &Draft| {
         let r = d.group.rating;
@@ -143,7 +140,7 @@ fn together(rules: Rules, ai: u8, a: Member<'_>, bi: u8, b: Member<'_>) -> Order
 
 /// What these paths are worth together. Also rates the groups of a live table, whose members were chosen earlier.
 pub fn rate<'a>(members: impl Iterator<Item = Member<'a>>) -> Rating {
-    let (mut sum, mut known) = (0i64, 0i64);
+    let (mut sum, mut known) = (0i64, 0u32);
     let (mut all, mut usable, mut marginal) = (0u32, 0u8, 0u32);
     for m in members {
         all = all.saturating_add(1);
@@ -160,7 +157,7 @@ pub fn rate<'a>(members: impl Iterator<Item = Member<'a>>) -> Rating {
         (0, 0) => Prio(0),
         (0, _) => Prio::UNDEFINED,
         // The mean of i32 values is an i32.
-        _ => Prio((sum / known) as i32),
+        _ => Prio((sum / i64::from(known)) as i32),
     };
     Rating { prio, usable, marginal: all > 0 && all == marginal }
 }

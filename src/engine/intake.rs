@@ -122,11 +122,11 @@ impl Engine<'_> {
         };
         // Two, when it became another disk while a table held it: it lives in its own, and is failed in the other.
         for m in [self.map_by_wwid(&facts.wwid), holder].into_iter().flatten() {
-            if let Some(k) = self.maps[m].have.members.iter().position(|x| x.devno == facts.devno && x.path == NONE) {
-                self.maps[m].have.members[k].path = i;
-                if self.paths[i].live_in == NONE {
-                    self.paths[i].live_in = m;
-                    self.paths[i].dm = self.maps[m].have.members[k].dm;
+            if let Some(member) = self.maps[m].have.members.iter_mut().find(|x| x.devno == facts.devno && x.path == NONE) {
+                member.path = i;
+                let path = &mut self.paths[i];
+                if path.live_in == NONE {
+                    (path.live_in, path.dm) = (m, member.dm);
                 }
                 self.maps[m].replan = true;
                 self.map_touch(m);

@@ -8,6 +8,7 @@ use super::Difference;
 use crate::conf::settings::{MapSettings, PrioKind};
 use crate::model::{Bus, DevNo, MAP_PATHS, Prio, Text, Tpgs, parse_decimal, same_word};
 use crate::wire::table::{Features, MAP_GROUPS, Table};
+use heapless::Vec;
 
 /// Path selectors of the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -360,17 +361,16 @@ fn selectors_agree(want: &str, have: &str) -> bool {
 
 /// Are other paths in it, and do the same paths stand together differently or in another order of groups?
 fn members_differ(want: &Table, have: &Table) -> (bool, bool) {
-    let mut sides = [[(DevNo::default(), 0u8); MAP_PATHS]; 2];
-    let mut lens = [0usize; 2];
-    for ((side, len), table) in sides.iter_mut().zip(&mut lens).zip([want, have]) {
-        for (slot, path) in side.iter_mut().zip(&table.paths) {
-            *slot = (path.devno, path.group);
-            *len += 1;
+    let mut sides = [const { Vec::<(DevNo, u8), MAP_PATHS, u8>::new() }; 2];
+    for (side, table) in sides.iter_mut().zip([want, have]) {
+        for path in &table.paths {
+            // As many as there is room for.
+            let _ = side.push((path.devno, path.group));
         }
-        crate::order::sort(&mut side[..*len], |a, b| a < b);
+        crate::order::sort(side, |a, b| a < b);
     }
-    let (w, h) = (&sides[0][..lens[0]], &sides[1][..lens[1]]);
-    let members = lens[0] != lens[1] || w.iter().zip(h).any(|(a, b)| a.0 != b.0);
+    let [w, h] = &sides;
+    let members = w.len() != h.len() || w.iter().zip(h).any(|(a, b)| a.0 != b.0);
     // With the same groups in the same order each path has the same group number in both.
     let groups = !members && w.iter().zip(h).any(|(a, b)| a.1 != b.1);
     (members, groups)

@@ -125,7 +125,7 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
             line /= 10;
         }
         raw::write_best_effort(2, b":");
-        raw::write_best_effort(2, &digits[at..]);
+        raw::write_best_effort(2, digits.get(at..).unwrap_or(&digits));
     }
     raw::write_best_effort(2, b"\n");
     raw::exit_group(101)

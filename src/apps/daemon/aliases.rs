@@ -18,6 +18,7 @@ use crate::fault::Errno;
 use crate::files;
 use crate::klog::Line;
 use crate::model::{Instant, PathFacts, Text};
+use crate::wire::cursor::try_put;
 use core::cell::Cell;
 use core::fmt::Write;
 use core::time::Duration;
@@ -117,11 +118,10 @@ impl Aliases {
             if !now.user_friendly_names || !now.alias.is_empty() || names::emit(&mut line, Form::Bindings, wwid, name).is_err() {
                 continue;
             }
-            let Some(place) = self.text.get_mut(self.used..).and_then(|rest| rest.get_mut(..line.len())) else {
+            if try_put(self.text, self.used, line.as_bytes()).is_err() {
                 self.full = true;
                 return;
-            };
-            place.copy_from_slice(line.as_bytes());
+            }
             self.used += line.len();
         }
         self.full = self.used + SPARE > self.text.len();

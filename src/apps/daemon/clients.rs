@@ -7,7 +7,7 @@ use crate::model::Instant;
 use crate::raw::{AsFd, OwnedFd};
 use crate::sock::{self, Peer};
 use crate::wait::{Hears, Poll};
-use crate::wire::cursor::put;
+use crate::wire::cursor::{put, try_put};
 use crate::wire::ipc::{self, Decoder};
 use core::fmt::{self, Write};
 use core::time::Duration;
@@ -71,11 +71,9 @@ struct Page<'a> {
 
 impl fmt::Write for Page<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.used + text.len();
-        if let Some(place) = self.room.get_mut(self.used..end) {
-            place.copy_from_slice(text.as_bytes());
-        }
-        self.used = end;
+        // What does not fit is counted on.
+        let _ = try_put(self.room, self.used, text.as_bytes());
+        self.used += text.len();
         Ok(())
     }
 }
@@ -370,7 +368,11 @@ mod tests {
 
     fn hall(name: &str) -> Hall {
         let slots = Box::leak((0..CLIENTS).map(|_| None).collect::<Box<[_]>>());
-        let large = Packed::new(leak(0, 1 << 20), leak(0, super::super::packed::WINDOW), leak(0, super::super::packed::PLACES));
+        let large = Packed::new(
+            leak(0, 1 << 20),
+            Box::leak(Box::new([0; super::super::packed::WINDOW])),
+            Box::leak(Box::new([0; super::super::packed::PLACES])),
+        );
         let name = format!("corepath-clients-{name}-{}", std::process::id());
         let listener = sock::listen(Address::Abstract(&name)).unwrap();
         Hall { clients: Clients::new(slots, large, 100), poll: Poll::new().unwrap(), listener, name }

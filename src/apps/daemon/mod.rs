@@ -248,8 +248,8 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, configuration: &Configuration<'_>) 
     let memory = Arena::map(talk_size(machine.sizes.paths)).and_then(|mut arena| {
         let slots = arena.take(CLIENTS, |_| None).map_err(|_| Errno::NOMEM)?;
         let packed = arena.take(reply, |_| 0u8).map_err(|_| Errno::NOMEM)?;
-        let window = arena.take(packed::WINDOW, |_| 0u8).map_err(|_| Errno::NOMEM)?;
-        let places = arena.take(packed::PLACES, |_| 0u16).map_err(|_| Errno::NOMEM)?;
+        let window = arena.take(packed::WINDOW, |_| 0u8).ok().and_then(|window| window.first_chunk_mut()).ok_or(Errno::NOMEM)?;
+        let places = arena.take(packed::PLACES, |_| 0u16).ok().and_then(|places| places.first_chunk_mut()).ok_or(Errno::NOMEM)?;
         let large = Packed::new(packed, window, places);
         let ring = arena.take(LOG, |_| 0u8).map_err(|_| Errno::NOMEM)?;
         let names = arena.take(aliases::size(machine.sizes.paths), |_| 0u8).map_err(|_| Errno::NOMEM)?;

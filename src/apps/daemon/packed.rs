@@ -21,8 +21,8 @@ const REACH: usize = WINDOW - AHEAD - 2 * LONG;
 /// A text that is written, then read, each from the front.
 pub struct Packed {
     packed: &'static mut [u8],
-    window: &'static mut [u8],
-    places: &'static mut [u16],
+    window: &'static mut [u8; WINDOW],
+    places: &'static mut [u16; PLACES],
     /// Packed bytes that are used (writing) or left behind (reading).
     at: usize,
     /// Where the run of literal bytes under way has its length; none when the last was a copy.
@@ -36,8 +36,8 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// `window` has [`WINDOW`] bytes, `places` has [`PLACES`]; what the text is packed into may have any length.
-    pub fn new(packed: &'static mut [u8], window: &'static mut [u8], places: &'static mut [u16]) -> Packed {
+    /// What the text is packed into may have any length.
+    pub fn new(packed: &'static mut [u8], window: &'static mut [u8; WINDOW], places: &'static mut [u16; PLACES]) -> Packed {
         Packed { packed, window, places, at: 0, run: None, length: 0, done: 0, taken: 0, full: false }
     }
 
@@ -154,12 +154,13 @@ mod tests {
     use crate::apps::view::{GroupRow, MapRow, PathRow, View};
     use crate::model::{DevNo, Hctl, Protocol};
     use core::fmt::Write;
+    use std::boxed::Box;
     use std::string::String;
     use std::vec::Vec;
     use std::{format, vec};
 
     fn packed(room: usize) -> Packed {
-        Packed::new(vec![0; room].leak(), vec![0; WINDOW].leak(), vec![0; PLACES].leak())
+        Packed::new(vec![0; room].leak(), Box::leak(Box::new([0; WINDOW])), Box::leak(Box::new([0; PLACES])))
     }
 
     /// Reads it all, `most` bytes at a time.

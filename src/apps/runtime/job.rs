@@ -375,10 +375,11 @@ impl Job {
 
     fn log(&mut self, length: usize) {
         let lines = self.page.0.get(..length).unwrap_or(&[]);
-        for line in lines.split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
-            let (level, text) = line.split_at(1);
-            if let Ok(text) = core::str::from_utf8(text) {
-                self.tools.sink.write(level[0] & 7, text);
+        for line in lines.split(|&b| b == b'\n') {
+            if let [level, text @ ..] = line
+                && let Ok(text) = core::str::from_utf8(text)
+            {
+                self.tools.sink.write(level & 7, text);
             }
         }
     }

@@ -310,8 +310,8 @@ impl Hands {
             let cookie = *cookie;
             let job = self.fill(worker, Task::Rename { map, ticket, cookie })?;
             job.text.clear();
-            job.more.0[..to.len()].copy_from_slice(to.as_bytes());
-            job.more.0[to.len()] = 0;
+            put(&mut job.more.0, 0, to.as_bytes());
+            put(&mut job.more.0, to.len(), &[0]);
             job.text.push_str(uuid).map_err(|_| Refused::Full)?;
             return self.send(worker);
         }
@@ -519,13 +519,13 @@ impl Hands {
         let Some(worker) = self.crew.free(CLERK) else { return };
         let Ok(job) = self.crew.job(worker) else { return };
         let mut length = 0;
-        let mut line = [0u8; crate::klog::LINE];
-        while length + crate::klog::LINE + 2 <= job.page.0.len()
-            && let Some((level, used)) = ring.pop(&mut line)
+        let page = &mut job.page.0;
+        while length + crate::klog::LINE + 2 <= page.len()
+            && let Some(line) = page.get_mut(length + 1..)
+            && let Some((level, used)) = ring.pop(line)
         {
-            job.page.0[length] = b'0' + (level & 7);
-            job.page.0[length + 1..length + 1 + used].copy_from_slice(&line[..used]);
-            job.page.0[length + 1 + used] = b'\n';
+            put(page, length, &[b'0' + (level & 7)]);
+            put(page, length + 1 + used, b"\n");
             length += used + 2;
         }
         job.task = Task::Log { length: length as u16 };

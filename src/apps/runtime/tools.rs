@@ -109,9 +109,10 @@ impl ReadAt for DirectReader<'_> {
             }
             let from = (at - base) as usize;
             let part = self.page.0.get(from..self.held.1).filter(|p| !p.is_empty()).ok_or(Errno::IO)?;
-            let n = part.len().min(into.len() - done);
-            into[done..done + n].copy_from_slice(&part[..n]);
-            done += n;
+            for (place, byte) in into.iter_mut().skip(done).zip(part) {
+                *place = *byte;
+                done += 1;
+            }
         }
         Ok(())
     }

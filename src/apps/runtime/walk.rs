@@ -34,22 +34,25 @@ impl Names {
 
     /// Keeps a name for [`Names::recall`]. One for which there is no room is not kept: its next uevent brings it back.
     pub(super) fn put_off(&mut self, name: &DevName) {
-        let at = self.list.len() - self.later;
-        if at > self.count && !self.list[at..].contains(name) {
-            self.list[at - 1].clone_from(name);
+        let Some((free, put_off)) = self.list.split_at_mut_checked(self.list.len() - self.later) else { return };
+        if let Some([.., place]) = free.get_mut(self.count..)
+            && !put_off.contains(name)
+        {
+            place.clone_from(name);
             self.later += 1;
         }
     }
 
     pub(super) fn recall(&mut self) {
         for at in self.list.len() - core::mem::take(&mut self.later)..self.list.len() {
-            let name = self.list[at].clone();
-            self.push(&name);
+            if let Some(name) = self.list.get(at).cloned() {
+                self.push(&name);
+            }
         }
     }
 
     pub(super) fn push(&mut self, name: &str) -> bool {
-        if self.list[..self.count].iter().any(|n| n == name) {
+        if self.list.iter().take(self.count).any(|n| n == name) {
             return true;
         }
         let free = self.list.len() - self.later;
@@ -63,10 +66,11 @@ impl Names {
 
     /// The next that is not among `but`.
     fn pop(&mut self, but: &[DevName]) -> Option<DevName> {
-        let at = self.list[..self.count].iter().rposition(|name| !but.contains(name))?;
+        let list = self.list.get_mut(..self.count)?;
+        let at = list.iter().rposition(|name| !but.contains(name))?;
+        let last = list.last()?.clone();
         self.count -= 1;
-        self.list.swap(at, self.count);
-        Some(self.list[self.count].clone())
+        Some(core::mem::replace(list.get_mut(at)?, last))
     }
 }
 
