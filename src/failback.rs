@@ -6,7 +6,7 @@
 
 use crate::conf::settings::Failback;
 use crate::engine::group::{Rating, best_group, in_order};
-use crate::model::Instant;
+use crate::model::{Instant, Prio};
 use core::time::Duration;
 
 /// A switch of ours that is undone within this time, though no path failed, was undone by someone else.
@@ -29,6 +29,8 @@ pub struct View<'a> {
     pub revived: Option<u8>,
     /// The kernel passes over the best group: the array did not let the LUN go there (a copy, an upgrade).
     pub refused: bool,
+    /// The array alone says where the LUN is best reached (ANA, implicit ALUA): no other host can have taken it.
+    pub array_moves: bool,
 }
 
 /// What to do.
@@ -46,8 +48,8 @@ pub enum Decision {
 pub struct State {
     /// Deferred mode: when its quiet time is over.
     due: Option<Instant>,
-    /// Our last switch: when, and whether it was seen to take effect.
-    last: Option<(Instant, bool)>,
+    /// Our last switch: when, and what the group in use was worth once it was seen to have taken effect.
+    last: Option<(Instant, Option<Prio>)>,
     held: Option<Hold>,
 }
 
@@ -73,19 +75,21 @@ impl State {
             self.held = None;
         }
         let best = best_group(view.groups.iter().copied());
-        let alive = |group: u8| usize::from(group).checked_sub(1).and_then(|i| view.groups.get(i)).is_some_and(|g| g.usable > 0);
+        let rating = |group: u8| usize::from(group).checked_sub(1).and_then(|i| view.groups.get(i));
+        let alive = |group: u8| rating(group).is_some_and(|g| g.usable > 0);
+        let worth = rating(view.current).map_or(Prio(i32::MIN), |g| g.prio);
         let usable = alive(best);
         // Out of a group without a usable path the kernel goes by itself, with the next I/O.
         let switch = usable && alive(view.current) && view.current != best;
         let order = view.regroup || !usable_in_order(view.groups);
         // Not so a return that changes nothing, as that of the second path of the group that was gone back to.
         if view.failed || (view.came_up && (switch || order)) {
-            self.last = self.last.filter(|(_, seen)| !seen);
+            self.last = self.last.filter(|(_, seen)| seen.is_none());
         }
         if !usable || !(switch || order) {
             self.due = None;
             if let Some((_, seen)) = &mut self.last {
-                *seen = true;
+                *seen = Some(worth);
             }
             return Decision::Stay;
         }
@@ -93,12 +97,14 @@ impl State {
         if let Some((_, seen)) = &mut self.last
             && view.refused
         {
-            *seen = false;
+            *seen = None;
         }
-        // Who follows others, or leaves it to an administrator, has no quarrel.
-        let fights = matches!(mode, Failback::Immediate | Failback::After(_));
-        if let Some((at, true)) = self.last.filter(|_| fights)
+        // Who follows others, or leaves it to an administrator, has no quarrel. Nor is it one that another group has become better than
+        // the one that was gone to, as when an array gives access back: who takes a LUN away leaves that one worse than it was.
+        let fights = !view.array_moves && matches!(mode, Failback::Immediate | Failback::After(_));
+        if let Some((at, Some(then))) = self.last.filter(|_| fights)
             && now.since(at) < GUARD
+            && worth < then
         {
             self.held = Some(Hold::Quarrel);
         }
@@ -124,7 +130,7 @@ impl State {
         }
         self.due = None;
         if !self.unfinished() {
-            self.last = Some((now, false));
+            self.last = Some((now, None));
         }
         if order { Decision::Reload } else { Decision::Switch(best) }
     }
@@ -151,7 +157,7 @@ impl State {
 
     /// We decided to switch, and it has not been seen to take effect.
     fn unfinished(&self) -> bool {
-        matches!(self.last, Some((_, false)))
+        matches!(self.last, Some((_, None)))
     }
 }
 
@@ -172,7 +178,7 @@ mod tests {
     const B: Rating = Rating { prio: Prio(10), usable: 2, marginal: false };
 
     fn view(groups: &[Rating], current: u8) -> View<'_> {
-        View { groups, current, regroup: false, failed: false, came_up: false, revived: None, refused: false }
+        View { groups, current, regroup: false, failed: false, came_up: false, revived: None, refused: false, array_moves: false }
     }
 
     fn at(secs: u64) -> Instant {
@@ -310,6 +316,28 @@ mod tests {
             assert_eq!(s.process(at(2 * t), Failback::Immediate, &view(&[A, B], 1)), Decision::Stay);
             assert_eq!(s.process(at(2 * t + 1), Failback::Immediate, &refused), Decision::Switch(1));
             assert_eq!(s.held(), None);
+        }
+    }
+
+    #[test]
+    fn what_another_group_gains_is_no_quarrel() {
+        // Access through the first group was taken away, so the groups were reloaded in another order; then it is given back.
+        let none = Rating { prio: Prio(1), ..A };
+        let mut s = State::new();
+        assert_eq!(s.process(at(1), Failback::Immediate, &View { regroup: true, ..view(&[none, B], 2) }), Decision::Reload);
+        assert_eq!(s.process(at(2), Failback::Immediate, &view(&[B, none], 1)), Decision::Stay);
+        assert_eq!(s.process(at(9), Failback::Immediate, &view(&[B, A], 1)), Decision::Reload);
+        assert_eq!(s.held(), None);
+    }
+
+    #[test]
+    fn an_array_that_moves_luns_itself_is_followed() {
+        let mut s = State::new();
+        let (there, back) = (view(&[A, B], 1), View { array_moves: true, ..view(&[B, A], 1) });
+        for t in 0..9 {
+            let decision = s.process(at(4 * t), Failback::Immediate, &back);
+            assert_eq!((decision, s.held()), (Decision::Reload, None));
+            s.process(at(4 * t + 2), Failback::Immediate, &there);
         }
     }
 

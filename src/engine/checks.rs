@@ -205,9 +205,13 @@ impl Engine<'_> {
         }
         let Some(i) = self.path_answer(cx, id, ticket, Job::Probe) else { return };
         self.paths[i].sys = state;
-        self.probe_end(i);
-        let to = sys_verdict(state).unwrap_or(PathState::Up);
-        self.verdict(cx, i, to, Cause::Sys(state), false);
+        match (sys_verdict(state), self.probes.get(self.paths[i].probe).map(|probe| probe.stage)) {
+            (None, Some(Stage::State)) => self.checked(cx, i, PathState::Up, Cause::Sys(state)),
+            (verdict, _) => {
+                self.probe_end(i);
+                self.verdict(cx, i, verdict.unwrap_or(PathState::Up), Cause::Sys(state), false);
+            }
+        }
     }
 
     /// A reply, a read, or an admin command's data, for whichever machine runs.
@@ -279,29 +283,33 @@ impl Engine<'_> {
         let Stage::Check(checker) = &mut self.probes[k].stage else { return };
         match checker.next(answer, &mut self.paths[i].memory, map_memory) {
             checker::Step::Done(Verdict { state, cause }) if self.doubtful(i, state, Cause::from(cause)) => self.probe_check(cx, i),
-            checker::Step::Done(Verdict { state, cause }) => {
-                // A prioritizer that says nothing about a path which does not answer is not asked.
-                // Nor is one for whose answer waiting I/O would wait longer: that is made up for.
-                let hurry = self.maps.get(m).is_some_and(|map| map.starved) && !self.quiet();
-                let more = (state.usable() || !self.paths[i].judged) && state != PathState::Pending && !hurry;
-                self.paths[i].prio_owed |= hurry && !self.paths[i].judged;
-                if more && state != self.paths[i].state {
-                    self.paths[i].prio_at = None;
-                    if m != NONE && state.usable() {
-                        // Its priority is of another time: failback waits for today's.
-                        self.maps[m].prio_changed = self.maps[m].prio_changed.or(Some(cx.now));
-                    }
-                }
-                self.verdict(cx, i, state, Cause::from(cause), more && self.prio_due(cx, i));
-                if self.paths[i].probe == k {
-                    if more && self.paths[i].map != NONE {
-                        self.probe_prio(cx, i);
-                    } else {
-                        self.probe_end(i);
-                    }
-                }
-            }
+            checker::Step::Done(Verdict { state, cause }) => self.checked(cx, i, state, Cause::from(cause)),
             other => self.probes[k].question = Question::from(other),
+        }
+    }
+
+    /// The checker has spoken; the prioritizer may be next.
+    fn checked(&mut self, cx: &Context<'_>, i: u32, state: PathState, cause: Cause) {
+        let (k, m) = (self.paths[i].probe, self.paths[i].map);
+        // A prioritizer that says nothing about a path which does not answer is not asked.
+        // Nor is one for whose answer waiting I/O would wait longer: that is made up for.
+        let hurry = self.maps.get(m).is_some_and(|map| map.starved) && !self.quiet();
+        let more = (state.usable() || !self.paths[i].judged) && state != PathState::Pending && !hurry;
+        self.paths[i].prio_owed |= hurry && !self.paths[i].judged;
+        if more && state != self.paths[i].state {
+            self.paths[i].prio_at = None;
+            if m != NONE && state.usable() {
+                // Its priority is of another time: failback waits for today's.
+                self.maps[m].prio_changed = self.maps[m].prio_changed.or(Some(cx.now));
+            }
+        }
+        self.verdict(cx, i, state, cause, more && self.prio_due(cx, i));
+        if self.paths[i].probe == k {
+            if more && self.paths[i].map != NONE {
+                self.probe_prio(cx, i);
+            } else {
+                self.probe_end(i);
+            }
         }
     }
 

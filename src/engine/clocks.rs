@@ -11,9 +11,9 @@ use super::path::PathSlot;
 use super::queueing::{self, LastPath, Outage, Want};
 use super::storage::NONE;
 use super::{Context, Engine};
-use crate::conf::settings::{Failback, MarginalPathgroups, NoPathRetry, Policy};
+use crate::conf::settings::{Failback, MarginalPathgroups, NoPathRetry, Policy, PrioKind};
 use crate::failback::{Decision, Hold, View, usable_in_order};
-use crate::model::{GroupState, Instant, MAP_PATHS, PathState};
+use crate::model::{GroupState, Instant, MAP_PATHS, PathState, Tpgs};
 use crate::wire::table::MAP_GROUPS;
 use core::time::Duration;
 use heapless::Vec;
@@ -243,6 +243,7 @@ impl Engine<'_> {
         let arrived = have.arrived() == best;
         let fresh = alive & !map.alive_groups;
         let revived = best.checked_sub(1).is_some_and(|b| fresh & (1u64 << (b & 63)) != 0 && map.alive_groups != 0);
+        let array_moves = |p: &PathSlot| p.prio_kind == PrioKind::Ana || p.tpgs == Tpgs::Implicit;
         let view = View {
             groups: &ratings,
             current: have.current_group,
@@ -251,6 +252,7 @@ impl Engine<'_> {
             came_up: map.path_came,
             revived: revived.then_some(best),
             refused: best_state == GroupState::Disabled,
+            array_moves: have.members.iter().all(|x| self.paths.get(x.path).is_none_or(array_moves)),
         };
         // Not on what was known before the last move, nor half of it before and half after: what the paths are worth is asked once more.
         let need = view.regroup || (have.current_group != best && have.current_group != 0) || !usable_in_order(&ratings);

@@ -20,6 +20,7 @@ mod scenarios_hostile;
 mod scenarios_lab;
 mod scenarios_luns;
 mod scenarios_mend;
+mod scenarios_nvme;
 mod scenarios_parameters;
 mod scenarios_partitions;
 mod scenarios_partmaps;
