@@ -13,7 +13,7 @@ use core::time::Duration;
 pub const GUARD: Duration = Duration::from_secs(60);
 
 /// One map at one time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct View<'a> {
     /// What each group is worth now, in the order of the live table.
     pub groups: &'a [Rating],
@@ -178,7 +178,7 @@ mod tests {
     const B: Rating = Rating { prio: Prio(10), usable: 2, marginal: false };
 
     fn view(groups: &[Rating], current: u8) -> View<'_> {
-        View { groups, current, regroup: false, failed: false, came_up: false, revived: None, refused: false, array_moves: false }
+        View { groups, current, ..View::default() }
     }
 
     fn at(secs: u64) -> Instant {

@@ -73,7 +73,16 @@ fn failback_histories() {
             if let Some(group) = asked.take().filter(|_| rng.chance(70)) {
                 current = group;
             }
-            let view = View { groups: &groups, current, regroup: rng.chance(5), failed, came_up, revived, refused: false };
+            let view = View {
+                groups: &groups,
+                current,
+                regroup: rng.chance(5),
+                failed,
+                came_up,
+                revived,
+                refused: false,
+                array_moves: rng.chance(20),
+            };
             let decision = state.process(now, mode, &view);
             if let Some(due) = state.poll_at() {
                 assert!(due > now, "poll_at in the past");
@@ -117,8 +126,7 @@ fn two_hosts_do_not_fight_for_ever() {
     for second in 0..3600 {
         let now = Instant::from_secs(second);
         for (state, groups) in &mut hosts {
-            let view =
-                View { groups: &groups[..], current: owner, regroup: false, failed: false, came_up: false, revived: None, refused: false };
+            let view = View { groups: &groups[..], current: owner, ..View::default() };
             if let Decision::Switch(n) = state.process(now, Failback::Immediate, &view) {
                 owner = n;
                 moves.push(second);

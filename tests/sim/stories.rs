@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::world::{Health, Memory, SMALL, World};
-use corepath::conf::settings::{Policy, PrioKind};
+use corepath::conf::settings::{CheckerKind, Policy, PrioKind};
 use corepath::engine::{Options, What};
 use corepath::model::{AccessState, DevNo};
 use std::time::Duration;
@@ -106,6 +106,39 @@ fn a_dead_path_stays_with_its_controller() {
         groups.sort();
         assert_eq!(groups, [[0, 1], [2, 3]]);
     });
+}
+
+/// Paths whose state is what sysfs says, as all of NVMe is by default, have a priority like others, and their map goes where the array goes,
+/// however often: nobody else can have moved it.
+#[test]
+fn a_path_that_is_not_checked_has_a_priority() {
+    for options in [daemon(), Options::default()] {
+        let mut config = Config::default();
+        (config.path.checker, config.path.prio, config.map.policy) = (CheckerKind::None, PrioKind::Alua, Policy::GroupByPrio);
+        story(config, options.clone(), |w| {
+            let lun = w.add_lun(W, 2048);
+            for n in 0..3 {
+                let to = if n % 2 == 0 {
+                    [AccessState::Optimized, AccessState::NonOptimized]
+                } else {
+                    [AccessState::NonOptimized, AccessState::Optimized]
+                };
+                w.luns[lun].alua = Some(to);
+                if n == 0 {
+                    w.add_path(lun, 1, 0);
+                    w.add_path(lun, 2, 1);
+                }
+                w.run_for(SECS(30)).unwrap();
+                let live = w.dm.by_uuid(UUID).unwrap();
+                let first: Vec<u32> = live.groups()[0].paths.iter().map(|p| p.devno.minor / 16).collect();
+                assert_eq!((live.groups().len(), first), (2, vec![n % 2]));
+                if !options.resident {
+                    break;
+                }
+            }
+            assert!(!w.saw(|n| *n == What::Quarrel));
+        });
+    }
 }
 
 /// Somebody left the map suspended while no path answered and I/O waits. No message reaches a suspended map, so that a path which comes back
