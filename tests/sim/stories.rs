@@ -115,7 +115,7 @@ fn a_path_that_is_not_checked_has_a_priority() {
     for options in [daemon(), Options::default()] {
         let mut config = Config::default();
         (config.path.checker, config.path.prio, config.map.policy) = (CheckerKind::None, PrioKind::Alua, Policy::GroupByPrio);
-        story(config, options.clone(), |w| {
+        story(config, options, |w| {
             let lun = w.add_lun(W, 2048);
             for n in 0..3 {
                 let to = if n % 2 == 0 {
