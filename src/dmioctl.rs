@@ -13,11 +13,11 @@
 use crate::fault::{Errno, Malformed};
 use crate::model::DevNo;
 use crate::raw::{self, errno};
+use crate::wire::cursor::Cursor;
 use crate::wire::dm::{self, EmitError, Reply, Request, Target};
 use core::ffi::CStr;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicI32, Ordering};
-use heapless::CString;
 use rustix::fd::{AsRawFd, BorrowedFd, IntoRawFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
@@ -178,32 +178,35 @@ pub fn link(dev: BorrowedFd<'_>, name: &str, devno: DevNo) -> Result<(), Errno> 
         rustix::fs::statat(dev, path, AtFlags::empty())
             .is_ok_and(|stat| stat.st_rdev == number && FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice)
     };
-    let path = path("", name, "")?;
-    if leads_there(&path) {
+    let mut rooms = [[0; 161]; 2];
+    let [room, fresh] = &mut rooms;
+    let path = path(room, "", name, "")?;
+    if leads_there(path) {
         return Ok(());
     }
-    let fresh = self::path(".", name, ".new")?;
+    let fresh = self::path(fresh, ".", name, ".new")?;
     let _ = rustix::fs::mkdirat(dev, c"mapper", Mode::from_raw_mode(0o755));
-    let _ = rustix::fs::unlinkat(dev, &*fresh, AtFlags::empty());
+    let _ = rustix::fs::unlinkat(dev, fresh, AtFlags::empty());
     let mut node = heapless::String::<24>::new();
     write!(node.as_mut_view(), "../dm-{}\0", devno.minor).map_err(|_| Errno::NOSPC)?;
     let node = CStr::from_bytes_with_nul(node.as_bytes()).map_err(|_| Errno::INVAL)?;
     let here = CStr::from_bytes_with_nul(node.to_bytes_with_nul().get(3..).unwrap_or(&[])).map_err(|_| Errno::INVAL)?;
     let made = if leads_there(here) {
-        rustix::fs::symlinkat(node, dev, &*fresh)
+        rustix::fs::symlinkat(node, dev, fresh)
     } else {
-        rustix::fs::mknodat(dev, &*fresh, FileType::BlockDevice, Mode::from_raw_mode(0o600), number)
+        rustix::fs::mknodat(dev, fresh, FileType::BlockDevice, Mode::from_raw_mode(0o600), number)
     };
-    made.and_then(|()| rustix::fs::renameat(dev, &*fresh, dev, &*path)).map_err(|error| {
-        let _ = rustix::fs::unlinkat(dev, &*fresh, AtFlags::empty());
+    made.and_then(|()| rustix::fs::renameat(dev, fresh, dev, path)).map_err(|error| {
+        let _ = rustix::fs::unlinkat(dev, fresh, AtFlags::empty());
         errno(error)
     })
 }
 
 /// Removes `mapper/NAME` below the held /dev; absent is fine. What is neither link nor block device is not ours: `EEXIST`.
 pub fn unlink(dev: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
-    let path = path("", name, "")?;
-    match rustix::fs::statat(dev, &*path, AtFlags::SYMLINK_NOFOLLOW).map_err(errno) {
+    let mut room = [0; 161];
+    let path = path(&mut room, "", name, "")?;
+    match rustix::fs::statat(dev, path, AtFlags::SYMLINK_NOFOLLOW).map_err(errno) {
         Err(Errno::NOENT) => return Ok(()),
         Err(error) => return Err(error),
         Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
@@ -211,19 +214,19 @@ pub fn unlink(dev: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
             _ => return Err(Errno::EXIST),
         },
     }
-    match rustix::fs::unlinkat(dev, &*path, AtFlags::empty()).map_err(errno) {
+    match rustix::fs::unlinkat(dev, path, AtFlags::empty()).map_err(errno) {
         Err(Errno::NOENT) => Ok(()),
         other => other,
     }
 }
 
-fn path(before: &str, name: &str, after: &str) -> Result<CString<161>, Errno> {
+fn path<'r>(room: &'r mut [u8; 161], before: &str, name: &str, after: &str) -> Result<&'r CStr, Errno> {
     dm::check_name(name).map_err(|_| Errno::INVAL)?;
-    let mut path = CString::new();
-    for part in ["mapper/", before, name, after] {
-        path.extend_from_bytes(part.as_bytes()).map_err(|_| Errno::NAMETOOLONG)?;
+    let mut path = Cursor::new(room);
+    for part in ["mapper/", before, name, after, "\0"] {
+        path.push_str(part).map_err(|_| Errno::NAMETOOLONG)?;
     }
-    Ok(path)
+    CStr::from_bytes_until_nul(room).map_err(|_| Errno::INVAL)
 }
 
 #[cfg(test)]

@@ -9,6 +9,11 @@ use core::time::Duration;
 /// Bounded text. Full is an answer: `push_str` gives an error and leaves the text as it was.
 pub type Text<const N: usize> = heapless::String<N>;
 
+/// Takes away what was written behind the first `len` bytes; without a panic, unlike `truncate`.
+pub fn shorten(text: &mut heapless::string::StringView, len: usize) {
+    while text.len() > len && text.pop().is_some() {}
+}
+
 /// Longest World Wide Id, as the peer and dm's 128 byte uuid field (less `mpath-`) allow.
 pub const WWID_LEN: usize = 122;
 /// A LUN's identity as text (`3600...`, `nvme.…`); empty when unknown.

@@ -337,7 +337,7 @@ impl Engine<'_> {
         }
         if before != Known::Live || !had_table {
             // Whatever waited for a live map: their partitions are to go.
-            for i in self.member_slots(m) {
+            for &i in &self.member_slots(m) {
                 self.path_touch(i);
             }
         }
@@ -390,7 +390,7 @@ impl Engine<'_> {
         if live.status.is_none() {
             self.maps[m].have.status_known = false;
         }
-        for i in self.member_slots(m) {
+        for &i in &self.member_slots(m) {
             // Who is not one of ours is asked again: being in a live table of this WWID speaks for it.
             let p = &self.paths[i];
             if p.map != m && !p.gone {
@@ -434,7 +434,7 @@ impl Engine<'_> {
         map.have.members.clear();
         map.have.groups.clear();
         map.replan = true;
-        for i in slots {
+        for &i in &slots {
             self.unbound(m, i);
         }
     }
@@ -489,7 +489,7 @@ impl Engine<'_> {
             let p = &mut self.paths[slot];
             if s.state == DmPathState::Failed && matches!(p.state, PathState::Up | PathState::Ghost) {
                 p.stale = before == DmPathState::Active || p.judged;
-                p.dips = if cx.now.since(p.dipped_at) < PACE * 5 { p.dips.saturating_add(1) } else { 0 };
+                p.dips = if cx.now.since(p.dipped_at) < PACE.saturating_mul(5) { p.dips.saturating_add(1) } else { 0 };
                 (p.dipped, p.dipped_at, p.prio_at) = (true, cx.now, None);
                 let map = &mut self.maps[m];
                 map.prio_changed = map.prio_changed.or(Some(cx.now));
@@ -528,7 +528,7 @@ impl Engine<'_> {
         let removed = map.remove || core::mem::take(&mut map.flush) || (map.have.deferred && !map.keep_after_all);
         if removed {
             // Its disks are plain disks again: the kernel reads their tables, also where an earlier process took the partitions away.
-            for i in self.member_slots(m) {
+            for &i in &self.member_slots(m) {
                 self.paths[i].nodes = super::path::Nodes::Gone;
             }
         }

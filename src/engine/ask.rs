@@ -93,7 +93,7 @@ impl Engine<'_> {
             // Whoever waits longest has been told by now that it takes longer: fewer can wait at once than fit here.
             let waiting = self.asks.waiting.iter().enumerate().filter(|(_, p)| p.goal != Goal::Stopped);
             if let Some((oldest, _)) = waiting.min_by_key(|(_, p)| p.until) {
-                self.asks.waiting.swap_remove(oldest);
+                take_out(&mut self.asks.waiting, oldest);
             }
         }
         if self.asks.waiting.push(pending).is_err() {
@@ -462,7 +462,7 @@ impl Engine<'_> {
             if emit(Action::Answer { token, result: Err(Refusal::Full) }).is_err() {
                 return;
             }
-            self.asks.turned_away.swap_remove(0);
+            take_out(&mut self.asks.turned_away, 0);
         }
         let mut k = 0;
         while let Some(&p) = self.asks.waiting.get(k) {
@@ -483,7 +483,7 @@ impl Engine<'_> {
                         k += 1;
                         continue;
                     }
-                    self.asks.waiting.swap_remove(k);
+                    take_out(&mut self.asks.waiting, k);
                 }
                 None => k += 1,
             }
@@ -507,5 +507,13 @@ impl Engine<'_> {
     /// Is everything put in order that `stop` began?
     fn stopped(&self) -> bool {
         self.stopping && self.map_ready.len == 0 && self.map_heavy.len == 0 && self.open_maps == 0
+    }
+}
+
+/// Removes what stands at `at`; the last takes its place.
+fn take_out<T>(list: &mut Vec<T, PENDING, u8>, at: usize) {
+    let last = list.pop();
+    if let (Some(place), Some(last)) = (list.get_mut(at), last) {
+        *place = last;
     }
 }

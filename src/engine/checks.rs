@@ -133,7 +133,7 @@ impl Engine<'_> {
         };
         // Not every kind of disk has one.
         let secs = if secs == 0 { crate::wire::scsi::TIMEOUT_SECS } else { secs };
-        Duration::from_secs(u64::from(secs)) + GRACE
+        Duration::from_secs(u64::from(secs)).saturating_add(GRACE)
     }
 
     /// Is this answer the one that is awaited? Anything else is dropped and counted; of an overdue job it says that the path's worker

@@ -216,7 +216,7 @@ impl Engine<'_> {
             (self.maps[m].prio_changed, self.maps[m].prio_moved) = (None, None);
             // What the kernel failed and the checker finds good was our own trouble, unless the LUN has gone to the other controller.
             let (mut all, mut whole) = (0u64, 0u64);
-            for (i, group) in self.member_groups(m) {
+            for &(i, group) in &self.member_groups(m) {
                 let dipped = self.paths[i].usable() && core::mem::take(&mut self.paths[i].dipped) && !self.idle(i);
                 let bit = 1u64 << (group & 63);
                 all |= if dipped { bit } else { 0 };
@@ -290,7 +290,7 @@ impl Engine<'_> {
             self.maps[m].asked_anew = false;
             // An array that is busy with something else turns a switch away; it is not to be asked every second.
             let map = &mut self.maps[m];
-            map.failback_rest = Some(cx.now + REST * (1 << map.failback_tries));
+            map.failback_rest = Some(cx.now + REST.saturating_mul(1 << map.failback_tries));
             map.failback_tries = (map.failback_tries + 1).min(6);
         }
     }

@@ -411,12 +411,21 @@ impl Engine<'_> {
 
     /// Slots of the live table's paths, for walks that change them.
     pub(super) fn member_slots(&self, m: u32) -> Vec<u32, MAP_PATHS, u8> {
-        self.maps[m].have.members.iter().map(|x| x.path).filter(|&p| p != NONE).collect()
+        let mut slots = Vec::new();
+        for x in self.maps[m].have.members.iter().filter(|x| x.path != NONE) {
+            // As many as there is room for.
+            let _ = slots.push(x.path);
+        }
+        slots
     }
 
     /// The same with their groups, from 0.
     pub(super) fn member_groups(&self, m: u32) -> Vec<(u32, u8), MAP_PATHS, u8> {
-        self.maps[m].have.members.iter().filter(|x| x.path != NONE).map(|x| (x.path, x.group)).collect()
+        let mut slots = Vec::new();
+        for x in self.maps[m].have.members.iter().filter(|x| x.path != NONE) {
+            let _ = slots.push((x.path, x.group));
+        }
+        slots
     }
 
     pub(super) fn ticket(&mut self) -> Ticket {

@@ -107,7 +107,7 @@ impl State {
             let mut deadline = self.deadline(setting, interval);
             if let Some(passed) = deadline.filter(|&d| now.since(d) >= STOOD_STILL && !self.expired) {
                 // Nobody has asked the paths since: they are asked twice before I/O fails.
-                let late = now.since(passed) + interval.max(Duration::from_secs(1)) * 2;
+                let late = now.since(passed).saturating_add(interval.max(Duration::from_secs(1)).saturating_mul(2));
                 for since in [&mut self.lost, &mut self.gone, &mut self.hurried] {
                     *since = since.map(|t| t + late);
                 }

@@ -308,7 +308,7 @@ impl Engine<'_> {
         }
         // Twice as seldom as the paths are asked, as dm events tell of each change, and in places of their own: together with paths they
         // would wait for each other's workers.
-        let period = cx.settings.globals().max_polling_interval.max(Duration::from_secs(1)) * 2;
+        let period = cx.settings.globals().max_polling_interval.max(Duration::from_secs(1)).saturating_mul(2);
         let spot = super::schedule::spot(m, self.maps.used) + self.paths.used;
         super::schedule::place(cx.now, period, spot)
     }

@@ -6,7 +6,7 @@
 
 use super::Difference;
 use crate::conf::settings::{MapSettings, PrioKind};
-use crate::model::{Bus, DevNo, MAP_PATHS, Prio, Text, Tpgs, parse_decimal, same_word};
+use crate::model::{Bus, DevNo, MAP_PATHS, Prio, Text, Tpgs, parse_decimal, same_word, shorten};
 use crate::wire::table::{Features, MAP_GROUPS, Table};
 use heapless::Vec;
 
@@ -292,7 +292,7 @@ fn choose_handler(configured: &str, kernel: &Kernel, members: &[Member<'_>], cho
         for word in words {
             let before = choice.handler.len();
             if choice.handler.push_str(" ").is_err() || choice.handler.push_str(word).is_err() {
-                choice.handler.truncate(before);
+                shorten(&mut choice.handler, before);
                 return;
             }
         }

@@ -3,7 +3,7 @@
 use super::{Roots, plain};
 use crate::fault::Errno;
 use crate::files;
-use crate::model::{DevName, Text, parse_unsigned};
+use crate::model::{DevName, Text, parse_unsigned, shorten};
 use core::fmt::Write;
 
 /// Is a module loaded? One that is built in shows only if it has parameters.
@@ -42,7 +42,7 @@ pub fn available(roots: &Roots, names: &[&str]) -> (u32, bool) {
         if file == "dep" && !has_modprobe(roots) {
             break;
         }
-        index.truncate(stem);
+        shorten(&mut index, stem);
         let _ = index.push_str(file);
         // A line too long for the room is that of a module which needs some fifty others: none of ours.
         let read = files::lines(files::current_dir(), &index, &mut room, &mut |line| {

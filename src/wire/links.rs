@@ -5,7 +5,7 @@
 //! `encode_devnode_name`.
 
 use crate::fault::Full;
-use crate::model::{DevNo, Text};
+use crate::model::{DevNo, Text, shorten};
 use crate::wire::partition::guid::{hex, write_hex};
 use crate::wire::partition::{Partition, Unique};
 use crate::wire::superblock::Ids;
@@ -24,7 +24,7 @@ pub fn delimiter<'a>(parent: &str, wanted: Option<&'a str>) -> &'a str {
 fn fill(out: &mut StringView, write: impl FnOnce(&mut StringView) -> fmt::Result) -> Result<(), Full> {
     let before = out.len();
     write(out).map_err(|_| {
-        out.truncate(before);
+        shorten(out, before);
         Full
     })
 }

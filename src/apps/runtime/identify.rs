@@ -124,7 +124,7 @@ impl Blank {
         // One that has answered without a name has none; nor has one a size that the kernel still gives none.
         let again = job.result.is_err() || !job.facts.wwid.is_empty() && !job.rescanned && lacks(path, &job.facts);
         if again {
-            self.put_off(asked, now + PAUSE * (1 << self.tries.min(DOUBLINGS)));
+            self.put_off(asked, now + PAUSE.saturating_mul(1 << self.tries.min(DOUBLINGS)));
             self.tries = self.tries.saturating_add(1);
         }
     }

@@ -4,7 +4,7 @@
 //! `\xNN`; we store that form too, or the two would see different devices. Map uuids are `mpath-` and the WWID, partitions'
 //! `partN-` and their map's uuid.
 
-use crate::model::{NAME_LEN, UUID_PREFIX, parse_decimal};
+use crate::model::{NAME_LEN, UUID_PREFIX, parse_decimal, shorten};
 use heapless::string::StringView;
 
 /// Longest uuid: 129 bytes with the NUL (dm-ioctl.h, DM_UUID_LEN).
@@ -86,7 +86,7 @@ pub fn mangle(name: &str, out: &mut StringView) -> Result<(), NameError> {
         Ok(())
     });
     if result.is_err() {
-        out.truncate(start);
+        shorten(out, start);
     }
     result
 }
