@@ -2,17 +2,17 @@
 //!
 //! Link arguments belong here and nowhere else: given by RUSTFLAGS they would also reach build scripts and the test harness, which
 //! then crash at start. The array table is read by the very modules that read multipath.conf.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, unused_imports)]
 
 #[path = "src/conf/complaint.rs"]
 mod complaint;
-#[path = "src/conf/ere.rs"]
+#[path = "src/conf/ere/mod.rs"]
 mod ere;
 #[path = "src/conf/keyword.rs"]
 mod keyword;
 #[path = "src/conf/lex.rs"]
 mod lex;
-#[path = "src/conf/parse.rs"]
+#[path = "src/conf/parse/mod.rs"]
 mod parse;
 #[path = "src/conf/value.rs"]
 mod value;
@@ -26,7 +26,7 @@ use value::Value;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    for file in ["complaint.rs", "ere.rs", "keyword.rs", "lex.rs", "parse.rs", "value.rs", "wrong.rs", "arrays.conf"] {
+    for file in ["complaint.rs", "ere", "keyword.rs", "lex.rs", "parse", "value.rs", "wrong.rs", "arrays.conf"] {
         println!("cargo::rerun-if-changed=src/conf/{file}");
     }
     link_without_libc();

@@ -4,10 +4,16 @@
 //! load order and the [`Room`] for what they hold. Full is a complaint with a place; what was read before stays. Shared with
 //! build.rs, which reads the array table with it. Where this decides otherwise than the peer, docs/differences.md says why.
 
+mod same;
+mod statement;
+
+pub use same::{chain, hash, own, run, slot};
+
 use super::complaint::{Complaint, InForce, Report, What};
 use super::keyword::{self, Key, Kind, Meaning, Place};
-use super::lex::{LINE_MAX, Lines, Token, Tokens};
+use super::lex::{LINE_MAX, Lines, Token};
 use super::value::{self, Value};
+use statement::Statement;
 
 /// One file.
 #[derive(Clone, Copy, Debug)]
@@ -121,81 +127,6 @@ pub fn parse<'a>(files: &[Source<'a>], room: Room<'a>) -> Parsed<'a> {
     }
     parser.give_aliases();
     parser.finish()
-}
-
-/// FNV-1a over parts that cannot run into each other.
-pub fn hash(parts: &[Option<&str>]) -> u32 {
-    let mut hash = 0x811c_9dc5u32;
-    for part in parts {
-        for b in part.map_or(&[0xfe][..], str::as_bytes).iter().chain(&[0xff]) {
-            hash = (hash ^ u32::from(*b)).wrapping_mul(0x0100_0193);
-        }
-    }
-    hash
-}
-
-/// The slot of the item that `is_it` accepts, and the item; or the free slot where it belongs. `None`: all slots are taken by others.
-pub fn slot(slots: &[u32], hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<(usize, Option<u32>)> {
-    let len = slots.len();
-    let start = (hash as usize).checked_rem(len)?;
-    (0..len).find_map(|i| {
-        let at = (start + i) % len;
-        let held = slots.get(at)?.checked_sub(1);
-        held.is_none_or(&mut is_it).then_some((at, held))
-    })
-}
-
-/// Marks a slot that says which section has an alias.
-const ALIAS: u32 = 1 << 31;
-
-/// A line taken apart.
-struct Statement<'t> {
-    first: Token<'t>,
-    /// The first value, doubled quotation marks still doubled.
-    value: Option<&'t [u8]>,
-    /// `{` stands right behind the keyword.
-    opens: bool,
-    /// Something stands behind the value, or behind the brace.
-    extra: bool,
-    /// Braces opened less braces closed, the first token not counted.
-    net: i32,
-    unclosed: bool,
-    binary: bool,
-    non_ascii: bool,
-}
-
-impl<'t> Statement<'t> {
-    fn parse(line: &'t [u8]) -> Option<Statement<'t>> {
-        let mut tokens = Tokens::new(line);
-        let first = tokens.next()?;
-        let mut s = Statement { first, value: None, opens: false, extra: false, net: 0, unclosed: false, binary: false, non_ascii: false };
-        match tokens.next() {
-            None => {}
-            Some(Token::Open) => (s.opens, s.net) = (true, 1),
-            Some(Token::Close) => (s.extra, s.net) = (true, -1),
-            Some(Token::Word(text) | Token::Quoted(text)) => s.value = Some(text),
-            Some(Token::Quote) => {
-                s.value = Some(b"");
-                if let Some(Token::Quoted(text)) = tokens.clone().next() {
-                    s.value = Some(text);
-                    tokens.next();
-                }
-                if let Some(Token::Quote) = tokens.clone().next() {
-                    tokens.next();
-                }
-            }
-        }
-        for token in tokens.by_ref() {
-            s.extra = true;
-            match token {
-                Token::Open => s.net += 1,
-                Token::Close => s.net -= 1,
-                _ => {}
-            }
-        }
-        (s.unclosed, s.binary, s.non_ascii) = (tokens.unclosed(), tokens.binary, tokens.non_ascii);
-        Some(s)
-    }
 }
 
 struct Parser<'a> {
@@ -459,115 +390,6 @@ impl<'a> Parser<'a> {
         core::str::from_utf8(copy).map_err(|_| What::Binary)
     }
 
-    /// The end of an inner block: is it complete, and has there been one for the same thing?
-    fn complete(&mut self) {
-        let Some(this) = self.section_count.checked_sub(1) else { return };
-        let Some(&section) = self.sections.get(this) else { return };
-        let of_list = matches!(section.place, Place::BlacklistDevice | Place::ExceptionsDevice);
-        let complete = match section.place {
-            Place::Device => self.text_of(&section, Key::Vendor).is_some() && self.text_of(&section, Key::Product).is_some(),
-            Place::Multipath => self.text_of(&section, Key::MapWwid).is_some(),
-            Place::Protocol => own(self.entries, &section, Key::Type).is_some(),
-            _ => section.count > 0,
-        };
-        if !complete {
-            self.section_count = this;
-            self.entry_count = section.first as usize;
-            // One that names no device keeps nothing out: the peer says nothing either.
-            if !of_list {
-                self.complain_at(self.opened, What::Incomplete, None, &[], InForce::Nothing);
-            }
-            return;
-        }
-        if of_list {
-            return;
-        }
-        let identity = self.identity(&section);
-        let found = slot(self.slots, hash(&identity), |other| {
-            let other = self.sections.get(other as usize).filter(|_| other & ALIAS == 0);
-            other.is_some_and(|other| other.place == section.place && self.identity(other) == identity)
-        });
-        match found {
-            Some((i, Some(earlier))) => {
-                self.hold(i, this as u32);
-                let Ok([before, now]) = self.sections.get_disjoint_mut([earlier as usize, this]) else { return };
-                before.superseded = true;
-                now.link = Link::Section(earlier);
-                let same_file = before.file == now.file;
-                // Another file's device entry is there to be added to; of a map only one section is expected.
-                let what = match section.place {
-                    Place::Device if same_file => What::DuplicateDevice,
-                    Place::Multipath => What::DuplicateMultipath,
-                    _ => return,
-                };
-                self.complain_at(section.line, what, None, &[], InForce::Written);
-            }
-            Some((i, None)) if self.slots_used < self.slots.len() / 2 => {
-                self.hold(i, this as u32);
-                self.slots_used += 1;
-            }
-            _ => {
-                self.section_count = this;
-                self.entry_count = section.first as usize;
-                self.complain_at(section.line, What::Full, None, &[], InForce::Nothing);
-            }
-        }
-    }
-
-    /// From now on slot `i` holds `item`.
-    fn hold(&mut self, i: usize, item: u32) {
-        if let Some(slot) = self.slots.get_mut(i) {
-            *slot = item + 1;
-        }
-    }
-
-    /// What makes two sections of one kind the same.
-    fn identity(&self, section: &Section) -> [Option<&'a str>; 3] {
-        match section.place {
-            Place::Device => [Key::Vendor, Key::Product, Key::Revision].map(|key| self.text_of(section, key)),
-            Place::Multipath => [self.text_of(section, Key::MapWwid), None, None],
-            _ => {
-                let code = own(self.entries, section, Key::Type).and_then(|entry| entry.value.number());
-                [keyword::PROTOCOLS.iter().find(|(_, c)| Some(*c) == code).map(|(word, _)| *word), None, None]
-            }
-        }
-    }
-    fn text_of(&self, section: &Section, key: Key) -> Option<&'a str> {
-        own(self.entries, section, key).and_then(|entry| entry.value.text())
-    }
-
-    /// Of all maps that want one alias, the one with the smallest WWID gets it, as with the peer.
-    fn give_aliases(&mut self) {
-        for this in 0..self.section_count {
-            if self.sections.get(this).is_none_or(|section| section.place != Place::Multipath || section.superseded) {
-                continue;
-            }
-            let Some(entry) = chain(self.sections, self.entries, this, Key::Alias) else { continue };
-            let Some(alias) = entry.value.text() else { continue };
-            let wwid = |section: usize| self.sections.get(section).and_then(|section| self.text_of(section, Key::MapWwid));
-            let found = slot(self.slots, hash(&[Some(alias)]), |other| {
-                other & ALIAS != 0 && {
-                    let held = chain(self.sections, self.entries, (other & !ALIAS) as usize, Key::Alias);
-                    held.and_then(|entry| entry.value.text()) == Some(alias)
-                }
-            });
-            let Some((i, holder)) = found else { continue };
-            let holder = holder.map(|holder| (holder & !ALIAS) as usize);
-            let loser = match holder {
-                Some(holder) if wwid(this) >= wwid(holder) => Some(this),
-                _ => {
-                    self.hold(i, this as u32 | ALIAS);
-                    holder
-                }
-            };
-            let Some(loser) = loser.and_then(|loser| self.sections.get_mut(loser)) else { continue };
-            loser.alias_lost = true;
-            let Section { file, line, place, .. } = *loser;
-            (self.file, self.place) = (file, place);
-            self.complain_at(line, What::DuplicateAlias, Some(Key::Alias), alias.as_bytes(), InForce::Nothing);
-        }
-    }
-
     /// What the keyword's value is without the line at hand.
     fn in_force(&self, key: Key) -> InForce<'a> {
         if self.kept >= self.complaints.len() || key.repeats() {
@@ -617,67 +439,6 @@ impl<'a> Parser<'a> {
             entries: entries.get(..entry_count).unwrap_or_default(),
             slots: self.slots,
             report: Report { kept: complaints.get(..kept).unwrap_or_default(), lost: self.lost, errors: self.errors, fatal: self.fatal },
-        }
-    }
-}
-
-/// The value that counts in one section: the last one given.
-pub fn own<'e, 'a>(entries: &'e [Entry<'a>], section: &Section, key: Key) -> Option<&'e Entry<'a>> {
-    run(entries, section).iter().rev().find(|entry| entry.key == key)
-}
-
-/// The values of one section.
-pub fn run<'e, 'a>(entries: &'e [Entry<'a>], section: &Section) -> &'e [Entry<'a>] {
-    let first = section.first as usize;
-    entries.get(first..first + section.count as usize).unwrap_or_default()
-}
-
-/// The value that counts in a section and those it took over from.
-pub fn chain<'e, 'a>(sections: &[Section], entries: &'e [Entry<'a>], from: usize, key: Key) -> Option<&'e Entry<'a>> {
-    let mut at = Some(from);
-    while let Some(section) = at.and_then(|i| sections.get(i)) {
-        match own(entries, section, key) {
-            Some(entry) if !value::is_unset(key, entry.value) => return Some(entry),
-            _ => at = if let Link::Section(earlier) = section.link { Some(earlier as usize) } else { None },
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::string::String;
-
-    /// Sections that the peer enters without a brace; any other keyword without a value is a line without effect.
-    const SECTIONS: [&[u8]; 7] = [b"defaults", b"blacklist", b"blacklist_exceptions", b"devices", b"device", b"multipaths", b"multipath"];
-
-    /// tests/vectors/conf_line_tokens.json: which lines the peer drops, and the value it takes from the others.
-    #[test]
-    fn vectors() {
-        let file: serde_json::Value = serde_json::from_str(include_str!("../../tests/vectors/conf_line_tokens.json")).unwrap();
-        let vectors = file["vectors"].as_array().unwrap();
-        assert!(!vectors.is_empty());
-        for vector in vectors {
-            let expected = &vector["expected"];
-            let line = Lines::new(vector["input"].as_str().unwrap().as_bytes()).next().unwrap_or_default();
-            let Some(s) = Statement::parse(line) else {
-                assert!(expected["tokens"].is_null(), "{vector}");
-                continue;
-            };
-            // A brace behind a keyword is its value with the peer; here it opens a block (docs/differences.md).
-            let value = match (s.first, s.value) {
-                (Token::Open | Token::Close, _) => None,
-                (_, None) if s.opens => Some("{".into()),
-                (_, value) => value.map(|text| String::from_utf8_lossy(text).replace("\"\"", "\"")),
-            };
-            let dropped = match s.first {
-                Token::Open => true,
-                Token::Word(name) => value.is_none() && !SECTIONS.contains(&name),
-                _ => false,
-            };
-            assert_eq!(expected["validate"].as_i64().unwrap() != 0, dropped, "{vector}");
-            assert_eq!(value.as_deref(), expected["value"].as_str(), "{vector}");
         }
     }
 }
