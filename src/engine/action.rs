@@ -38,7 +38,7 @@ pub enum Action<'a> {
         name: &'a str,
         devno: DevNo,
     },
-    /// Forget the path's fds; no answer. A job still under way keeps them until it ends.
+    /// Close the path's fds. `Busy` until it is done, with `Closed`: closing may hang like any other job, and waits for the one under way.
     Close {
         path: PathId,
     },

@@ -307,6 +307,12 @@ impl<'s> Engine<'s> {
             Event::Written { path, ticket, result } => self.written(cx, path, ticket, result),
             Event::Dm { map, ticket, result } => self.dm_answer(cx, map, ticket, result),
             Event::Partitions { map, ticket, result } => self.partitions(cx, map, ticket, result),
+            Event::Closed { path } => {
+                if let Some(i) = self.path_at(path) {
+                    self.paths[i].retry_at = None;
+                    self.path_touch(i);
+                }
+            }
             Event::PathPartitions { path, in_use } => self.path_partitions(path, in_use),
             Event::Reconfigured => {
                 self.settings_serial = self.settings_serial.wrapping_add(1).max(1);

@@ -132,6 +132,10 @@ pub enum Event<'a> {
         result: Result<&'a [PartitionSlot], Errno>,
     },
     /// The kernel's own partitions of a path were taken away, but for the one of this number, which is in use (0: all went).
+    /// To [`Action::Close`](super::Action::Close), which may be asked again without it.
+    Closed {
+        path: PathId,
+    },
     PathPartitions {
         path: PathId,
         in_use: u32,

@@ -23,6 +23,8 @@ pub(super) enum Fds {
     #[default]
     Closed,
     Open,
+    /// The shell was told to close them, and has not.
+    Closing,
 }
 
 /// The kernel's own partitions of a path.

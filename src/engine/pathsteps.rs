@@ -101,8 +101,10 @@ impl Engine<'_> {
         if p.look && (p.unsure || self.may_allocate(i)) {
             return self.path_look(i, emit);
         }
-        if p.fds == Fds::Closed {
-            return self.path_open(cx, i, emit);
+        match p.fds {
+            Fds::Closed => return self.path_open(cx, i, emit),
+            Fds::Closing => return self.path_close(i, emit),
+            Fds::Open => {}
         }
         if p.retry_at.is_some_and(|t| t > cx.now) {
             return Turn::Idle;
@@ -258,20 +260,28 @@ impl Engine<'_> {
         if self.paths[i].announced && !self.paths[i].gone && self.paths[i].live_in == NONE && self.announces() {
             return self.path_announce(cx, i, false, emit);
         }
-        if self.paths[i].fds == Fds::Open {
-            if let Err(refused) = emit(Action::Close { path }) {
-                return Turn::Refused(refused);
-            }
-            self.paths[i].fds = Fds::Closed;
-            self.path_touch(i);
-            return Turn::Sent;
-        }
+        let closed = if p.fds == Fds::Closed { Turn::Idle } else { self.path_close(i, emit) };
+        let p = &self.paths[i];
+        // What it is now does not wait for what it was.
         if p.look && !p.gone && self.may_allocate(i) {
             return self.path_look(i, emit);
+        }
+        if !matches!(closed, Turn::Idle) {
+            return closed;
         }
         self.path_account(i);
         self.path_free_if_unused(i);
         Turn::Idle
+    }
+
+    /// Until they are closed the slot is nobody else's.
+    fn path_close(&mut self, i: u32, emit: &mut Emit<'_>) -> Turn {
+        self.paths[i].fds = Fds::Closing;
+        if let Err(refused) = emit(Action::Close { path: self.path_id(i) }) {
+            return Turn::Refused(refused);
+        }
+        self.paths[i].fds = Fds::Closed;
+        Turn::Sent
     }
 
     /// Is it failed, and another disk than that of the map that holds it?

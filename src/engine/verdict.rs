@@ -236,7 +236,7 @@ impl Engine<'_> {
                 earlier(Some(t));
             }
         }
-        if p.job == Job::None && p.map == NONE && p.announced && !p.gone {
+        if p.job == Job::None && (p.map == NONE && p.announced && !p.gone || p.fds == Fds::Closing) {
             earlier(p.retry_at);
         }
         if p.job == Job::None && self.stands_for_another(i) {

@@ -798,3 +798,27 @@ fn a_path_without_its_lun_is_purged() {
         assert_eq!(paths.map(|d| purged(w, d)), [1, 0]);
     });
 }
+
+/// The close of a path that went hangs (it writes back what others left in the disk's page cache): its place is given to nobody, and nothing
+/// else waits for it.
+#[test]
+fn a_close_that_hangs_keeps_nothing_but_its_place() {
+    story(Config::default(), daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        let (a, _) = (w.add_path(lun, 1, 0), w.add_path(lun, 2, 0));
+        w.settle(SECS(10)).unwrap();
+        let gone = w.engine.find_path("sda").unwrap().id();
+        w.close_time = SECS(600);
+        w.goes(a);
+        w.run_for(SECS(20)).unwrap();
+        let other = w.add_lun(OTHER, 2048);
+        w.comes(other, 1, 0);
+        w.comes(other, 2, 0);
+        w.run_for(SECS(60)).unwrap();
+        assert_eq!(w.dm.by_uuid(&format!("mpath-{OTHER}")).map(|d| d.members().len()), Some(2));
+        let there = |w: &World<'_>| w.engine.paths().any(|p| p.id() == gone);
+        assert!(there(w), "its worker is away with what belongs to the place");
+        w.run_for(SECS(700)).unwrap();
+        assert!(!there(w));
+    });
+}

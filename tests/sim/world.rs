@@ -91,6 +91,7 @@ pub struct Faults {
 /// An answer under way.
 #[derive(Clone, Debug)]
 enum Reply_ {
+    Closed(PathId),
     Opened(PathId, Ticket, Result<(), Errno>),
     State(PathId, Ticket, SysState),
     Scsi {
@@ -145,6 +146,7 @@ pub enum Job {
     },
     Partitions(MapId, Ticket, PathId, Option<DevNo>),
     PathPartitions(PathId),
+    Close(PathId),
 }
 
 struct Waiting {
@@ -248,6 +250,8 @@ pub struct World<'m> {
     /// How long a read of a disk takes, and the reading of a partition table; 0: what anything takes.
     pub read_time: Duration,
     pub table_time: Duration,
+    /// How long a path's descriptors take to be closed, at least.
+    pub close_time: Duration,
     /// What sysfs has for the disks' timeout.
     pub timeout_secs: u32,
     scanning: bool,
@@ -315,6 +319,7 @@ impl<'m> World<'m> {
             scan_time: Duration::ZERO,
             read_time: Duration::ZERO,
             table_time: Duration::ZERO,
+            close_time: Duration::ZERO,
             timeout_secs: 30,
             scanning: false,
             rooms: usize::MAX,
@@ -675,6 +680,14 @@ impl<'m> World<'m> {
                 self.finish(Reply_::Written(path, ticket, Ok(())), owner);
             }
             Job::Dm { map, ticket, opcode, bytes, rename, .. } => self.dm_ioctl(map, ticket, opcode, bytes, rename)?,
+            Job::Close(path) => {
+                let owner = Owner::Path(path.index, path.generation);
+                self.fds.remove(&(path.index, path.generation));
+                self.parked.insert(owner);
+                self.trace(|| format!("close {path:?}"));
+                let time = self.close_time.max(self.delay());
+                self.answer_in(time, Reply_::Closed(path), owner);
+            }
             Job::PathPartitions(path) => {
                 let owner = Owner::Path(path.index, path.generation);
                 self.parked.insert(owner);
@@ -871,6 +884,7 @@ impl<'m> World<'m> {
             self.parked.remove(&w.owner);
         }
         match w.reply {
+            Reply_::Closed(path) => self.feed(Event::Closed { path }),
             Reply_::Opened(path, ticket, result) => self.feed(Event::Opened { path, ticket, result }),
             Reply_::State(path, ticket, state) => self.feed(Event::State { path, ticket, state }),
             Reply_::Scsi { path, ticket, host, status, sense, data, errno } => {
@@ -964,12 +978,11 @@ impl<'m> World<'m> {
         let mut count = 0;
         {
             let cx = Context { now: self.now, settings: &self.config };
-            let (parked, rng, faults) = (&self.parked, &mut self.rng, self.faults);
+            let (parked, fds, rng, faults) = (&self.parked, &self.fds, &mut self.rng, self.faults);
             let (boot, plenty) = (self.options.boot || !self.options.resident, self.plenty);
             let (mut scanning, refuse_nodes, refuse_open, workers, rooms, mut rooms_out) =
                 (self.scanning, self.refuse_nodes, self.refuse_open, self.workers, self.rooms, self.rooms_out);
             let away = |owners: &BTreeSet<Owner>| owners.iter().filter(|o| matches!(o, Owner::Path(..))).count();
-            let mut closed: Vec<PathId> = Vec::new();
             let mut emit = |action: Action<'_>| -> Result<(), Refused> {
                 if faults.full && rng.one_in(25) {
                     return Err(Refused::Full);
@@ -1009,9 +1022,19 @@ impl<'m> World<'m> {
                             return Err(Refused::Full);
                         }
                         mine(path_owner(path))?;
+                        if parked.iter().any(|o| matches!(o, Owner::Path(index, of) if *index == path.index && *of != path.generation)) {
+                            fault = Some(format!("the worker of another is away with the place of {name}"));
+                        }
                         jobs.push(Job::Open(path, ticket, name.into()));
                     }
-                    Action::Close { path } => closed.push(path),
+                    Action::Close { path } => {
+                        mine(path_owner(path)).map_err(|_| Refused::Busy)?;
+                        if fds.contains_key(&(path.index, path.generation)) {
+                            jobs.push(Job::Close(path));
+                            return Err(Refused::Busy);
+                        }
+                        busy.remove(&path_owner(path));
+                    }
                     Action::State { path, ticket } => {
                         mine(path_owner(path))?;
                         jobs.push(Job::State(path, ticket));
@@ -1100,9 +1123,6 @@ impl<'m> World<'m> {
                 Ok(())
             };
             self.engine.dispatch(&cx, &mut emit);
-            for path in closed {
-                self.fds.remove(&(path.index, path.generation));
-            }
         }
         let still = loud.is_some() && starved.iter().any(|&id| self.engine.map(id).is_some_and(|m| m.starved()));
         for (id, g) in switches {

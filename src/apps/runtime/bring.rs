@@ -15,6 +15,7 @@ impl Hands {
         let Some((worker, job)) = crew.collect() else { return false };
         let task = core::mem::take(&mut job.task);
         if let Task::Open { path, .. }
+        | Task::Close { path }
         | Task::State { path, .. }
         | Task::Scsi { path, .. }
         | Task::Admin { path, .. }
@@ -25,11 +26,11 @@ impl Hands {
             && let Some(desk) = paths.get_mut(path.index as usize)
         {
             desk.away = false;
-            let fds = job.fds.take();
-            desk.fds = if core::mem::take(&mut desk.closing) { None } else { fds };
+            desk.fds = job.fds.take();
         }
         let result = job.result;
         match task {
+            Task::Close { path } => engine.process(cx, Event::Closed { path }),
             Task::Nothing | Task::PathPartitions { keep: true, .. } | Task::Node { .. } | Task::Log { .. } => {}
             Task::PathPartitions { path, .. } => engine.process(cx, Event::PathPartitions { path, in_use: result.unwrap_or(0) }),
             Task::Open { path, ticket } => engine.process(cx, Event::Opened { path, ticket, result: result.map(|_| ()) }),
@@ -44,14 +45,11 @@ impl Hands {
                 }
             },
             Task::Keep { .. } => audience.kept(result),
-            Task::Ask { .. } => {
-                job.fds = None;
-                match (job.state.take(), result) {
-                    (Some(state), _) => audience.asked(Err(state)),
-                    (None, Ok(_)) => audience.asked(Ok(&job.outcome.reply(job.page, &job.sense))),
-                    (None, Err(errno)) => audience.asked(Ok(&Reply::failed(errno))),
-                }
-            }
+            Task::Ask { .. } => match (job.state.take(), result) {
+                (Some(state), _) => audience.asked(Err(state)),
+                (None, Ok(_)) => audience.asked(Ok(&job.outcome.reply(job.page, &job.sense))),
+                (None, Err(errno)) => audience.asked(Ok(&Reply::failed(errno))),
+            },
             Task::Admin { path, ticket, .. } => match job.state.take() {
                 Some(state) => engine.process(cx, Event::State { path, ticket, state }),
                 None => {

@@ -44,6 +44,9 @@ pub enum Task {
         path: PathId,
         ticket: Ticket,
     },
+    Close {
+        path: PathId,
+    },
     State {
         path: PathId,
         ticket: Ticket,
@@ -391,12 +394,20 @@ impl Work for Job {
         self.result = match self.task {
             Task::Nothing => Ok(0),
             Task::Open { .. } => self.open(),
+            Task::Close { .. } => {
+                self.fds = None;
+                Ok(0)
+            }
             Task::State { .. } => {
                 self.state = Some(self.read_state().unwrap_or(SysState::Unknown));
                 Ok(0)
             }
             Task::Scsi { command, .. } => self.scsi(&command),
-            Task::Ask { command } => self.open().and_then(|_| self.scsi(&command)),
+            Task::Ask { command } => {
+                let result = self.open().and_then(|_| self.scsi(&command));
+                self.fds = None;
+                result
+            }
             Task::Admin { command, .. } => match self.forbidden() {
                 true => Ok(0),
                 false => match &self.fds {

@@ -94,8 +94,6 @@ pub struct Desk {
     name: DevName,
     /// A job is under way; the descriptors travel with it.
     away: bool,
-    /// Closed while away: dropped on return.
-    closing: bool,
     blank: Blank,
 }
 
@@ -360,15 +358,19 @@ impl Hands {
                 }
                 desk.name.clear();
                 desk.name.push_str(name).map_err(|_| Refused::Full)?;
-                desk.closing = false;
                 self.path_job(path, Task::Open { path, ticket }, |_| {})
             }
             Action::Close { path } => {
-                if let Some(desk) = self.paths.get_mut(path.index as usize) {
-                    desk.fds = None;
-                    desk.closing = desk.away;
+                let desk = self.paths.get(path.index as usize).ok_or(Refused::Full)?;
+                if !desk.away && desk.fds.is_none() {
+                    return Ok(());
                 }
-                Ok(())
+                // The last close of a disk writes back what others left in its page cache, and waits for whoever reads its partition table
+                // (block/bdev.c: sync_blockdev and open_mutex): as long as its path hangs.
+                if self.crew.free_count(GENERAL) > SPARED {
+                    self.path_job(path, Task::Close { path }, |_| {})?;
+                }
+                Err(Refused::Busy)
             }
             Action::State { path, ticket } => self.path_job(path, Task::State { path, ticket }, |_| {}),
             Action::Scsi { path, ticket, command } => self.path_job(path, Task::Scsi { path, ticket, command: *command }, |_| {}),
