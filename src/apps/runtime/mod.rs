@@ -45,7 +45,7 @@ const SPARED: u32 = 2;
 /// How long the answers of one round of checks may wait for each other.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// How often it is looked whether there is memory to spare, while maps starve.
-const MEMORY_PAUSE: Duration = Duration::from_secs(5);
+const MEMORY_PAUSE: Duration = Duration::from_secs(1);
 /// Workers a pool has at least.
 pub const FEWEST: usize = 6;
 
@@ -117,6 +117,8 @@ pub struct Hands {
     rooms: heapless::Vec<&'static mut PartitionRoom, READERS>,
     scan: Walk,
     wanted: Names,
+    /// When the last of them was given to a worker.
+    read_at: Instant,
     /// Being read now. One at a time for each disk: of two answers the older might come last, and stay.
     reading: heapless::Vec<DevName, MOST>,
     survey: Walk,
@@ -190,6 +192,7 @@ impl Hands {
             rooms: memory.rooms,
             scan: Walk::default(),
             wanted: Names::new(memory.names),
+            read_at: Instant::ZERO,
             reading: heapless::Vec::new(),
             survey: Walk::default(),
             peeks: Names::new(memory.peeks),

@@ -3,10 +3,11 @@
 use super::job::Task;
 use super::{GENERAL, Hands, MESSAGES, SPARED, live};
 use crate::engine::{Context, Engine, Event, Refused};
-use crate::model::{DevName, Hctl, last_part};
+use crate::model::{DevName, Hctl, Instant, last_part};
 use crate::netlink::{self, Received};
 use crate::sysfs;
 use crate::wire::uevent::Uevent;
+use core::time::Duration;
 
 /// A walk over all devices that is under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -74,6 +75,15 @@ impl Names {
     }
 }
 
+/// While a map has no path a read of sysfs, which allocates, is given so long before the next disk is read beside it.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// May another disk be read? With a map without paths any read may hang, and take a worker with it: one at a time, so that a path that comes
+/// back is still seen, and beside those that hang another now and then, so that they keep none from being seen.
+fn another(out: u32, starved: bool, last: Instant, now: Instant) -> bool {
+    !starved || out == 0 || now.since(last) >= SLOW
+}
+
 impl Hands {
     pub(super) fn begin_scan(&mut self) -> Result<(), Refused> {
         if self.scan.running {
@@ -109,11 +119,10 @@ impl Hands {
 
     /// Starts reading the next disks and dm devices that wait.
     pub(super) fn walk_on(&mut self, engine: &mut Engine<'_>, cx: &Context<'_>) {
-        // With a map without paths every read that allocates may hang: one at a time, so that a path that comes back is still seen.
-        let most = if engine.starved() > 0 { 1 } else { u32::MAX };
+        let starved = engine.starved() > 0;
         while self.wanted.count > 0
-            && self.scan.out < most
-            && (!self.starving || self.crew.free_count(GENERAL) > SPARED)
+            && another(self.scan.out, starved, self.read_at, cx.now)
+            && (!starved || self.crew.free_count(GENERAL) > SPARED)
             && let Some(worker) = self.crew.free(GENERAL)
         {
             let Some(name) = self.wanted.pop(&self.reading) else { break };
@@ -122,6 +131,7 @@ impl Hands {
                 self.asked.outdate(engine, &name);
                 let _ = self.reading.push(name);
                 self.scan.out += 1;
+                self.read_at = cx.now;
                 let _ = self.send(worker);
             }
         }
@@ -130,7 +140,7 @@ impl Hands {
             self.peeks.recall();
         }
         while self.peeks.count > 0
-            && self.peeking < most.min(2)
+            && self.peeking < if starved { 1 } else { 2 }
             && let Some(worker) = self.crew.free(GENERAL)
         {
             let Some(name) = self.peeks.pop(&[]) else { break };
@@ -220,5 +230,20 @@ impl Hands {
                 Err(_) => break,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_hangs_keeps_no_other_disk_from_being_read() {
+        let at = |secs| Instant::ZERO + Duration::from_secs(secs);
+        assert!(another(20, false, at(10), at(10)), "with paths as many as there are workers");
+        assert!(another(0, true, at(10), at(10)), "without, one after the other");
+        assert!(!another(1, true, at(10), at(11)));
+        assert!(another(1, true, at(10), at(12)), "and not for ever after one that hangs");
+        assert!(!another(2, true, at(12), at(13)));
     }
 }
