@@ -59,6 +59,13 @@ pub struct Found {
     last: Option<Instant>,
 }
 
+impl Found {
+    /// Is this another way to the disk on which root was found? That is one with paths then.
+    fn again(&self, facts: &PathFacts) -> bool {
+        !self.local.is_empty() && facts.name != self.local && !facts.wwid.is_empty() && facts.wwid == self.local_wwid
+    }
+}
+
 /// A look at it. Not inlined: each look that may fail has its own place to tell of.
 #[inline(never)]
 pub fn known(found: &RefCell<Found>) -> Ref<'_, Found> {
@@ -141,9 +148,9 @@ pub struct Watch<'a> {
     pub spec: Option<Root<'a>>,
 }
 
-/// Does it name a disk, or what is on one, and no map? Then disks are looked into.
+/// May it name a disk, or what is on one? Then disks are looked into.
 pub fn on_disks(spec: &Root<'_>) -> bool {
-    !matches!(spec, Root::MapName(_) | Root::MapUuid(_) | Root::Device(_))
+    !matches!(spec, Root::MapName(_) | Root::MapUuid(_))
 }
 
 /// Is it what can be neither a map of ours nor a disk that has paths: MD, nbd, LVM?
@@ -172,14 +179,17 @@ impl Audience for Watch<'_> {
 
     fn disk(&mut self, facts: &PathFacts) -> bool {
         let found = known(self.found);
-        // Another way to the disk on which root was found makes that one with paths.
-        let news = found.local.is_empty() || (facts.name != found.local && !facts.wwid.is_empty() && facts.wwid == found.local_wwid);
+        let news = found.local.is_empty() || found.again(facts);
         self.spec.is_some() && facts.size.0 > 0 && found.wwid.is_empty() && news
     }
 
     fn looked_into(&mut self, facts: &PathFacts, several: bool, held: Result<Held, Errno>) -> bool {
-        let held = held.map(|held| self.called(facts).map_or(held, Held::Root));
         let mut found = self.found.borrow_mut();
+        let held = match found.again(facts) {
+            // By the kernel's name or number only the first would be root.
+            true => Ok(Held::Root(found.number)),
+            false => held.map(|held| self.called(facts).map_or(held, Held::Root)),
+        };
         let reachable = || several || self.inner.named(&facts.wwid) || reachable_by_paths(facts, &self.inner.path(facts));
         if held.is_ok() {
             found.last = Some(crate::wait::now());
@@ -589,6 +599,10 @@ mod tests {
             ("/dev/mmcblk0p2", false, true),
             ("/dev/disk/by-id/wwn-0x600a", false, true),
             ("LABEL=root", false, true),
+            ("8:2", false, true),
+            ("9:127", true, true),
+            ("43:1", true, true),
+            ("253:0", false, true),
         ] {
             let spec = Root::parse(text).unwrap();
             assert_eq!((made_by_others(&spec), on_disks(&spec)), (others, sought), "{text}");

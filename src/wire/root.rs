@@ -116,9 +116,14 @@ impl<'a> Root<'a> {
         }
     }
 
-    /// Is it a dm device whose uuid says that another subsystem made it (`LVM-`, `CRYPT-`)?
+    /// Is it a dm device whose uuid says that another subsystem made it (`LVM-`, `CRYPT-`), or by its number (uapi/linux/major.h) a RAM disk,
+    /// loop, MD or nbd?
     pub fn of_others(&self) -> bool {
-        matches!(*self, Root::MapUuid(text) if wwid_in(text).is_none())
+        match *self {
+            Root::MapUuid(text) => wwid_in(text).is_none(),
+            Root::Device(devno) => matches!(devno.major, 1 | 7 | 9 | 43),
+            _ => false,
+        }
     }
 
     /// Which partition of the disk with this WWID an identifier of udev's means, 0 for the disk itself.

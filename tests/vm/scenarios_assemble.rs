@@ -230,8 +230,24 @@ scenario! {
                 guest.ok("corepath remove --all");
             }
         }
+        // By its number: of a disk, of a partition of it, of a LUN with two paths, which are no root but through their map.
+        let [disk, path] = ["c.0", "a.0"].map(|place| guest.disk(place).unwrap());
+        guest.ok(&format!("printf ',,83\\n' | sfdisk -q /dev/{disk} || printf 'n\\np\\n1\\n\\n\\nw\\n' | fdisk /dev/{disk} >/dev/null"));
+        let number = |name: &str| guest.ok(&format!("cat /sys/class/block/{name}/dev"));
+        for (name, node) in [(disk.clone(), format!("/dev/{disk}")), (format!("{disk}1"), format!("/dev/{disk}1"))] {
+            let root = number(&name);
+            let said = guest.ok(&format!("corepath boot --root {root} --only-root --timeout 20"));
+            assert!(said.contains(&format!("{root} is on {disk}, a disk with one way to it; nothing to wait for")), "{said}");
+            assert_eq!(guest.ok(&format!("corepath boot --root {root} --device --only-root --timeout 20")), node);
+            assert_eq!(guest.ok("ls /dev/mapper"), "control");
+        }
+        for root in [number(&path), format!("/dev/{path}")] {
+            let node = guest.ok(&format!("corepath boot --root {root} --device --only-root --timeout 20"));
+            assert_eq!(node, format!("/dev/mapper/{a}"), "{root}");
+            guest.ok("corepath remove --all");
+        }
         // Nor for what others make.
-        for spec in ["/dev/md0", "/dev/disk/by-id/dm-uuid-LVM-0aB1", "/dev/dm-7"] {
+        for spec in ["/dev/md0", "/dev/disk/by-id/dm-uuid-LVM-0aB1", "/dev/dm-7", "9:0"] {
             let said = guest.ok(&format!("corepath boot --root {spec} --timeout 20"));
             assert!(said.contains(&format!("{spec} is no map of corepath's: not waited for; 2 maps with 4 usable paths")), "{said}");
         }

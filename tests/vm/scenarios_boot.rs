@@ -269,7 +269,7 @@ scenario! {
         // machine's time. 6.1 does not come up with it.
         let counted = ["sda2", "vda2"].map(|name| (name, "root=LABEL=sanroot", &["-icount", "shift=1"][..]));
         for (name, words, clocked) in
-            [("sda2", "root=LABEL=sanroot", &[][..]), ("vda2", "root=/dev/vda2", &[]), ("vda2", "root=LABEL=sanroot", &[])].into_iter().chain(counted)
+            [("sda2", "root=LABEL=sanroot", &[][..]), ("sda2", "root=8:2", &[]), ("vda2", "root=/dev/vda2", &[]), ("vda2", "root=LABEL=sanroot", &[])].into_iter().chain(counted)
         {
             let by = if clocked.is_empty() { "the emulator's clock" } else { "500 million instructions a second" };
             if !clocked.is_empty() && (kernel.label != "6.12" || rounds(0, 1) == 0) {

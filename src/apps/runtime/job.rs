@@ -295,6 +295,15 @@ impl Job {
             // Nothing on the disk says so: who looks for it knows.
             return Ok(NO_MATCH);
         }
+        if let Root::Device(devno) = root {
+            let mut number = if devno == self.facts.devno { 0 } else { NO_MATCH };
+            sysfs::partitions(&self.tools.roots, &self.name, &mut |_, partition| {
+                if partition.devno == devno {
+                    number = partition.number;
+                }
+            })?;
+            return Ok(number);
+        }
         let device = sgio::open(self.tools.roots.dev.as_fd(), &self.name)?;
         let mut reader = DirectReader::new(&device, self.page)?;
         let mut partitions = heapless::Vec::<Partition, PEEKED>::new();
