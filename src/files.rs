@@ -4,7 +4,8 @@
 //! what is in it, is the caller's.
 //!
 //! System calls: openat, read, pread64, getdents64, newfstatat, write, fsync, renameat, unlinkat, close; mkdirat and symlinkat to install; fchdir and chroot to look into the
-//! root of process 1 and back; faccessat, inotify_init1 and inotify_add_watch at start only.
+//! root of process 1 and back; clock_gettime (vDSO) and utimensat
+//! where udev asks; faccessat, inotify_init1 and inotify_add_watch at start only.
 
 use crate::fault::Errno;
 use crate::model::{Text, split_last};
@@ -14,7 +15,7 @@ use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use heapless::{String, VecView};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, Timestamps};
 
 /// A name in a directory.
 pub type FileName = Text<128>;
@@ -79,6 +80,24 @@ pub fn make_dir(dir: BorrowedFd<'_>, path: &str) -> Result<(), Errno> {
         Err(Errno::EXIST) => Ok(()),
         other => other,
     }
+}
+
+/// Until when something is waited for, in seconds since 1970, 0 once that is over: what the file at `path` was last changed at, for the next
+/// process that asks. Where there is none it is made, and its folder, with `wait`, for so many seconds from now on.
+#[inline(never)]
+pub fn deadline(dir: BorrowedFd<'_>, path: &str, wait: Option<u64>) -> Result<u64, Errno> {
+    let mut time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let now = time.tv_sec;
+    if let Some(seconds) = wait {
+        // Only its time is ever asked for: it needs no permissions. A second more than is left of this one.
+        let _ = split_last(path, b'/').map(|(folder, _)| make_dir(dir, folder));
+        if let Ok(file) = open_at(dir, path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL) {
+            time.tv_sec += seconds as i64 + 1;
+            let _ = rustix::fs::futimens(file, &Timestamps { last_access: time, last_modification: time });
+        }
+    }
+    let until = stat(dir, path, AtFlags::SYMLINK_NOFOLLOW)?.st_mtime as u64;
+    Ok(if until > now as u64 { until } else { 0 })
 }
 
 /// Where a link points, as much of it as fits.

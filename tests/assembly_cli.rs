@@ -215,11 +215,85 @@ fn a_list_without_leave_to_look_is_an_error() {
         let (code, out, err) = listed(name, words, Some(65534));
         assert!(code == 1 && out.is_empty() && err.starts_with(who) && err.contains("refuses"), "{words:?}: {code} {out:?} {err:?}");
     }
+    // What answers all the same says that it cannot know of maps.
+    for (name, words, code, told) in [
+        ("multipath", &["-c", "sda"][..], 1, "DM_MULTIPATH_DEVICE_PATH=\"0\"\n"),
+        ("multipath", &["-u", "sda"], 0, "DM_MULTIPATH_DEVICE_PATH=\"0\"\n"),
+        ("multipath", &["-C", "mpatha"], 1, ""),
+        ("multipath", &["-d"], 0, "left alone:\n"),
+        ("corepath", &["scan"], 0, "left alone:\n"),
+        ("corepath", &["scan", "--json"], 0, "{"),
+        ("corepath", &["why", "sda"], 1, "sda 8:0 is left alone: "),
+    ] {
+        let (ended, out, err) = listed(name, words, Some(65534));
+        assert!(ended == code && out.starts_with(told) && err.contains("the device mapper refuses"), "{words:?}: {ended} {out:?} {err:?}");
+    }
     // Where there are none nothing is listed, whatever is asked for.
     fs::remove_file(&control).unwrap();
     for words in [&["-l"][..], &["-l", "mpatha"], &["-ll", "sda"], &["-l", "/dev/sdzz"]] {
         assert_eq!(listed("multipath", words, None), (0, String::new(), String::new()), "{words:?}");
     }
+    // That no map could be made is said of disks that are to have one.
+    let looks = [("multipath", &["-d"][..]), ("corepath", &["scan"]), ("corepath", &["why", "sda"]), ("multipath", &["-u", "sda"])];
+    for (name, words) in looks {
+        assert_eq!(listed(name, words, None).2, "", "{words:?}");
+    }
+    tree.add(&disk(3, 'b', NAA));
+    for (name, words) in looks {
+        let (code, out, err) = listed(name, words, None);
+        assert!(code == 0 && !out.is_empty() && err.lines().count() == 1 && err.contains("mapper"), "{words:?}: {err:?}");
+    }
+}
+
+/// `find_multipaths smart`: udev is told to wait, and until when, whoever asks; the clock starts with the first question.
+#[test]
+fn udev_waits_for_a_second_path() {
+    let tree = Tree::new(&[&disk(2, 'a', NAA)]);
+    let conf = tree.root.join("smart.conf");
+    fs::write(&conf, "defaults {\n\tfind_multipaths smart\n\tfind_multipaths_timeout 30\n}\n").unwrap();
+    let asked = |words: &[&str], env: Option<&str>| {
+        let mut command = Command::new(shipped());
+        command.arg0("multipath").args(words).arg("--config").arg(&conf).arg("--config-dir=/nonexistent").env_clear();
+        for (option, dir) in [("sysfs", "sys"), ("dev", "dev"), ("proc", "proc"), ("run", "run")] {
+            command.arg(format!("--{option}={}", tree.root.join(dir).display()));
+        }
+        let output = env.into_iter().fold(&mut command, |command, value| command.env("DM_MULTIPATH_DEVICE_PATH", value)).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let answer = |path: u8| format!("DM_MULTIPATH_DEVICE_PATH=\"{path}\"\n");
+    // Given away before: not even a clock is started.
+    assert_eq!(asked(&["-u", "sda"], Some("0")), (0, answer(0)));
+    let before = now();
+    let (code, first) = asked(&["-u", "sda"], None);
+    let until = first.lines().next().unwrap().strip_prefix("FIND_MULTIPATHS_WAIT_UNTIL=\"").unwrap().strip_suffix('"').unwrap();
+    let until: u64 = until.parse().unwrap();
+    assert!(until > before + 30 && until <= now() + 31, "{before} {until}");
+    let wait = format!("FIND_MULTIPATHS_WAIT_UNTIL=\"{until}\"\n");
+    assert_eq!((code, first), (0, format!("{wait}{}", answer(2))));
+    for option in ["-u", "-c"] {
+        assert_eq!(asked(&[option, "sda"], Some("1")), (0, format!("{wait}{}", answer(2))), "{option}");
+    }
+    let clock = tree.root.join("run/multipath/smart-8:0");
+    let clock = fs::read_dir(clock.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path()).find(|path| *path == clock).unwrap();
+    assert!(fs::metadata(&clock).unwrap().modified().unwrap() > std::time::SystemTime::now());
+    // Another path: it is one. udev stops waiting.
+    tree.add(&disk(3, 'b', NAA));
+    assert_eq!(asked(&["-u", "sda"], None), (0, format!("{wait}{}", answer(1))));
+    assert_eq!(asked(&["-u", "sdb"], None), (0, answer(1)));
+    fs::remove_file(tree.root.join("sys/block/sdb")).unwrap();
+    // The time is over.
+    assert!(Command::new("touch").args(["-d", "2020-01-01"]).arg(&clock).status().unwrap().success());
+    let over = format!("FIND_MULTIPATHS_WAIT_UNTIL=\"0\"\n{}", answer(0));
+    assert_eq!(asked(&["-u", "sda"], None), (0, over.clone()));
+    assert_eq!(asked(&["-c", "sda"], None), (1, over));
+    // Nowhere to keep it, and no such mode.
+    fs::remove_dir_all(tree.root.join("run")).unwrap();
+    assert_eq!(asked(&["-u", "sda"], None), (0, answer(0)));
+    fs::create_dir(tree.root.join("run")).unwrap();
+    fs::write(&conf, "defaults {\n\tfind_multipaths strict\n}\n").unwrap();
+    assert_eq!(asked(&["-u", "sda"], None), (0, answer(0)));
+    assert_eq!(fs::read_dir(tree.root.join("run")).unwrap().count(), 0);
 }
 
 /// Whoever started `multipath` is told by `multipath` what is wrong, and by which socket no daemon was found.

@@ -25,12 +25,25 @@ pub struct Look {
     pub machine: Machine,
     pub configuration: setup::Configuration<'static>,
     pub complete: bool,
+    /// The device mapper, which may have maps, was not to be asked.
+    pub hidden: bool,
+}
+
+/// What a look tells by itself, on standard error.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Tells {
+    /// That dm was not to be asked.
+    Least,
+    /// And why no map could be made of what is there.
+    Trouble,
+    /// And what is wrong with the configuration and with what is there.
+    All,
 }
 
 /// Scans and surveys without changing anything.
-pub fn look(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, quiet: bool) -> Result<Look, i32> {
+pub fn look(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, tells: Tells) -> Result<Look, i32> {
     let configuration = cx.configuration(command, common)?;
-    if !quiet {
+    if tells == Tells::All {
         session::complain(cx, &configuration);
     }
     let options = Options { dry_run: true, ..Options::default() };
@@ -39,28 +52,27 @@ pub fn look(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, quiet: bool) ->
         Err(trouble) => return Err(cx.trouble(command, trouble)),
     };
     // Reading is no news: only trouble is told.
-    let mut teller = Teller::new(common.verbosity.saturating_sub(1).min(if quiet { 0 } else { u8::MAX }));
+    let mut teller = Teller::new(common.verbosity.saturating_sub(1).min(if tells == Tells::All { u8::MAX } else { 0 }));
     let deadline = crate::wait::now() + PATIENCE;
     let end = session::run(&mut machine.engine, &mut machine.hands, &configuration.settings, &mut teller, deadline, &mut |e, h| {
         session::settled(e, h).into()
     });
-    match end {
-        End::Failed(errno) => Err(cx.trouble(command, setup::Trouble::Loop(errno))),
-        end => Ok(Look { machine, configuration, complete: end == End::Done }),
+    if let End::Failed(errno) = end {
+        return Err(cx.trouble(command, setup::Trouble::Loop(errno)));
     }
+    let hidden = matches!(machine.lacks, Some(setup::Trouble::Control(Errno::ACCES | Errno::PERM)));
+    if let Some(trouble) = machine.lacks
+        && (hidden || tells > Tells::Least && machine.engine.paths().any(|path| path.map().is_some()))
+    {
+        cx.trouble(command, trouble);
+    }
+    Ok(Look { machine, configuration, complete: end == End::Done, hidden })
 }
 
 impl Look {
     pub fn view(&self) -> EngineView<'_> {
         let retry_secs = self.configuration.settings.globals().polling_interval.as_secs() as u32;
         EngineView { engine: &self.machine.engine, now: crate::wait::now(), retry_secs }
-    }
-
-    /// Was the device mapper, which may have maps, not to be asked? Then it is said.
-    #[inline(never)]
-    pub fn refused(&self, cx: &mut Cx<'_>, command: &str) -> bool {
-        let Some(errno @ (Errno::ACCES | Errno::PERM)) = self.machine.hands.tools.refused else { return false };
-        cx.trouble(command, setup::Trouble::Control(errno)) != DONE
     }
 
     fn status(&self, cx: &mut Cx<'_>, command: &str) -> i32 {
@@ -112,11 +124,11 @@ pub fn list(cx: &mut Cx<'_>) -> i32 {
         Ok(words) => words,
         Err(status) => return status,
     };
-    let look = match look(cx, "list", &common, false) {
+    let look = match look(cx, "list", &common, Tells::All) {
         Ok(look) => look,
         Err(status) => return status,
     };
-    if look.refused(cx, "list") {
+    if look.hidden {
         return FAILED;
     }
     let view = look.view();
@@ -147,7 +159,7 @@ pub fn scan(cx: &mut Cx<'_>) -> i32 {
     if !as_json {
         return scan_with(cx, "scan", &common, None);
     }
-    let look = match look(cx, "scan", &common, false) {
+    let look = match look(cx, "scan", &common, Tells::All) {
         Ok(look) => look,
         Err(status) => return status,
     };
@@ -158,7 +170,7 @@ pub fn scan(cx: &mut Cx<'_>) -> i32 {
 /// What is there and what would be done, as text; `only`: to this map, or the map of this disk.
 #[inline(never)]
 pub fn scan_with(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, only: Option<&str>) -> i32 {
-    let look = match look(cx, command, common, false) {
+    let look = match look(cx, command, common, Tells::All) {
         Ok(look) => look,
         Err(status) => return status,
     };
@@ -296,7 +308,7 @@ pub fn why(cx: &mut Cx<'_>) -> i32 {
     let Some(device) = device else { return cx.fail(format_args!("why: which device? 'corepath why sda'")) };
     let mut room = [0; 255];
     let name = named(&common, device, &mut room);
-    let look = match look(cx, "why", &common, true) {
+    let look = match look(cx, "why", &common, Tells::Trouble) {
         Ok(look) => look,
         Err(status) => return status,
     };

@@ -1,7 +1,7 @@
 //! Started as `multipath`, `multipathd` or `multipathc`: the options that clients of those really use, on the same machinery.
 
 use super::args::{Arg, Args};
-use super::look::{self, Look};
+use super::look::{self, Look, Tells};
 use super::setup::Common;
 use super::topology::{self, Style};
 use super::wwids::{self, Edit};
@@ -9,7 +9,9 @@ use super::{Cx, DONE, FAILED, boot, change, client, columns, config, daemon, hel
 use crate::conf::effective::policy_named;
 use crate::console::{self, Stream};
 use crate::engine::{Ask, MapView, Options, PathView, Reason};
-use crate::model::parse_unsigned;
+use crate::files;
+use crate::model::{Text, parse_unsigned};
+use crate::raw::AsFd;
 use core::fmt::Write;
 
 /// What is to be done.
@@ -81,7 +83,7 @@ pub fn multipath(cx: &mut Cx<'_>) -> i32 {
     let mut room = [0; 255];
     let device = device.map(|word| look::named(&common, word, &mut room));
     if mode == Mode::Make && reload && !dry && !alone {
-        let mut text = crate::model::Text::<160>::new();
+        let mut text = Text::<160>::new();
         let all = write!(text.as_mut_view(), "reload map {}", device.unwrap_or("")).is_err() || device.is_none();
         // The one map it reloads itself. Its configuration it reads anew; that all maps are reloaded is left to us.
         if client::tell(cx, &common, if all { "reconfigure all" } else { &text }) && !all {
@@ -120,7 +122,7 @@ pub fn multipath(cx: &mut Cx<'_>) -> i32 {
             let Some(device) = device.or((edit == Edit::Reset).then_some("")) else {
                 return cx.fail(format_args!("which disk, map or WWID?"));
             };
-            match looked(cx, &common) {
+            match looked(cx, &common, Tells::Least) {
                 Ok(look) => wwids::edit(cx, &common, &look, edit, device),
                 Err(status) => status,
             }
@@ -141,7 +143,7 @@ fn dump(cx: &mut Cx<'_>, common: &Common<'_>) -> i32 {
 
 /// Of the arrays and maps, what concerns those that are there.
 fn local(cx: &mut Cx<'_>, common: &Common<'_>) -> i32 {
-    let look = match look::look(cx, "multipath", common, false) {
+    let look = match look::look(cx, "multipath", common, Tells::All) {
         Ok(look) => look,
         Err(status) => return status,
     };
@@ -149,16 +151,16 @@ fn local(cx: &mut Cx<'_>, common: &Common<'_>) -> i32 {
     if config::dump(cx.out, &look.configuration.settings, Some(&view), false).is_err() { FAILED } else { DONE }
 }
 
-fn looked(cx: &mut Cx<'_>, common: &Common<'_>) -> Result<Look, i32> {
-    look::look(cx, "multipath", common, common.verbosity < 3)
+fn looked(cx: &mut Cx<'_>, common: &Common<'_>, least: Tells) -> Result<Look, i32> {
+    look::look(cx, "multipath", common, if common.verbosity < 3 { least } else { Tells::All })
 }
 
 fn list(cx: &mut Cx<'_>, common: &Common<'_>, device: Option<&str>) -> i32 {
-    let look = match looked(cx, common) {
+    let look = match looked(cx, common, Tells::Trouble) {
         Ok(look) => look,
         Err(status) => return status,
     };
-    if look.refused(cx, "") {
+    if look.hidden {
         return FAILED;
     }
     let view = look.view();
@@ -192,18 +194,33 @@ fn is_path(cx: &mut Cx<'_>, common: &Common<'_>, device: Option<&str>, udev: boo
     let Some(device) = device.or_else(|| cx.invocation.variable("DEVNAME").map(|name| name.strip_prefix("/dev/").unwrap_or(name))) else {
         return cx.fail(format_args!("which device?"));
     };
-    let look = match look::look(cx, "multipath", common, true) {
+    let look = match look::look(cx, "multipath", common, Tells::Trouble) {
         Ok(look) => look,
         Err(status) => return status,
     };
-    let claimed = look.machine.engine.find_path(device).is_some_and(|path| path.map().is_some());
-    let _ = writeln!(cx.out, "DM_MULTIPATH_DEVICE_PATH=\"{}\"", u8::from(claimed));
-    if claimed || udev { DONE } else { FAILED }
+    let path = look.machine.engine.find_path(device);
+    // What udev gave away to somebody else stays so, but for what a map holds.
+    let given_away = udev && cx.invocation.variable("DM_MULTIPATH_DEVICE_PATH") == Some("0");
+    let path = path.as_ref().filter(|path| path.live() || !given_away);
+    let mut answer = u8::from(path.is_some_and(|path| path.map().is_some()));
+    if let (Some(path), Some(run)) = (path, &look.machine.hands.tools.roots.run) {
+        // The first question starts the clock.
+        let (wait, mut name) = (path.smart_wait(), Text::<48>::new());
+        let _ = write!(name.as_mut_view(), "multipath/smart-{}", path.devno());
+        if let Ok(until) = files::deadline(run.as_fd(), &name, wait) {
+            let _ = writeln!(cx.out, "FIND_MULTIPATHS_WAIT_UNTIL=\"{until}\"");
+            if wait.is_some() && until > 0 {
+                answer = 2;
+            }
+        }
+    }
+    let _ = writeln!(cx.out, "DM_MULTIPATH_DEVICE_PATH=\"{answer}\"");
+    if answer > 0 || udev { DONE } else { FAILED }
 }
 
 fn has_path(cx: &mut Cx<'_>, common: &Common<'_>, device: Option<&str>) -> i32 {
     let Some(device) = device else { return cx.fail(format_args!("which map?")) };
-    let look = match look::look(cx, "multipath", common, true) {
+    let look = match look::look(cx, "multipath", common, Tells::Trouble) {
         Ok(look) => look,
         Err(status) => return status,
     };
@@ -234,7 +251,7 @@ pub fn multipathd(cx: &mut Cx<'_>, mut words: Args<'_>) -> i32 {
 
 /// `multipathc` and `multipathd -k...`: the words as one request; without any, a request in each line of the input.
 pub fn multipathc(cx: &mut Cx<'_>) -> i32 {
-    let mut text = crate::model::Text::<500>::new();
+    let mut text = Text::<500>::new();
     let mut fits = true;
     while let Some(arg) = cx.args.next() {
         let word = match arg {

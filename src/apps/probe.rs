@@ -6,7 +6,7 @@
 mod pages;
 
 use super::engine_view::checker_word;
-use super::look::{self, Look, Words};
+use super::look::{self, Look, Tells, Words};
 use super::runtime::Audience;
 use super::session::{self, End};
 use super::sheet::{Sheet, Written};
@@ -140,7 +140,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
             Ok(_) => cx.fail(format_args!("probe: {device} is no block device")),
         };
     }
-    let mut look = match look::look(cx, "probe", &common, true) {
+    let mut look = match look::look(cx, "probe", &common, Tells::Least) {
         Ok(look) => look,
         Err(status) => return status,
     };

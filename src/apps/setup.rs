@@ -438,6 +438,8 @@ pub struct Machine {
     pub sizes: Sizes,
     /// Bytes of all tables.
     pub memory: usize,
+    /// Why no map can be made.
+    pub lacks: Option<Trouble<'static>>,
 }
 
 /// Which selectors, handlers and targets the kernel has. A module that is not loaded counts as there when the kernel could load it.
@@ -548,16 +550,14 @@ pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Troub
     let tools = arena.put(Tools::new(roots, sink)).map_err(no_memory)?;
     wish.options.kernel = kernel(tools);
     let tools: &'static Tools = tools;
-    if wish.control
-        && let Some(errno) = tools.refused
-    {
-        return Err(Trouble::Control(errno));
-    }
-    if wish.control && !wish.options.kernel.multipath {
-        return Err(Trouble::NoTarget);
-    }
-    if wish.control && !Selector::ALL.into_iter().any(|s| wish.options.kernel.selector(s)) {
-        return Err(Trouble::NoSelector);
+    let lacks = match tools.refused {
+        Some(errno) => Some(Trouble::Control(errno)),
+        None if !wish.options.kernel.multipath => Some(Trouble::NoTarget),
+        None if !Selector::ALL.into_iter().any(|s| wish.options.kernel.selector(s)) => Some(Trouble::NoSelector),
+        None => None,
+    };
+    if let (true, Some(trouble)) = (wish.control, lacks) {
+        return Err(trouble);
     }
     wish.options.udev = tools.roots.run.as_ref().is_some_and(|run| files::exists(run, "udev/control"));
     wish.options.native_nvme = sysfs::native_nvme(&tools.roots);
@@ -581,5 +581,5 @@ pub fn machine<'c>(common: &Common<'c>, mut wish: Wish) -> Result<Machine, Troub
     hands.make_nodes = !wish.options.udev;
     hands.dry = wish.options.dry_run;
     hands.errand = wish.options.errand;
-    Ok(Machine { engine, hands, sizes, memory: arena.size() })
+    Ok(Machine { engine, hands, sizes, memory: arena.size(), lacks })
 }

@@ -47,7 +47,7 @@ pub fn edit(cx: &mut Cx<'_>, common: &Common<'_>, look: &Look, edit: Edit, devic
         return cx.fail(format_args!("{device} is no disk with a WWID, no map and no WWID"));
     }
     // Without a device mapper there are no maps; one that refuses may have some.
-    if edit == Edit::Reset && (!look.complete || look.refused(cx, "")) {
+    if edit == Edit::Reset && (!look.complete || look.hidden) {
         return cx.fail(format_args!("not all maps could be looked at; the wwids file stays as it is"));
     }
     let maps = || engine.maps().filter(|map| map.live() && !map.wwid().is_empty());

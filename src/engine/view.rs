@@ -169,6 +169,10 @@ impl<'e> PathView<'e> {
     pub fn reason(&self) -> Reason {
         self.slot.reason
     }
+    /// For how many seconds a second path is waited for in all, where one is (find_multipaths smart).
+    pub fn smart_wait(&self) -> Option<u64> {
+        self.slot.smart_until.map(|until| until.since(self.slot.found_at).as_secs())
+    }
     /// Mounted, swapped on, or held by another driver than ours.
     pub fn held_by_others(&self) -> bool {
         self.slot.held == super::path::Held::Others
