@@ -424,6 +424,8 @@ pub struct PathFacts {
     pub product: Text<40>,
     pub revision: Text<16>,
     pub serial: Text<64>,
+    /// There are blanks before it in its page.
+    pub serial_indented: bool,
     pub wwid: Wwid,
     pub wwid_origin: WwidOrigin,
     pub size: Sectors,

@@ -86,7 +86,8 @@ pub fn identity(wwid: &str) -> Identity {
     }
     // First digit of a SCSI WWID: the designator type (2 EUI-64, 3 NAA).
     let (body, lengths): (&str, &[usize]) = if let Some(body) = wwid.strip_prefix('3') {
-        (body, &[16, 32])
+        // Formats of NAA that are registered, or given by an administrator; no array may be relied upon to have meant another.
+        (body, if body.starts_with(['2', '3', '5', '6']) { &[16, 32] } else { &[] })
     } else if let Some(body) = wwid.strip_prefix('2') {
         (body, &[16, 24, 32])
     } else {

@@ -47,12 +47,13 @@ pub fn take_page(page: &[u8], facts: &mut PathFacts) {
         // A byte more than `serial` holds: one that is longer is none. Cut short, two LUNs could have the same.
         let mut room = [0u8; 65];
         let len = vpd::serial_into(page, &mut room).unwrap_or(0);
+        facts.serial_indented = page.get(4).is_some_and(u8::is_ascii_whitespace);
         return clean(room.get(..len).unwrap_or(&[]), facts.serial.as_mut_view());
     }
     (facts.target_port_group, facts.relative_port) = vpd::target_port(page);
     let named = match vpd::wwid(page) {
         Ok(wwid) => Some(wwid),
-        Err(NoWwid::Absent | NoWwid::Invalid) => vpd::vendor_name(page).and_then(|(name, bytes)| vendor_wwid(facts, name, bytes)),
+        Err(NoWwid::Absent | NoWwid::Invalid) => vpd::odd_name(page).and_then(|(kind, name, bytes)| odd_wwid(facts, kind, name, bytes)),
         Err(_) => None,
     };
     if let Some(wwid) = named {
@@ -61,8 +62,8 @@ pub fn take_page(page: &[u8], facts: &mut PathFacts) {
     }
 }
 
-/// scsi_id's name of a device that page 0x83 names in its vendor's own way only, as QEMU's disks without `wwn=`.
-fn vendor_wwid(facts: &PathFacts, name: &[u8], bytes: bool) -> Option<Wwid> {
+/// scsi_id's name of a device that page 0x83 names in an odd way only ([`vpd::odd_name`]), as QEMU's disks without `wwn=`.
+fn odd_wwid(facts: &PathFacts, kind: u8, name: &[u8], bytes: bool) -> Option<Wwid> {
     let mut text = Text::<64>::new();
     if bytes {
         name.iter().try_for_each(|b| write!(text, "{b:02x}")).ok()?;
@@ -72,29 +73,30 @@ fn vendor_wwid(facts: &PathFacts, name: &[u8], bytes: bool) -> Option<Wwid> {
         let name = name.get(..end).filter(|name| name.len() <= 64)?;
         clean(name, text.as_mut_view());
     }
-    spelled('0', &facts.vendor, &facts.product, &text)
+    let fields = [(facts.vendor.as_str(), 8), (&facts.product, 16), (&text, 0)];
+    spelled(char::from(b'0' + kind), if kind == 0 { &fields } else { fields.get(2..)? })
 }
 
-/// Of a disk without a page 0x83 that names it.
+/// Of a disk without a page 0x83 that names it: `S`, vendor in 8 columns, product in 16, the serial number as it stands in the page.
 pub fn name_by_serial(facts: &mut PathFacts) {
+    let indent = if facts.serial_indented { " " } else { "" };
     if facts.wwid.is_empty()
-        && let Some(wwid) = spelled('S', &facts.vendor, &facts.product, &facts.serial)
+        && let Some(wwid) = spelled('S', &[(&facts.vendor, 8), (&facts.product, 16), (indent, 0), (&facts.serial, 0)])
     {
         facts.wwid = wwid;
         facts.wwid_origin = WwidOrigin::Vpd80;
     }
 }
 
-/// scsi_id's name of a device that has a serial number but no page 0x83: `S`, vendor in 8 columns, product in 16, the serial number, with
-/// every run of blanks one `_` and what udev does not take `_` too. Or so by a vendor's own name, as `0`.
-fn spelled(kind: char, vendor: &str, product: &str, serial: &str) -> Option<Wwid> {
-    if serial.is_empty() {
+/// A name in scsi_id's spelling: these fields in so many columns, with every run of blanks one `_` and what udev does not take `_` too. None
+/// without the last.
+fn spelled(kind: char, fields: &[(&str, usize)]) -> Option<Wwid> {
+    if fields.last()?.0.is_empty() {
         return None;
     }
     let mut wwid = Wwid::new();
     wwid.push(kind).ok()?;
     let mut blank = false;
-    let fields = [(vendor, 8usize), (product, 16), (serial, 0)];
     for (field, width) in fields {
         let padding = width.saturating_sub(field.len());
         for byte in field.bytes().chain(core::iter::repeat_n(b' ', padding)) {
@@ -102,7 +104,7 @@ fn spelled(kind: char, vendor: &str, product: &str, serial: &str) -> Option<Wwid
                 blank = true;
                 continue;
             }
-            if core::mem::take(&mut blank) && wwid.len() > 1 {
+            if core::mem::take(&mut blank) {
                 wwid.push('_').ok()?;
             }
             let plain = byte.is_ascii_alphanumeric() || b"#+-.:=@_".contains(&byte);
@@ -174,11 +176,53 @@ mod tests {
 
     #[test]
     fn a_serial_number_as_scsi_id_writes_it() {
-        assert_eq!(spelled('S', "LIO-ORG", "disk one", "42 a").unwrap(), "SLIO-ORG_disk_one_42_a");
-        assert_eq!(spelled('S', "12345678", "1234567890123456", "x/y").unwrap(), "S123456781234567890123456x_y");
-        assert_eq!(spelled('S', "", "", " 7").unwrap(), "S7");
-        assert_eq!(spelled('S', "a", "b", ""), None);
-        assert_eq!(spelled('S', "a", "b", &"x".repeat(122)), None, "not cut");
+        let named = |vendor: &str, product: &str, serial: &[u8]| {
+            let mut facts = PathFacts::default();
+            facts.vendor.push_str(vendor).unwrap();
+            facts.product.push_str(product).unwrap();
+            let mut page = std::vec![0, 0x80, 0, serial.len() as u8];
+            page.extend(serial);
+            take_page(&page, &mut facts);
+            name_by_serial(&mut facts);
+            facts.wwid.as_str().to_owned()
+        };
+        assert_eq!(named("LIO-ORG", "disk one", b"42 a"), "SLIO-ORG_disk_one_42_a");
+        assert_eq!(named("12345678", "1234567890123456", b"x/y"), "S123456781234567890123456x_y");
+        // udev_replace_whitespace leaves out what stands before the first character, and that is the S.
+        assert_eq!(named("", "", b" 7"), "S_7");
+        assert_eq!(named(" A", "B", b"7"), "S_A_B_7");
+        // Blanks before the number only show where no column's do.
+        assert_eq!(named("12345678", "1234567890123456", b"   77  "), "S123456781234567890123456_77");
+        assert_eq!(named("12345678", "123456789012345", b"   77  "), "S12345678123456789012345_77");
+        assert_eq!(named("ACME", "DISK", b"\t7\t 7\x01 \n"), "SACME_DISK_7_7_");
+        assert_eq!(named("a", "b", b""), "");
+        assert_eq!(named("a", "b", b"  \0  7"), "");
+        assert_eq!(spelled('S', &[("a", 8), (&"x".repeat(122), 0)]), None, "not cut");
+    }
+
+    /// Where page 0x83 holds nothing that SPC knows, scsi_id takes what comes nearest.
+    #[test]
+    fn an_odd_designator() {
+        let named = |designators: &[&[u8]]| {
+            let mut facts = PathFacts::default();
+            facts.vendor.push_str("ACME").unwrap();
+            let mut page = std::vec![0, 0x83, 0, designators.iter().map(|d| d.len() as u8).sum()];
+            designators.iter().for_each(|d| page.extend(*d));
+            take_page(&page, &mut facts);
+            facts.wwid.as_str().to_owned()
+        };
+        let naa4: &[u8] = b"\x01\x03\0\x08\x41\x23\x45\x67\x89\xab\xcd\xef";
+        let eui10: &[u8] = b"\x01\x02\0\x0a\0\x24\x40\0\0\0\0\x01\0\0";
+        let short: &[u8] = b"\x02\x01\0\x05SH RT";
+        let own: &[u8] = b"\x02\0\0\x03own";
+        assert_eq!(named(&[own, short, eui10, naa4]), "34123456789abcdef");
+        assert_eq!(named(&[b"\x02\x03\0\x02xy", naa4]), "34123456789abcdef", "bytes before text");
+        assert_eq!(named(&[own, short, eui10]), "200244000000000010000");
+        assert_eq!(named(&[own, short]), "1SH_RT");
+        assert_eq!(named(&[own]), "0ACME_own");
+        // Not before what it should be; none of a port's, none in UTF-8.
+        assert_eq!(named(&[naa4, b"\x01\x02\0\x08\0\x24\x40\0\0\0\0\x01"]), "20024400000000001");
+        assert_eq!(named(&[b"\x01\x13\0\x08\x41\x23\x45\x67\x89\xab\xcd\xef", b"\x03\0\0\x01x"]), "");
     }
 
     /// What udev says of it: ID_SERIAL=0QEMU_QEMU_HARDDISK_drive-scsi0.

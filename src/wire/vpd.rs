@@ -189,6 +189,12 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 pub fn wwid_into(data: &[u8], out: &mut [u8]) -> Result<(usize, bool), NoWwid> {
     let mut best: Option<(u8, Form<'_>)> = None;
     let mut why = NoWwid::Absent;
+    // SCSI-2: the identifier itself follows the header. In a descriptor this byte is reserved and 0. (Old EMC Symmetrix.)
+    if let [_, DEVICE_IDENTIFICATION, _, len, _, _, scsi2, ..] = data
+        && *scsi2 != 0
+    {
+        best = Some((u8::MAX, Form::Hex(b'3', data.get(4..4 + usize::from(*len)).ok_or(NoWwid::Overflow)?)));
+    }
     for d in Designators::parse(data).map_err(|_| NoWwid::Absent)? {
         let Ok(d) = d else {
             why = NoWwid::Overflow;
@@ -245,19 +251,23 @@ pub fn wwid_into(data: &[u8], out: &mut [u8]) -> Result<(usize, bool), NoWwid> {
     Ok((text.len, text.whole))
 }
 
-/// The name that its vendor gave the logical unit (designator type 0), unique only with vendor and product before it. Bytes, if not text.
-pub fn vendor_name(data: &[u8]) -> Option<(&[u8], bool)> {
-    let mut first = None;
+/// What scsi_id names a logical unit by that [`wwid`] finds no name for: type, designator, and whether it is bytes and no text. A NAA, EUI-64
+/// or T10 designator of a kind or length that the standard does not know; last what its vendor calls it (type 0), which is unique only with
+/// vendor and product before it. Bytes come before text, of equals the first.
+pub fn odd_name(data: &[u8]) -> Option<(u8, &[u8], bool)> {
+    let mut best: Option<(u8, &[u8], bool)> = None;
     for d in Designators::parse(data).ok()?.flatten() {
-        if d.association == Association::LogicalUnit && d.kind == 0 && matches!(d.code_set, 1 | 2) && !d.data.is_empty() {
-            let found = (d.data, d.code_set == 1);
-            match found.1 {
-                true => return Some(found),
-                false => first = first.or(Some(found)),
-            }
+        let bytes = d.code_set == 1;
+        if d.association == Association::LogicalUnit
+            && d.kind <= 3
+            && (bytes || d.code_set == 2)
+            && !d.data.is_empty()
+            && best.is_none_or(|(kind, _, old)| (d.kind, bytes) > (kind, old))
+        {
+            best = Some((d.kind, d.data, bytes));
         }
     }
-    first
+    best
 }
 
 /// The WWID of page 0x83.
@@ -282,7 +292,13 @@ pub fn serial_into(data: &[u8], out: &mut [u8]) -> Result<usize, Malformed> {
     let bytes = bytes.get(..end).unwrap_or(bytes).trim_ascii();
     let mut text = Cut { out, len: 0, whole: true };
     for &b in bytes {
-        text.push(&[if matches!(b, 0x20..=0x7e) { b } else { b'_' }]);
+        text.push(&[if matches!(b, 0x20..=0x7e) {
+            b
+        } else if b.is_ascii_whitespace() {
+            b' '
+        } else {
+            b'_'
+        }]);
     }
     Ok(text.len)
 }
@@ -321,6 +337,21 @@ mod tests {
         };
         assert_eq!(wwid(&page(0xe3)).unwrap(), "1494554000000000001000000e3020000");
         assert_ne!(wwid(&page(0xe3)), wwid(&page(0xe8)));
+    }
+
+    /// scsi_id, check_fill_0x83_prespc3_id.
+    #[test]
+    fn a_page_of_scsi_2() {
+        let mut page = std::vec![0, 0x83, 0, 16];
+        page.extend(*b"\x60\x06\x04\x80\0\x02\x84\x60\x14\x92\x53\x30\x30\x38\x46\x41");
+        assert_eq!(wwid(&page).unwrap(), "360060480000284601492533030384641");
+        page[3] = 8;
+        assert_eq!(wwid(&page).unwrap(), "36006048000028460");
+        page[3] = 17;
+        assert_eq!(wwid(&page), Err(NoWwid::Overflow));
+        page[3] = 200;
+        page.resize(204, 7);
+        assert_eq!(wwid(&page), Err(NoWwid::TooLong));
     }
 
     #[test]

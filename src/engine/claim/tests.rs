@@ -207,7 +207,17 @@ fn identities() {
     for strong in [NAA, "35000c50012345678", "20123456789abcdef", "eui.0025385b71b0b7c5", "uuid.1b4e28ba-2fa1-11d2-883f-0016d3cca427"] {
         assert_eq!(identity(strong), Identity::Strong, "{strong}");
     }
-    for weak in ["3", "SVENDOR_model_1", "1ATA_x", "0QEMU_QEMU_HARDDISK_1", "nvme.1af4-31-1-1", "36006zz", "8iqn.2020-01.x", "\u{e9}"] {
+    for weak in [
+        "3",
+        "34123456789abcdef",
+        "SVENDOR_model_1",
+        "1ATA_x",
+        "0QEMU_QEMU_HARDDISK_1",
+        "nvme.1af4-31-1-1",
+        "36006zz",
+        "8iqn.2020-01.x",
+        "\u{e9}",
+    ] {
         let want = if weak == "3" { Identity::None } else { Identity::Weak };
         assert_eq!(identity(weak), want, "{weak}");
     }
