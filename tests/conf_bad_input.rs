@@ -81,6 +81,10 @@ fn sentences() {
         ("blacklist {\nwwid \"(\"\n}\n", "2: wwid: bad regular expression: ( without ); the line has no effect"),
         ("defaults {\nuid_attrs \"sd dasd:\"\n}\n", "2: uid_attrs: words that are not prefix:ATTRIBUTE are ignored; it stays unset here"),
         (
+            "overrides {\nuid_attribute ID_WWN\n}\n",
+            "2: uid_attribute: not read: the WWID of a SCSI disk is what udev has as ID_SERIAL, made from the disk's own pages",
+        ),
+        (
             "defaults {\nno_path_retry x\nno_path_retry 5\n}\n",
             "2: no_path_retry: bad value, expected fail, queue or a number from 1 to 2147483647; it stays unset here\nmultipath.conf:3: no_path_retry: given before; the last one counts",
         ),
@@ -100,7 +104,12 @@ fn sentences() {
     ] {
         assert_eq!(said(text.as_bytes()), format!("multipath.conf:{expected}\n"), "{text:?}");
     }
-    for text in ["blacklist {\ndevice {\n}\n}\n", "defaults {\nchecker tur\npath_checker tur\n}\n"] {
+    for text in [
+        "blacklist {\ndevice {\n}\n}\n",
+        "devices {\ndevice {\nvendor NVME\nproduct x\nuid_attribute ID_WWN\n}\n}\n",
+        "defaults {\nuid_attribute \"\"\n}\n",
+        "defaults {\nchecker tur\npath_checker tur\n}\n",
+    ] {
         assert_eq!(said(text.as_bytes()), "", "{text:?}");
     }
     let long = format!("defaults {{\n{}\n}}\n", "x".repeat(1024));

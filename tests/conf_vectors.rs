@@ -62,11 +62,14 @@ fn class(what: What) -> &'static str {
         What::NonAscii => "non-ascii",
         What::Full => "full",
         What::Incomplete => "dropped",
+        What::NotRead => "not-read",
     }
 }
 
 fn messages(report: &corepath::conf::Report<'_>) -> Vec<String> {
     let one = |c: &Complaint<'_>| match (c.what, c.place) {
+        // The peer reads them.
+        (What::NotRead, _) => vec![],
         (What::Incomplete, Place::Device) => vec!["device-dropped".to_string()],
         (What::Incomplete, Place::Protocol) => vec!["protocol-dropped".to_string()],
         // The peer says these without a line.

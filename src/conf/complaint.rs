@@ -123,6 +123,9 @@ pub fn emit(out: &mut dyn Write, file: &str, complaint: &Complaint<'_>) -> Print
             Some(Kind::Ignored) => out.write_str("obsolete")?,
             _ => out.write_str("an old spelling, still understood")?,
         },
+        What::NotRead => {
+            out.write_str("not read: the WWID of a SCSI disk is what udev has as ID_SERIAL, made from the disk's own pages")?
+        }
         What::Incomplete => out.write_str(match complaint.place {
             Place::Multipath => "no wwid given",
             Place::Protocol => "no valid type given",

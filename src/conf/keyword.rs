@@ -287,8 +287,8 @@ keywords! {
     MultipathDir "multipath_dir" D, IGNORED, "", "plugin directory";
     PathSelector "path_selector" D | V | O | M, Kind::Counted { at: 1, most: 64 }, "service-time 0", "dm path selector, its argument count and arguments";
     PathGroupingPolicy "path_grouping_policy" D | V | O | M, words(&POLICIES), "failover", "how paths are split into groups";
-    UidAttrs "uid_attrs" D, Kind::Pairs, "", "udev property holding the WWID, by prefix of the device name";
-    UidAttribute "uid_attribute" D | V | O, Kind::Text(32), "", "udev property holding the WWID; \"\" takes it from sysfs; unset: ID_SERIAL, ID_WWN (NVMe), ID_UID (DASD)";
+    UidAttrs "uid_attrs" D, Kind::Pairs, "", "udev property holding the WWID, by prefix of the device name; not read, see uid_attribute";
+    UidAttribute "uid_attribute" D | V | O, Kind::Text(32), "", "udev property holding the WWID; not read: it is always what ID_SERIAL, ID_WWN (NVMe) or ID_UID (DASD) has, made from the disk itself";
     GetuidCallout "getuid_callout" D | V | O, IGNORED, "", "external WWID program";
     Prio "prio" D | V | O | M, words(&PRIOS), "const", "prioritizer; detect_prio normally replaces it";
     PrioArgs "prio_args" D | V | O | M, Kind::Text(128), "", "arguments of the prioritizer, taken from the section that names it";

@@ -413,7 +413,7 @@ mod tests {
             let (again, report) = load(&first);
             // What was taken in spite of a complaint still is: an alias that two maps want, old features.
             use super::super::complaint::What;
-            let stays = |what: What| matches!(what, What::DuplicateAlias | What::Deprecated | What::BadPair);
+            let stays = |what: What| matches!(what, What::DuplicateAlias | What::Deprecated | What::BadPair | What::NotRead);
             let odd: Vec<_> = report.kept.iter().filter(|c| !stays(c.what)).collect();
             prop_assert!(odd.is_empty(), "{odd:?} in\n{first}");
             prop_assert_eq!(text(&again), first);

@@ -79,7 +79,11 @@ pub fn parse(key: Key, text: &str) -> Result<(Value<'_>, Option<What>), What> {
             let good = |word: &&str| word.split_once(':').is_some_and(|(prefix, attribute)| !prefix.is_empty() && !attribute.is_empty());
             let (words, pairs) = (text.split_ascii_whitespace().count(), text.split_ascii_whitespace().filter(good).count());
             match (words == pairs, pairs) {
-                (true, _) => taken(Value::Text(text)),
+                (true, _) => {
+                    let mut pairs = text.split_ascii_whitespace().filter_map(|word| word.split_once(':'));
+                    let odd = pairs.any(|(prefix, attribute)| !(ours(attribute) || attribute == "ID_WWN" && prefix.starts_with("nvme")));
+                    Ok((Value::Text(text), odd.then_some(What::NotRead)))
+                }
                 (false, 0) => Err(What::BadPair),
                 (false, _) => Ok((Value::Text(text), Some(What::BadPair))),
             }
@@ -87,9 +91,15 @@ pub fn parse(key: Key, text: &str) -> Result<(Value<'_>, Option<What>), What> {
         Kind::Pattern => ere::check(text.as_bytes()).map(|()| (Value::Text(text), None)).map_err(What::BadPattern),
         Kind::Inverting => ere::check(inverting(text).1).map(|()| (Value::Text(text), None)).map_err(What::BadPattern),
         Kind::ReservationKey => reservation_key(text).map(|_| (Value::Text(text), None)).ok_or(What::BadKey),
+        Kind::Text(_) if key == Key::UidAttribute => Ok((Value::Text(text), (!ours(text)).then_some(What::NotRead))),
         Kind::Text(_) | Kind::Name(_) => taken(Value::Text(text)),
         Kind::Block | Kind::Same(_) | Kind::Ignored => Err(What::Deprecated),
     }
+}
+
+/// Does this property of udev's hold the WWID that we make? (ID_UID: of a DASD.)
+fn ours(attribute: &str) -> bool {
+    matches!(attribute, "" | "ID_SERIAL" | "ID_UID")
 }
 
 /// Features that became keywords of their own.
@@ -283,6 +293,18 @@ mod tests {
         assert_eq!(again(Key::HardwareHandler, "-0"), "BadCount");
         assert_eq!(again(Key::UidAttrs, "sd:ID_SERIAL dasd"), "\"sd:ID_SERIAL dasd\"");
         assert_eq!(again(Key::UidAttrs, "sd dasd:"), "BadPair");
+        for (key, text, read) in [
+            (Key::UidAttrs, "sd:ID_SERIAL dasd:ID_UID nvme:ID_WWN", true),
+            (Key::UidAttrs, "sd:ID_WWN", false),
+            (Key::UidAttrs, "sd:ID_SERIAL nvme:ID_SERIAL_SHORT", false),
+            (Key::UidAttribute, "", true),
+            (Key::UidAttribute, "ID_SERIAL", true),
+            (Key::UidAttribute, "ID_UID", true),
+            (Key::UidAttribute, "ID_WWN", false),
+            (Key::UidAttribute, "ID_SERIAL_SHORT", false),
+        ] {
+            assert_eq!(parse(key, text), Ok((Value::Text(text), (!read).then_some(What::NotRead))), "{text}");
+        }
         assert_eq!(again(Key::Features, "2 pg_init_retries"), "BadCount");
         assert_eq!(parse(Key::Features, "1 queue_if_no_path").unwrap().1, Some(What::Deprecated));
         assert_eq!(again(Key::FlushOnLastDel, "yes"), "\"always\"");

@@ -35,6 +35,8 @@ pub enum What {
     BadPattern(ere::Error),
     BadKey,
     Deprecated,
+    /// A property of udev's that another WWID than ours stands in.
+    NotRead,
     /// A device without vendor or product, a multipath without wwid, a protocol without type.
     Incomplete,
     DuplicateDevice,
@@ -46,8 +48,9 @@ pub enum What {
 }
 
 impl What {
-    /// A remark rather than an error: what was written is in force as it was meant.
+    /// A remark rather than an error: what was written is in force as it was meant, or nothing hangs on it.
     pub fn is_remark(self) -> bool {
-        matches!(self, What::Duplicate | What::Deprecated | What::DuplicateDevice | What::DuplicateMultipath | What::MissingOpen)
+        use What::*;
+        matches!(self, Duplicate | Deprecated | NotRead | DuplicateDevice | DuplicateMultipath | MissingOpen)
     }
 }

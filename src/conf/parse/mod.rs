@@ -275,7 +275,9 @@ impl<'a> Parser<'a> {
                 if !self.push(key, value) {
                     return self.complain(What::Full, Some(key), name, InForce::Nothing);
                 }
-                if let Some(what) = note {
+                // NVMe's is the same: an array's entry may be one of those.
+                let same = self.place == Place::Device && value == Value::Text("ID_WWN");
+                if let Some(what) = note.filter(|what| *what != What::NotRead || !same) {
                     let in_force = if what == What::Capped { InForce::Value(value) } else { InForce::Written };
                     self.complain(what, Some(key), name, in_force);
                 }
