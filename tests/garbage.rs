@@ -46,7 +46,7 @@ fn checkers_end() {
         for seed in 0..2000 {
             let mut dice = Dice::new(seed);
             let (mut path, mut map) = (PathMemory::default(), MapMemory { inactive_snapshot: seed % 2 == 0 });
-            let (mut machine, mut step) = Checker::start(kind, checker::Subject::default(), &path);
+            let (mut machine, mut step) = Checker::start(kind, checker::Subject { scsi: seed % 3 != 0, ..Default::default() }, &path);
             let (mut steps, mut good) = (0, kind == CheckerKind::None);
             let verdict = loop {
                 steps += 1;
@@ -61,9 +61,9 @@ fn checkers_end() {
                         machine.next(checker::Answer::Scsi(&reply), &mut path, &mut map)
                     }
                     checker::Step::Read { length } => {
-                        let got = dice.roll() as u32 % 1024;
-                        good |= got == length;
-                        machine.next(checker::Answer::Read(Ok(got)), &mut path, &mut map)
+                        let got = if dice.roll().is_multiple_of(4) { Err(Errno::IO) } else { Ok(dice.roll() as u32 % 1024) };
+                        good |= got == Ok(length);
+                        machine.next(checker::Answer::Read(got), &mut path, &mut map)
                     }
                     checker::Step::Done(verdict) => break verdict,
                 }

@@ -126,6 +126,8 @@ pub struct Subject {
     pub block_size: u32,
     /// Time limit of one command; 0 for the default.
     pub timeout_secs: u16,
+    /// A SCSI disk: other commands than a read can be sent.
+    pub scsi: bool,
 }
 
 /// What a checker remembers of one path from check to check.
@@ -179,7 +181,7 @@ impl Checker {
     #[inline(never)]
     pub fn next(&mut self, answer: Answer<'_>, path: &mut PathMemory, map: &mut MapMemory) -> Step {
         match (self.kind, answer) {
-            (CheckerKind::Directio, Answer::Read(result)) => directio::judge(directio::length(self.subject.block_size), result),
+            (CheckerKind::Directio, answer) => directio::next(self, answer),
             (CheckerKind::Tur | CheckerKind::CcissTur, Answer::Scsi(reply)) => tur::next(self, reply),
             (CheckerKind::ReadSector0, Answer::Scsi(reply)) => readsector0::next(self, reply),
             (CheckerKind::Rdac, Answer::Scsi(reply)) => rdac::next(self, reply, path),

@@ -15,7 +15,7 @@ use super::verdict::sys_verdict;
 use super::{Context, Engine, Ticket};
 use crate::conf::settings::{CheckerKind, PrioKind};
 use crate::fault::Errno;
-use crate::model::{PathFacts, PathId, PathState, Prio, SysState};
+use crate::model::{Bus, PathFacts, PathId, PathState, Prio, SysState};
 use crate::wire::scsi::Reply;
 use core::time::Duration;
 
@@ -96,7 +96,8 @@ impl Engine<'_> {
             // Nothing to send: what sysfs says is all there is.
             (Stage::State, Question::State)
         } else {
-            let subject = Subject { state: sys_verdict(p.sys).unwrap_or(PathState::Up), block_size: p.block_size, timeout_secs };
+            let state = sys_verdict(p.sys).unwrap_or(PathState::Up);
+            let subject = Subject { state, block_size: p.block_size, timeout_secs, scsi: p.bus == Bus::Scsi };
             let (checker, step) = Checker::start(p.checker, subject, &p.memory);
             (Stage::Check(checker), Question::from(step))
         };

@@ -18,6 +18,7 @@ mod scenarios_demo;
 mod scenarios_handover;
 mod scenarios_hostile;
 mod scenarios_lab;
+mod scenarios_lio;
 mod scenarios_luns;
 mod scenarios_mend;
 mod scenarios_nvme;
