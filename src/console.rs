@@ -123,9 +123,3 @@ pub fn let_go() -> Result<(), rustix::io::Errno> {
 pub fn is_terminal(stream: Stream) -> bool {
     rustix::termios::tcgetattr(descriptor(stream)).is_ok()
 }
-
-/// Columns and rows; `None` when the stream is no terminal or a serial line that does not know its size.
-pub fn size(stream: Stream) -> Option<(u16, u16)> {
-    let size = rustix::termios::tcgetwinsize(descriptor(stream)).ok()?;
-    (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
-}

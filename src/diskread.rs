@@ -44,7 +44,6 @@ pub struct Disk {
     fd: OwnedFd,
     bytes: u64,
     block_size: u32,
-    devno: Option<DevNo>,
 }
 
 impl Disk {
@@ -65,20 +64,13 @@ impl Disk {
                 if !(512..=4096).contains(&block_size) || !block_size.is_power_of_two() {
                     return Err(Errno::INVAL);
                 }
-                Ok(Disk { fd, bytes, block_size, devno: Some(devno(stat.st_rdev)) })
+                Ok(Disk { fd, bytes, block_size })
             }
-            FileType::RegularFile => Ok(Disk { fd, bytes: u64::try_from(stat.st_size).unwrap_or(0), block_size: 512, devno: None }),
+            FileType::RegularFile => Ok(Disk { fd, bytes: u64::try_from(stat.st_size).unwrap_or(0), block_size: 512 }),
             _ => Err(Errno::INVAL),
         }
     }
 
-    /// `None` for a file.
-    pub fn devno(&self) -> Option<DevNo> {
-        self.devno
-    }
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
     /// For an image of a disk with larger blocks.
     pub fn set_block_size(&mut self, block_size: u32) {
         self.block_size = block_size;
@@ -173,7 +165,7 @@ mod tests {
     fn any_place_and_length_in_any_block_size() {
         let (path, bytes) = image("any", 40 * 512);
         let mut disk = Disk::open(rustix::fs::CWD, &path).unwrap();
-        assert_eq!((disk.devno(), disk.reader(&mut Page::new(), None).size()), (None, 40 * 512));
+        assert_eq!(disk.reader(&mut Page::new(), None).size(), 40 * 512);
         let mut page = Page::new();
         for block_size in [512, 1024, 4096] {
             disk.set_block_size(block_size);

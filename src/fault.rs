@@ -13,7 +13,6 @@ impl Errno {
     pub const AGAIN: Errno = Errno(11);
     pub const NOMEM: Errno = Errno(12);
     pub const ACCES: Errno = Errno(13);
-    pub const NOTBLK: Errno = Errno(15);
     pub const BUSY: Errno = Errno(16);
     pub const EXIST: Errno = Errno(17);
     pub const NODEV: Errno = Errno(19);

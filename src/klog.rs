@@ -257,30 +257,6 @@ impl Ring {
     }
 }
 
-struct Facade;
-
-impl log::Log for Facade {
-    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if self.enabled(record.metadata()) {
-            let mut line = Line::new();
-            let _ = line.write_fmt(*record.args());
-            Sink::stderr().write(record.level() as u8 + 2, line.text());
-        }
-    }
-
-    fn flush(&self) {}
-}
-
-/// Makes `log`'s macros write to standard error, for commands that end. The daemon switches it off at its seal.
-pub fn install(level: log::LevelFilter) {
-    let _ = log::set_logger(&Facade);
-    log::set_max_level(level);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

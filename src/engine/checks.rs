@@ -137,7 +137,7 @@ impl Engine<'_> {
         Duration::from_secs(u64::from(secs)).saturating_add(GRACE)
     }
 
-    /// Is this answer the one that is awaited? Anything else is dropped and counted; of an overdue job it says that the path's worker
+    /// Is this answer the one that is awaited? Anything else is dropped; of an overdue job it says that the path's worker
     /// is back, so the path is asked again.
     pub(super) fn path_answer(&mut self, cx: &Context<'_>, id: PathId, ticket: Ticket, job: Job) -> Option<u32> {
         let i = id.index;
@@ -146,11 +146,9 @@ impl Engine<'_> {
             self.path_lost(i, None);
             self.check_now(cx, i);
             self.path_touch(i);
-            self.stale_answers = self.stale_answers.saturating_add(1);
             return None;
         }
         if !known || self.paths[i].ticket != ticket || self.paths[i].job != job {
-            self.stale_answers = self.stale_answers.saturating_add(1);
             return None;
         }
         self.path_job_done(i);

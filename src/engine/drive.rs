@@ -168,7 +168,6 @@ pub struct Engine<'s> {
     wake_map: u32,
     pub(super) open_maps: u32,
     pub(super) open_paths: u32,
-    pub(super) stale_answers: u32,
     pub(super) stopping: bool,
     /// Since when the machine goes down.
     pub(super) hurried: Option<Instant>,
@@ -262,7 +261,6 @@ impl<'s> Engine<'s> {
             wake_map: NONE,
             open_maps: 0,
             open_paths: 0,
-            stale_answers: 0,
             stopping: false,
             hurried: None,
             keep_queueing: false,

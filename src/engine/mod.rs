@@ -13,7 +13,6 @@ pub mod checker;
 mod checks;
 pub mod claim;
 mod clocks;
-pub mod coalesce;
 pub mod detect;
 mod drive;
 mod event;

@@ -384,7 +384,6 @@ impl Engine<'_> {
         let m = id.index;
         self.release_reader(m, ticket);
         if !self.maps.get(m).is_some_and(|map| map.head.generation == id.generation && map.reading == Some(ticket)) {
-            self.stale_answers = self.stale_answers.saturating_add(1);
             return;
         }
         self.maps[m].reading = None;

@@ -83,11 +83,6 @@ impl Engine<'_> {
         Room { used: self.maps.used, size: self.maps.capacity() as u32, refused: self.maps.refused }
     }
 
-    /// Answers that came for nobody: late, doubled, or of a slot's former owner.
-    pub fn stale_answers(&self) -> u32 {
-        self.stale_answers
-    }
-
     /// Maps whose I/O waits for a path; while there are any, nothing that allocates in the kernel is asked.
     pub fn starved(&self) -> u32 {
         self.starved

@@ -3,7 +3,6 @@
 //! Total on any input: no panic, no over-read, overflow is malformed. No clock, no fd, no log, no configuration, no engine.
 
 pub mod alua;
-pub mod capacity;
 pub mod cursor;
 pub mod dm;
 pub mod emc;

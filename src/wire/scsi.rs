@@ -102,11 +102,6 @@ impl Command {
         Command::long([0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 10, Transfer::In(8))
     }
 
-    /// READ CAPACITY(16) (SBC-4 5.21).
-    pub const fn read_capacity16() -> Command {
-        Command::long([0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], 16, Transfer::In(32))
-    }
-
     /// START STOP UNIT with START set (SBC-4 5.31): makes an HP active/passive controller take the LUN.
     pub const fn start_unit() -> Command {
         Command::short([0x1b, 0, 0, 0, 1, 0], Transfer::None)
@@ -205,30 +200,6 @@ pub mod host {
     /// May the same command succeed at once? Not when nobody is there, or when the transport itself told us to fail fast.
     pub const fn transient(code: u16) -> bool {
         !matches!(code, OK | NO_CONNECT | BAD_TARGET | ABORT | TRANSPORT_FAILFAST)
-    }
-
-    /// The kernel's name without its `DID_`; `None` for codes without one.
-    pub const fn word(code: u16) -> Option<&'static str> {
-        Some(match code {
-            0x00 => "OK",
-            0x01 => "NO_CONNECT",
-            0x02 => "BUS_BUSY",
-            0x03 => "TIME_OUT",
-            0x04 => "BAD_TARGET",
-            0x05 => "ABORT",
-            0x06 => "PARITY",
-            0x07 => "ERROR",
-            0x08 => "RESET",
-            0x09 => "BAD_INTR",
-            0x0a => "PASSTHROUGH",
-            0x0b => "SOFT_ERROR",
-            0x0c => "IMM_RETRY",
-            0x0d => "REQUEUE",
-            0x0e => "TRANSPORT_DISRUPTED",
-            0x0f => "TRANSPORT_FAILFAST",
-            0x14 => "TRANSPORT_MARGINAL",
-            _ => return None,
-        })
     }
 }
 

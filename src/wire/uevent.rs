@@ -4,7 +4,7 @@
 //! check is the shell's; a datagram in libudev's format is refused here. lib/kobject_uevent.c.
 
 use crate::fault::Malformed;
-use crate::model::{DevNo, Hctl, last_part, parse_decimal, split_last};
+use crate::model::{DevNo, last_part, parse_decimal, split_last};
 
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,15 +115,6 @@ impl<'a> Uevent<'a> {
         last_part(self.devpath)
     }
 
-    /// The SCSI device whose unit attention the kernel tells of (`SDEV_UA`, SUBSYSTEM=scsi): a look at it now is worth more than one
-    /// at its turn. Capacity, access state, inquiry data or the list of LUNs changed.
-    pub fn unit_attention(&self) -> Option<Hctl> {
-        if self.subsystem != "scsi" || self.properties.get("SDEV_UA").is_none() {
-            return None;
-        }
-        Hctl::parse(self.name())
-    }
-
     /// A whole disk (not a partition)?
     pub fn is_disk(&self) -> bool {
         self.subsystem == "block" && self.properties.get("DEVTYPE") == Some("disk")
@@ -165,15 +156,6 @@ mod tests {
         {
             assert_eq!(Properties::new(entry.as_bytes()).is_mpath(), is_map, "{entry}");
         }
-    }
-
-    #[test]
-    fn unit_attentions() {
-        let datagram = b"change@/devices/h/2:0:0:1\0ACTION=change\0DEVPATH=/devices/h/2:0:0:1\0SUBSYSTEM=scsi\0\
-            SDEV_UA=ASYMMETRIC_ACCESS_STATE_CHANGED\0SEQNUM=1\0";
-        let e = Uevent::parse(datagram).unwrap();
-        assert_eq!(e.unit_attention(), Some(Hctl { host: 2, channel: 0, target: 0, lun: 1 }));
-        assert_eq!(Uevent::parse(ADD).unwrap().unit_attention(), None);
     }
 
     #[test]

@@ -236,6 +236,53 @@ impl Hands {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+    use std::string::{String, ToString};
+    use std::vec;
+
+    /// tests/vectors/uevent.json: a disk for which the peer's queue has something left is looked at, once, whatever happened to it.
+    #[test]
+    fn a_queue_of_events() {
+        let file: serde_json::Value = serde_json::from_str(include_str!("../../../tests/vectors/uevent.json")).unwrap();
+        let queues = file["vectors"].as_array().unwrap().iter().filter(|v| v["kind"] == "queue");
+        let mut seen = 0;
+        for v in queues {
+            let mut names = Names::new(vec![DevName::new(); 32].leak());
+            let disk = |name: &str| !name.starts_with("dm-");
+            for event in v["input"]["batches"].as_array().unwrap().iter().flat_map(|b| b.as_array().unwrap()) {
+                if let Some(kernel) = event["kernel"].as_str().filter(|name| disk(name)) {
+                    assert!(names.push(kernel), "{v}");
+                }
+            }
+            let mut ours = vec![];
+            while let Some(name) = names.pop(&[]) {
+                ours.push(name.to_string());
+            }
+            ours.sort();
+            let left = v["expected"]["queue"].as_array().unwrap().iter();
+            let left = left.flat_map(|entry| entry["merged"].as_array().unwrap().iter().chain([&entry["ev"]]));
+            let theirs: BTreeSet<String> =
+                left.map(|event| event.as_str().unwrap().split_once(':').unwrap().1.to_string()).filter(|name| disk(name)).collect();
+            assert!(ours.iter().eq(&theirs), "{ours:?} {v}");
+            seen += 1;
+        }
+        assert!(seen > 0);
+    }
+
+    #[test]
+    fn what_is_put_off_comes_back() {
+        let mut names = Names::new(vec![DevName::new(); 3].leak());
+        let name = |text| DevName::try_from(text).unwrap();
+        assert!(names.push("sda") && names.push("sda") && names.count == 1);
+        names.put_off(&name("sdb"));
+        names.put_off(&name("sdb"));
+        assert_eq!((names.count, names.later), (1, 1));
+        assert!(names.push("sdc") && !names.push("sdd"), "no room");
+        names.put_off(&name("sde"));
+        assert_eq!(names.pop(&[name("sdc")]).as_deref(), Some("sda"));
+        names.recall();
+        assert_eq!((names.pop(&[]).as_deref(), names.pop(&[]).as_deref(), names.pop(&[])), (Some("sdb"), Some("sdc"), None));
+    }
 
     #[test]
     fn a_read_that_hangs_keeps_no_other_disk_from_being_read() {
