@@ -17,6 +17,7 @@ mod scenarios_daemon;
 mod scenarios_demo;
 mod scenarios_handover;
 mod scenarios_hostile;
+mod scenarios_iscsi;
 mod scenarios_lab;
 mod scenarios_lio;
 mod scenarios_luns;

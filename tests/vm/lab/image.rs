@@ -63,11 +63,23 @@ pub fn packages(debs: &Debs) -> PathBuf {
                 });
                 // Character set converters (glibc), names of PCI and USB vendors, and boot files are of no use either.
                 let heavy = path.ends_with("/gconv") || path.ends_with("udev/hwdb.d") || path == "boot";
-                (!dropped && !heavy).then(|| path.to_string())
+                (!dropped && !heavy && !leads_to_itself(root, path)).then(|| path.to_string())
             };
             cpio.tree(root, &place).unwrap_or_else(|e| panic!("{e}"));
         }
         cpio.finish()
+    })
+}
+
+/// A link from one of the folders for programs to the same name in another: here they are one folder.
+fn leads_to_itself(root: &Path, path: &str) -> bool {
+    let folder = |path: &Path| {
+        let name = path.parent().and_then(Path::file_name);
+        name.is_some_and(|name| name == "bin" || name == "sbin")
+    };
+    fs::read_link(root.join(path)).is_ok_and(|to| {
+        let path = Path::new(path);
+        folder(path) && folder(&to) && to.file_name() == path.file_name()
     })
 }
 
