@@ -189,7 +189,7 @@ struct Arrays {
     cell_count: usize,
     patterns: Vec<String>,
     programs: String,
-    ops: Vec<ere::Op>,
+    ops: Vec<ere::Code>,
     sets: Vec<ere::Set>,
 }
 
@@ -226,16 +226,16 @@ impl Arrays {
         let first = self.ops.len();
         ere::with_program(pattern.as_bytes(), |program| {
             for op in program.ops {
-                self.ops.push(match op {
+                self.ops.push(match op.op() {
                     ere::Op::Set(k) => {
-                        let set = program.sets[usize::from(*k)];
+                        let set = program.sets[usize::from(k)];
                         let known = self.sets.iter().position(|s| *s == set).unwrap_or_else(|| {
                             self.sets.push(set);
                             self.sets.len() - 1
                         });
-                        ere::Op::Set(u8::try_from(known).expect("too many sets"))
+                        ere::Code::new(ere::Op::Set(u8::try_from(known).expect("too many sets")))
                     }
-                    other => *other,
+                    _ => *op,
                 });
             }
         })
@@ -276,10 +276,10 @@ fn compile_arrays(text: &[u8]) -> String {
         .unwrap();
         count += 1;
     }
-    let ops: String = arrays.ops.iter().map(|op| format!("Op::{op:?},\n")).collect();
+    let ops: String = arrays.ops.iter().map(|op| format!("{op:?},\n")).collect();
     format!(
         "pub(super) static TEXT: &str = {:?};\npub static ROWS: [Row; {count}] = [\n{}];\npub(super) static CELLS: [Cell; {}] = [\n{}];\n\
-         pub(super) static PROGRAMS: [(u16, u16); {}] = [\n{}];\npub(super) static OPS: [Op; {}] = [\n{ops}];\npub(super) static SETS: [Set; {}] = {:?};\n",
+         pub(super) static PROGRAMS: [(u16, u16); {}] = [\n{}];\npub(super) static OPS: [Code; {}] = [\n{ops}];\npub(super) static SETS: [Set; {}] = {:?};\n",
         arrays.text,
         arrays.rows,
         arrays.cell_count,

@@ -3,7 +3,7 @@
 //! Holds no reference but one, so it costs neither relocations nor memory of its own. The text it was made from is not in the binary;
 //! a test proves that both say the same.
 
-use super::ere::{self, Op, Program, Set};
+use super::ere::{self, Code, Program, Set};
 use super::keyword::{INFINITY, KEYWORDS, Key, OFF};
 use super::parse::Entry;
 use super::value::Value;
@@ -30,7 +30,7 @@ const NO_PROGRAM: u8 = 255;
 
 #[allow(clippy::all)]
 mod data {
-    use super::{Cell, Op, Row, Set};
+    use super::{Cell, Code, Row, Set};
     include!(concat!(env!("OUT_DIR"), "/arrays.rs"));
 }
 pub use data::ROWS;

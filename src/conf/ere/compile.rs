@@ -1,10 +1,10 @@
 //! Pattern -> program: one pass over the bytes, steps of what is repeated are copied, jumps of alternatives are patched at their end.
 
-use super::{Error, MAX_DEPTH, MAX_OPS, Op, Set};
+use super::{Code, Error, MAX_DEPTH, MAX_OPS, Op, Set};
 
 /// Compiles `pattern` into the caller's buffers; the numbers of ops and sets used.
 #[inline(never)]
-pub fn compile(pattern: &[u8], ops: &mut [Op], sets: &mut [Set]) -> Result<(usize, usize), Error> {
+pub fn compile(pattern: &[u8], ops: &mut [Code], sets: &mut [Set]) -> Result<(usize, usize), Error> {
     let most = ops.len().min(MAX_OPS);
     let ops = ops.get_mut(..most).ok_or(Error::TooBig)?;
     let mut c = Compiler { pattern, at: 0, ops, n: 0, sets, k: 0 };
@@ -26,7 +26,7 @@ struct Frame {
 struct Compiler<'p, 'a> {
     pattern: &'p [u8],
     at: usize,
-    ops: &'a mut [Op],
+    ops: &'a mut [Code],
     n: usize,
     sets: &'a mut [Set],
     k: usize,
@@ -75,19 +75,22 @@ impl Compiler<'_, '_> {
         self.pattern.get(self.at).copied()
     }
     fn emit(&mut self, op: Op) -> Result<(), Error> {
-        *self.ops.get_mut(self.n).ok_or(Error::TooBig)? = op;
+        self.append(Code::new(op))
+    }
+    fn append(&mut self, code: Code) -> Result<(), Error> {
+        *self.ops.get_mut(self.n).ok_or(Error::TooBig)? = code;
         self.n += 1;
         Ok(())
     }
     fn insert(&mut self, at: usize, op: Op) -> Result<(), Error> {
         // What stands there goes one further, and so on.
-        let mut moved = op;
+        let mut moved = Code::new(op);
         self.ops.get_mut(at..=self.n).ok_or(Error::TooBig)?.iter_mut().for_each(|place| core::mem::swap(place, &mut moved));
         self.n += 1;
         Ok(())
     }
     fn copy(&mut self, from: usize, len: usize) -> Result<(), Error> {
-        (from..from + len).try_for_each(|at| self.emit(*self.ops.get(at).ok_or(Error::TooBig)?))
+        (from..from + len).try_for_each(|at| self.append(*self.ops.get(at).ok_or(Error::TooBig)?))
     }
 
     /// `|`: the branch so far becomes one of two ways.
@@ -104,8 +107,9 @@ impl Compiler<'_, '_> {
     fn join(&mut self, frame: &Frame) {
         let mut chain = frame.chain;
         while let Some(at) = chain {
-            let Some(Op::Jmp(by)) = self.ops.get_mut(at) else { return };
-            let link = core::mem::replace(by, (self.n - at) as i16);
+            let Some(place) = self.ops.get_mut(at) else { return };
+            let Op::Jmp(link) = place.op() else { return };
+            *place = Code::new(jump(self.n - at));
             chain = if link == 0 { None } else { at.checked_sub(link as usize) };
         }
     }
@@ -114,7 +118,8 @@ impl Compiler<'_, '_> {
     #[inline(never)]
     fn repetitions(&mut self, start: usize) -> Result<(), Error> {
         // glibc refuses to repeat an anchor.
-        if matches!(self.ops.get(start..self.n), Some([Op::Bol | Op::Eol])) && matches!(self.peek(), Some(b'*' | b'+' | b'?')) {
+        let anchor = |code: &Code| matches!(code.op(), Op::Bol | Op::Eol);
+        if matches!(self.ops.get(start..self.n), Some([only]) if anchor(only)) && matches!(self.peek(), Some(b'*' | b'+' | b'?')) {
             return Err(Error::Repeat);
         }
         loop {

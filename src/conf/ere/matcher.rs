@@ -22,10 +22,10 @@ impl Program<'_> {
                 while bits != 0 {
                     let pc = w * 64 + bits.trailing_zeros() as usize;
                     bits &= bits - 1;
-                    let hit = match self.ops.get(pc) {
-                        Some(Op::Byte(x)) => *x == b,
+                    let hit = match self.ops.get(pc).map(|code| code.op()) {
+                        Some(Op::Byte(x)) => x == b,
                         Some(Op::Any) => b != 0,
-                        Some(Op::Set(k)) => self.sets.get(usize::from(*k)).is_some_and(|s| s[usize::from(b >> 5)] >> (b & 31) & 1 == 1),
+                        Some(Op::Set(k)) => self.sets.get(usize::from(k)).is_some_and(|s| s[usize::from(b >> 5)] >> (b & 31) & 1 == 1),
                         _ => false,
                     };
                     if hit && self.close(&mut next, &mut stack, pc + 1, at + 1, text.len()) {
@@ -50,13 +50,13 @@ impl Program<'_> {
                 *word |= bit;
                 seen
             });
-            let step = if seen { None } else { self.ops.get(pc) };
+            let step = if seen { None } else { self.ops.get(pc).map(|code| code.op()) };
             pc = match step {
                 Some(Op::Match) => return true,
-                Some(Op::Jmp(by)) => pc.wrapping_add_signed(isize::from(*by)),
+                Some(Op::Jmp(by)) => pc.wrapping_add_signed(isize::from(by)),
                 Some(Op::Split(by)) => {
                     if let Some(slot) = stack.get_mut(top) {
-                        *slot = pc.wrapping_add_signed(isize::from(*by)) as u16;
+                        *slot = pc.wrapping_add_signed(isize::from(by)) as u16;
                         top += 1;
                     }
                     pc + 1

@@ -12,7 +12,7 @@ mod matcher;
 
 pub use compile::compile;
 
-/// One step of a compiled pattern. Jumps are relative, so a piece of program can be copied.
+/// What one step of a compiled pattern does. Jumps are relative, so a piece of program can be copied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Op {
     Match,
@@ -24,6 +24,41 @@ pub enum Op {
     Jmp(i16),
     /// Go on with the next step and also `n` steps from here.
     Split(i16),
+}
+
+/// A step as programs keep it: its kind in the upper three bits, the rest for a byte, a number or a distance. Two bytes: the array table
+/// has eight hundred.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Code(pub(super) u16);
+
+impl Code {
+    pub const fn new(op: Op) -> Code {
+        let (kind, operand) = match op {
+            Op::Match => (0, 0),
+            Op::Byte(byte) => (1, byte as u16),
+            Op::Any => (2, 0),
+            Op::Set(number) => (3, number as u16),
+            Op::Bol => (4, 0),
+            Op::Eol => (5, 0),
+            Op::Jmp(by) => (6, by as u16),
+            Op::Split(by) => (7, by as u16),
+        };
+        Code(kind << 13 | operand & 0x1fff)
+    }
+    pub const fn op(self) -> Op {
+        // With its sign.
+        let distance = (self.0 << 3) as i16 >> 3;
+        match self.0 >> 13 {
+            0 => Op::Match,
+            1 => Op::Byte(self.0 as u8),
+            2 => Op::Any,
+            3 => Op::Set(self.0 as u8),
+            4 => Op::Bol,
+            5 => Op::Eol,
+            6 => Op::Jmp(distance),
+            _ => Op::Split(distance),
+        }
+    }
 }
 
 /// A bracket expression: one bit per byte value.
@@ -57,7 +92,7 @@ pub const MAX_DEPTH: usize = 32;
 /// A compiled pattern, in buffers of the caller or in constant data.
 #[derive(Clone, Copy, Debug)]
 pub struct Program<'a> {
-    pub ops: &'a [Op],
+    pub ops: &'a [Code],
     pub sets: &'a [Set],
 }
 
@@ -107,9 +142,9 @@ pub fn is_match(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// Compiles on the stack (about 3 KB) and hands the program to `f`; cheaper than keeping programs of patterns that are asked rarely.
+/// Compiles on the stack (about 2 KB) and hands the program to `f`; cheaper than keeping programs of patterns that are asked rarely.
 pub fn with_program<T>(pattern: &[u8], f: impl FnOnce(Program<'_>) -> T) -> Result<T, Error> {
-    let mut ops = [Op::Match; MAX_OPS];
+    let mut ops = [Code::new(Op::Match); MAX_OPS];
     let mut sets = [[0; 8]; MAX_SETS];
     let (n, k) = compile(pattern, &mut ops, &mut sets)?;
     Ok(f(Program { ops: ops.get(..n).unwrap_or(&[]), sets: sets.get(..k).unwrap_or(&[]) }))
@@ -157,6 +192,15 @@ mod tests {
         ] {
             assert_eq!(is_match(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} on {text}");
             assert!(check(pattern.as_bytes()).is_ok());
+        }
+    }
+
+    #[test]
+    fn steps_come_back() {
+        let distances = (-(MAX_OPS as i16)..=MAX_OPS as i16).flat_map(|by| [Op::Jmp(by), Op::Split(by)]);
+        let bytes = (0..=255).flat_map(|b| [Op::Byte(b), Op::Set(b)]);
+        for op in distances.chain(bytes).chain([Op::Match, Op::Any, Op::Bol, Op::Eol]) {
+            assert_eq!(Code::new(op).op(), op);
         }
     }
 
