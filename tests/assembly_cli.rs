@@ -233,6 +233,14 @@ fn a_list_without_leave_to_look_is_an_error() {
     for words in [&["-l"][..], &["-l", "mpatha"], &["-ll", "sda"], &["-l", "/dev/sdzz"]] {
         assert_eq!(listed("multipath", words, None), (0, String::new(), String::new()), "{words:?}");
     }
+    // All paths: the table that sosreport's readers know, before the maps.
+    let (code, out, _) = listed("multipath", &["-v3", "-l"], None);
+    let head = "===== paths list =====\nuuid              hcil    dev dev_t pri dm_st chk_st vend/prod/rev dev_st \n";
+    let row = "35001020304050607 2:0:0:0 sda 8:0   -1  undef undef  ACME,DISK,1   unknown\n";
+    assert_eq!((code, out), (0, format!("{head}{row}")));
+    fs::remove_file(tree.root.join("sys/block/sda")).unwrap();
+    assert_eq!(listed("multipath", &["-v3", "-ll"], None), (0, "===== no paths =====\n".into(), String::new()));
+    tree.add("sys/block/sda -> ../devices/pci0000:00/0000:00:02.0/host2/target2:0:0/2:0:0:0/block/sda\n");
     // That no map could be made is said of disks that are to have one.
     let looks = [("multipath", &["-d"][..]), ("corepath", &["scan"]), ("corepath", &["why", "sda"]), ("multipath", &["-u", "sda"])];
     for (name, words) in looks {
@@ -287,7 +295,16 @@ fn udev_waits_for_a_second_path() {
     let over = format!("FIND_MULTIPATHS_WAIT_UNTIL=\"0\"\n{}", answer(0));
     assert_eq!(asked(&["-u", "sda"], None), (0, over.clone()));
     assert_eq!(asked(&["-c", "sda"], None), (1, over));
+    // `off` is for who makes maps; udev hears of those that are there, as if it were strict.
+    tree.add(&disk(3, 'b', NAA));
+    fs::write(&conf, "defaults {\n\tfind_multipaths off\n}\n").unwrap();
+    assert!(asked(&["-d"], None).1.contains(" would be created: "));
+    assert!(asked(&["-c", "sda"], None).1.ends_with(&answer(0)));
+    fs::write(&conf, "defaults {\n\tfind_multipaths greedy\n}\n").unwrap();
+    assert!(asked(&["-c", "sda"], None).1.ends_with(&answer(1)));
+    fs::remove_file(tree.root.join("sys/block/sdb")).unwrap();
     // Nowhere to keep it, and no such mode.
+    fs::write(&conf, "defaults {\n\tfind_multipaths smart\n}\n").unwrap();
     fs::remove_dir_all(tree.root.join("run")).unwrap();
     assert_eq!(asked(&["-u", "sda"], None), (0, answer(0)));
     fs::create_dir(tree.root.join("run")).unwrap();

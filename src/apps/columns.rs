@@ -169,7 +169,7 @@ pub const PATH_COLUMNS: &[(char, &str, PathWriter)] = &[
     ('t', "dm_st", |p, o| o.write_str(dm_word(p.dm))),
     ('o', "dev_st", device_state),
     ('T', "chk_st", |p, o| o.write_str(if p.map.is_none() { "undef" } else { p.state.word() })),
-    ('s', "vend/prod/rev", |p, o| write!(o, "{},{},{}", p.vendor, p.product, p.revision)),
+    ('s', "vend/prod/rev", |p, o| write!(o, "{},{},{}", or_unknown(p.vendor), or_unknown(p.product), or_unknown(p.revision))),
     ('c', "checker", |p, o| o.write_str(p.checker)),
     ('C', "next_check", next_check),
     ('p', "pri", |p, o| write!(o, "{}", p.prio.0)),

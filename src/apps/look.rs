@@ -46,7 +46,7 @@ pub fn look(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, tells: Tells) -
     if tells == Tells::All {
         session::complain(cx, &configuration);
     }
-    let options = Options { dry_run: true, ..Options::default() };
+    let options = Options { dry_run: true, errand: common.unasked, ..Options::default() };
     let mut machine = match setup::machine(common, Wish { options, uevents: false, sink: (false, true), control: false, peeks: false }) {
         Ok(machine) => machine,
         Err(trouble) => return Err(cx.trouble(command, trouble)),
@@ -57,8 +57,14 @@ pub fn look(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, tells: Tells) -
     let end = session::run(&mut machine.engine, &mut machine.hands, &configuration.settings, &mut teller, deadline, &mut |e, h| {
         session::settled(e, h).into()
     });
-    if let End::Failed(errno) = end {
-        return Err(cx.trouble(command, setup::Trouble::Loop(errno)));
+    match end {
+        End::Failed(errno) => return Err(cx.trouble(command, setup::Trouble::Loop(errno))),
+        End::TimedOut => {
+            let whose = if machine.engine.unsettled().survey { "the device mapper" } else { "a disk" };
+            cx.speak(command);
+            let _ = writeln!(cx.err, "{whose} did not answer within {} s: what is shown is incomplete", PATIENCE.as_secs());
+        }
+        End::Done => {}
     }
     let hidden = matches!(machine.lacks, Some(setup::Trouble::Control(Errno::ACCES | Errno::PERM)));
     if let Some(trouble) = machine.lacks
@@ -75,13 +81,8 @@ impl Look {
         EngineView { engine: &self.machine.engine, now: crate::wait::now(), retry_secs }
     }
 
-    fn status(&self, cx: &mut Cx<'_>, command: &str) -> i32 {
-        if self.complete {
-            return DONE;
-        }
-        cx.speak(command);
-        let _ = writeln!(cx.err, "a disk did not answer within {} s: what is shown is incomplete", PATIENCE.as_secs());
-        TIMED_OUT
+    fn status(&self) -> i32 {
+        if self.complete { DONE } else { TIMED_OUT }
     }
 }
 
@@ -138,7 +139,7 @@ pub fn list(cx: &mut Cx<'_>) -> i32 {
         None => None,
     };
     let _ = if as_json { json::maps(&view, only, cx.out) } else { topology::tree(&view, only, style(), cx.out) };
-    look.status(cx, "list")
+    look.status()
 }
 
 /// What would be done to a map, in a word.
@@ -164,7 +165,7 @@ pub fn scan(cx: &mut Cx<'_>) -> i32 {
         Err(status) => return status,
     };
     let _ = scan_json(&look, cx);
-    look.status(cx, "scan")
+    look.status()
 }
 
 /// What is there and what would be done, as text; `only`: to this map, or the map of this disk.
@@ -175,7 +176,7 @@ pub fn scan_with(cx: &mut Cx<'_>, command: &str, common: &Common<'_>, only: Opti
         Err(status) => return status,
     };
     let _ = scan_text(&look.machine.engine, only, cx.out);
-    look.status(cx, command)
+    look.status()
 }
 
 /// What is there, and in what state.
@@ -328,7 +329,7 @@ pub fn why(cx: &mut Cx<'_>) -> i32 {
         let _ = cx.out.write_str("\n");
     }
     let _ = holder(cx.out, &look.machine, path.name());
-    if path.map().is_some() { look.status(cx, "why") } else { FAILED }
+    if path.map().is_some() { look.status() } else { FAILED }
 }
 
 /// Where the blacklist's rule for a disk stands, if one spoke.

@@ -32,14 +32,14 @@ enum Mode {
 pub fn multipath(cx: &mut Cx<'_>) -> i32 {
     let mut common = Common::default();
     let (mut mode, mut device, mut dry, mut reload, mut policy, mut retries) = (Mode::Make, None, false, false, None, 0u32);
-    let mut alone = false;
+    let (mut alone, mut deep) = (false, false);
     while let Some(arg) = cx.args.next() {
         match arg {
             Arg::Short('v') => match cx.args.value().and_then(|v| v.get(..1)).and_then(parse_unsigned) {
                 Some(level) => common.verbosity = level,
                 None => return cx.fail(format_args!("-v takes a number")),
             },
-            Arg::Short('l') => mode = Mode::List,
+            Arg::Short('l') => (mode, deep) = (Mode::List, mode == Mode::List),
             Arg::Short('d') => dry = true,
             Arg::Short('r') => reload = true,
             Arg::Short('f') => mode = Mode::Remove,
@@ -80,6 +80,8 @@ pub fn multipath(cx: &mut Cx<'_>) -> i32 {
             }
         }
     }
+    // The states of paths, and priorities, are wanted of these only: a disk that hangs holds up no other.
+    common.unasked = !matches!(mode, Mode::Make | Mode::HasPath) && !deep;
     let mut room = [0; 255];
     let device = device.map(|word| look::named(&common, word, &mut room));
     if mode == Mode::Make && reload && !dry && !alone {
@@ -94,7 +96,7 @@ pub fn multipath(cx: &mut Cx<'_>) -> i32 {
         Mode::Config { local: false } => dump(cx, &common),
         Mode::Config { local: true } => local(cx, &common),
         Mode::List => list(cx, &common, device),
-        Mode::Make if dry => look::scan_with(cx, "multipath", &common, device),
+        Mode::Make if dry => look::scan_with(cx, "multipath", &common, device).min(FAILED),
         Mode::Make => match device {
             // A named one only, whatever find_multipaths says of it.
             Some(name) => {
@@ -179,14 +181,16 @@ fn list(cx: &mut Cx<'_>, common: &Common<'_>, device: Option<&str>) -> i32 {
             }
         },
     };
+    if common.verbosity >= 3 {
+        // Clients look for this line, and for maps behind the table only.
+        let _ = writeln!(cx.out, "===== {} =====", if view.shown().next().is_some() { "paths list" } else { "no paths" });
+        let _ = columns::paths(&view, "%w %i %d %D %p %t %T %s %o", columns::Dress::Pretty, cx.out);
+    }
     let style = Style { colour: console::is_terminal(Stream::Out) };
     let _ = match common.verbosity {
         0 | 1 => columns::maps(&view, only, "%n", columns::Dress::Raw, cx.out),
         _ => topology::tree(&view, only, style, cx.out),
     };
-    if common.verbosity >= 3 {
-        let _ = columns::paths(&view, columns::PATHS_DEFAULT, columns::Dress::Pretty, cx.out);
-    }
     DONE
 }
 

@@ -51,6 +51,8 @@ pub struct Common<'a> {
     pub config_given: bool,
     /// Complaints about the configuration that are kept.
     pub complaints: usize,
+    /// Who looks goes by what the kernel knows: no disk is asked that has told its name.
+    pub unasked: bool,
 }
 
 impl Default for Common<'_> {
@@ -68,6 +70,7 @@ impl Default for Common<'_> {
             paths: 0,
             config_given: false,
             complaints: 64,
+            unasked: false,
         }
     }
 }

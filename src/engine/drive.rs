@@ -600,7 +600,8 @@ impl<'s> Engine<'s> {
             allow_usb: globals.allow_usb_devices,
             native_nvme: self.options.native_nvme,
             evidence: !globals.find_multipaths_given,
-            only_asking: false,
+            // Who makes nothing and asks no disk is udev, or a command on its behalf.
+            only_asking: self.options.errand && self.options.dry_run,
         }
     }
 

@@ -59,7 +59,8 @@ scenario! {
         assert_eq!(guest.ok(&format!("multipath -c /dev/{path} >/dev/null; echo $?")), "0");
         assert!(guest.ok(&format!("multipath -u /dev/{path}")).contains("DM_MULTIPATH_DEVICE_PATH=\"1\""));
         assert_eq!(guest.ok("multipath -ll data").matches("active ready running").count(), 2);
-        assert_eq!(guest.ok("multipath -l data").matches(" running").count(), 2);
+        let kernels = guest.ok("multipath -l data");
+        assert!(kernels.matches(" active undef running").count() == 2 && kernels.contains(" prio=0 status=active"), "{kernels}");
         guest.ok("multipath -r data");
         guest.run("multipath -f data").fails(1);
         assert_eq!(guest.ok("basename $(readlink -f /dev/mapper/data)"), device);
@@ -89,5 +90,18 @@ scenario! {
         let output = writer.wait(LONG);
         println!("vm: {} {}", kernel.release, output.text().trim());
         assert!(output.code == 0 && output.text().contains("errors=0 wrong=0"), "{}", output.text());
+
+        // A disk that hangs holds up whoever wants its state, not who wants to know what there is.
+        array.say("hang a0");
+        for (command, says) in [("-l data", " undef "), ("-c sda", "\"1\""), ("-u sda", "\"1\""), ("-a sda", "added")] {
+            let said = guest.ok(&format!("timeout 10 multipath {command}"));
+            assert!(said.contains(says), "{command}: {said}");
+        }
+        let states = guest.spawn("multipath -ll data 2>&1");
+        // Past its patience. That its process is there as long as the disk hangs is the kernel's doing.
+        guest.ok("sleep 23");
+        array.say("release a0");
+        let said = states.wait(LONG);
+        assert!(said.text().contains("multipath: a disk did not answer within 20 s") && said.text().contains(" ready running"), "{}", said.text());
     }
 }
