@@ -35,6 +35,7 @@ mod registry;
 pub mod schedule;
 pub mod selector;
 mod sizes;
+mod state;
 mod storage;
 mod survey;
 mod sweeps;
@@ -46,7 +47,7 @@ mod want;
 
 pub use crate::model::Attribute;
 pub use action::{Action, Refusal, Refused};
-pub use drive::{Engine, Options, Unsettled};
+pub use drive::Unsettled;
 pub use event::{Ask, DmAnswer, Event, LiveMap, PartitionSlot, Ticket};
 pub use map::{MapSlot, PartSlot};
 pub use note::{Cause, Difference, Note, Room, Step, Subject, What};
@@ -54,6 +55,7 @@ pub use path::{PathSlot, PortSlot, ProfileSlot};
 pub use probe::ProbeSlot;
 pub use queueing::{LAST_GRACE, Outage};
 pub use sizes::{Sizes, Storage};
+pub use state::{Engine, Options};
 pub use view::{GroupView, MapView, PartView, PathView};
 
 use crate::conf::settings::{Lookup, Stage};
