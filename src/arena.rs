@@ -12,7 +12,6 @@
 
 use crate::fault::{Errno, Full};
 use core::alloc::Layout;
-use core::mem::MaybeUninit;
 use rustix::mm::{MapFlags, ProtFlags};
 use static_alloc::bump::BumpSlice;
 
@@ -27,7 +26,7 @@ pub struct Arena<'m> {
 const SLACK: usize = 64;
 
 /// `size` zeroed bytes that are never given back; for memory that is used again and again through [`Arena::over`].
-pub fn map(size: usize) -> Result<&'static mut [MaybeUninit<u8>], Errno> {
+pub fn map(size: usize) -> Result<&'static mut [u8], Errno> {
     // Never a single page: it could come to lie in the hole between two workers' stacks.
     let size = (size.checked_add(SLACK + 4095).ok_or(Errno::NOMEM)? & !4095).max(2 * 4096);
     // SAFETY: a fresh anonymous mapping, kept for ever, referred to by nothing else.
@@ -46,9 +45,12 @@ impl Arena<'static> {
 }
 
 impl<'m> Arena<'m> {
-    /// Over memory of the caller's, which is free again when everything handed out is gone.
-    pub fn over(memory: &'m mut [MaybeUninit<u8>]) -> Result<Arena<'m>, Errno> {
+    /// Over memory of the caller's, which is free again when everything handed out is gone. What is in it then means nothing: it is to be
+    /// written before it is read.
+    pub fn over(memory: &'m mut [u8]) -> Result<Arena<'m>, Errno> {
         let size = memory.len();
+        // SAFETY: the same bytes, borrowed for as long. Values with holes between their fields are written to them, and bytes that nobody reads.
+        let memory = unsafe { core::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), size) };
         let bump = BumpSlice::from_memory(memory).ok_or(Errno::NOMEM)?;
         Ok(Arena { bump, size, used: 0 })
     }

@@ -13,7 +13,7 @@ use crate::raw::errno;
 use crate::wire::cursor::try_put;
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
-use heapless::{String, VecView};
+use heapless::String;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, Stat, Timestamps};
 
@@ -379,19 +379,23 @@ pub fn names_once(dir: BorrowedFd<'_>, visit: &mut dyn FnMut(&str) -> bool) -> R
     Ok(odd)
 }
 
-/// Names that end in `suffix`, sorted by their bytes. `ENOSPC` when there are more than fit, `ENAMETOOLONG` for one longer than a
-/// [`FileName`]: a drop-in that is left out would be a setting lost.
-pub fn sorted_names(dir: impl AsFd, suffix: &str, into: &mut VecView<FileName>) -> Result<(), Errno> {
-    into.clear();
-    let mut result = Ok(());
+/// Goes on from `last` to the next name that ends in `suffix`, in the order of their bytes; false: there is none. The directory is read for
+/// each, as a list of them would not fit a worker's stack. `ENAMETOOLONG` for one longer than a [`FileName`]: a drop-in that is left out
+/// would be a setting lost.
+pub fn next_name(dir: BorrowedFd<'_>, suffix: &str, last: &mut FileName) -> Result<bool, Errno> {
+    let (mut next, mut fits) = (FileName::new(), true);
     names(dir, &mut |name| {
-        if name.ends_with(suffix) {
-            result = FileName::try_from(name).map_err(|_| Errno::NAMETOOLONG).and_then(|name| into.push(name).map_err(|_| Errno::NOSPC));
+        if name.ends_with(suffix) && name > last.as_str() && (next.is_empty() || name < next.as_str()) {
+            next.clear();
+            fits &= next.push_str(name).is_ok();
         }
-        result.is_ok()
+        fits
     })?;
-    crate::order::sort(into, |a, b| a < b);
-    result
+    let more = !next.is_empty();
+    if more {
+        *last = next;
+    }
+    if fits { Ok(more) } else { Err(Errno::NAMETOOLONG) }
 }
 
 /// Writes all of `bytes`.
@@ -543,13 +547,18 @@ mod tests {
         for name in ["20-b.conf", "10-a.conf", "x.conf~", "README"] {
             std::fs::write(place.0.join(name), b"").unwrap();
         }
-        let mut list = heapless::Vec::<FileName, 2>::new();
-        assert_eq!(sorted_names(place.fd(), ".conf", &mut list), Ok(()));
-        assert_eq!(list.iter().map(|n| n.as_str()).collect::<std::vec::Vec<_>>(), ["10-a.conf", "20-b.conf"]);
-        std::fs::write(place.0.join("30-c.conf"), b"").unwrap();
-        assert_eq!(sorted_names(place.fd(), ".conf", &mut list), Err(Errno::NOSPC));
+        let list = |suffix| {
+            let (dir, mut name, mut list) = (place.fd(), FileName::new(), std::vec::Vec::new());
+            while next_name(dir.as_fd(), suffix, &mut name)? {
+                list.push(std::string::String::from(name.as_str()));
+            }
+            Ok(list)
+        };
+        std::fs::write(place.0.join("15-c.conf"), b"").unwrap();
+        assert_eq!(list(".conf").unwrap(), ["10-a.conf", "15-c.conf", "20-b.conf"]);
+        assert_eq!(list(".none").unwrap(), [""; 0]);
         std::fs::write(place.0.join("y".repeat(140) + ".cnf"), b"").unwrap();
-        assert_eq!(sorted_names(place.fd(), ".cnf", &mut list), Err(Errno::NAMETOOLONG));
+        assert_eq!(list(".cnf"), Err(Errno::NAMETOOLONG));
         let dir = place.fd();
         let count = |dir: &OwnedFd| {
             let mut count = 0;

@@ -361,7 +361,7 @@ pub fn options(path_partitions: bool) -> Options {
 }
 
 #[inline(never)]
-fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &setup::Configuration<'_>) -> i32 {
+fn assemble(cx: &mut Cx<'_>, order: &Order<'_>, configuration: &super::reading::Configuration<'_>) -> i32 {
     let began = crate::wait::now();
     let deadline = began + Duration::from_secs(u64::from(order.timeout));
     let drop_partitions = !configuration.words.contains(&"dont_del_part_nodes");

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What a look found; the machinery stays as it was when it was settled.
 pub struct Look {
     pub machine: Machine,
-    pub configuration: setup::Configuration<'static>,
+    pub configuration: super::reading::Configuration<'static>,
     pub complete: bool,
     /// The device mapper, which may have maps, was not to be asked.
     pub hidden: bool,

@@ -19,6 +19,7 @@ pub mod multipath;
 pub mod partitions;
 pub mod partmaps;
 pub mod probe;
+pub mod reading;
 pub mod rescue;
 pub mod runtime;
 pub mod say;
@@ -84,9 +85,8 @@ impl<'a> Cx<'a> {
 
     /// Reads the configuration; where that cannot be done says why, and gives [`FAILED`].
     #[inline(never)]
-    pub fn configuration(&mut self, command: &str, common: &setup::Common<'_>) -> Result<setup::Configuration<'static>, i32> {
-        let read = setup::arena(common).and_then(|mut arena| setup::configuration(common, &mut arena));
-        read.map_err(|trouble| self.trouble(command, trouble))
+    pub fn configuration(&mut self, command: &str, common: &setup::Common<'_>) -> Result<reading::Configuration<'static>, i32> {
+        reading::configuration(common).map_err(|trouble| self.trouble(command, trouble))
     }
 
     /// Begins a line on standard error.

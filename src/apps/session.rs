@@ -1,7 +1,7 @@
 //! What the commands that end share: run the machinery until something is so, tell what happened on standard error.
 
+use super::reading::Configuration;
 use super::runtime::{Audience, Hands};
-use super::setup::Configuration;
 use super::{Cx, say};
 use crate::conf::complaint;
 use crate::conf::settings::Lookup;

@@ -1,14 +1,10 @@
-//! From a command line to a running engine: common options, configuration files, memory, workers. One for all commands.
+//! From a command line to a running engine: common options, memory, workers. One for all commands.
 
 use super::args::{Arg, Args};
 use super::runtime::job::Job;
 use super::runtime::tools::{PartitionRoom, READERS, Tools};
 use super::runtime::{Desk, FEWEST, Hands, Memory};
 use crate::arena::Arena;
-use crate::conf::complaint::{Complaint, Report};
-use crate::conf::effective::Settings;
-use crate::conf::names::{Form, Names};
-use crate::conf::parse::{self, Entry, Room, Section, Source};
 use crate::dmioctl::{Failure, Page};
 use crate::engine::selector::{Handler, Kernel, Selector};
 use crate::engine::{Engine, MapSlot, Options, PartSlot, PathSlot, PortSlot, ProbeSlot, ProfileSlot, Sizes, Storage};
@@ -17,16 +13,11 @@ use crate::files;
 use crate::klog::Sink;
 use crate::model::{DevName, Instant, parse_unsigned};
 use crate::netlink::Uevents;
-use crate::raw::{AsFd, BorrowedFd, OwnedFd};
 use crate::sysfs::{self, Roots};
 use crate::wire::dm::{Request, Target};
 use crate::workers::{self, Completions, Crew};
 use core::fmt::Write;
 
-/// A configuration file larger than this is not one.
-const LARGEST_FILE: u64 = 8 << 20;
-/// Most files of one configuration.
-const FILES: usize = 64;
 /// Bytes of each worker's stack where disks are looked into for root: that takes 22 KB of it.
 const DEEP_STACK: usize = 32 * 1024;
 /// Likewise where they are not, as in the daemon: reading a partition table takes 13 KB, the facts in sysfs 10 KB.
@@ -168,151 +159,6 @@ impl Trouble<'_> {
     }
 }
 
-/// A configuration with the memory it lives in.
-pub struct Configuration<'m> {
-    pub settings: Settings<'m>,
-    pub report: Report<'m>,
-    pub files: &'m [Source<'m>],
-    /// The kernel's command line, split at blanks.
-    pub words: &'m [&'m str],
-}
-
-fn keep<'m>(arena: &mut Arena<'m>, text: &str) -> Option<&'m str> {
-    let bytes = arena.gather(text.bytes()).ok()?;
-    core::str::from_utf8(bytes).ok()
-}
-
-/// The files of a configuration as they are now.
-struct Listing {
-    drop_ins: Option<OwnedFd>,
-    names: heapless::Vec<files::FileName, FILES>,
-    state: Option<OwnedFd>,
-}
-
-#[inline(never)]
-fn listing(common: &Common<'_>) -> Listing {
-    let mut names = heapless::Vec::<files::FileName, FILES>::new();
-    let drop_ins = files::open_dir(common.config_dir).ok();
-    if let Some(drop_ins) = &drop_ins {
-        let _ = files::sorted_names(drop_ins, ".conf", &mut names);
-    }
-    Listing { drop_ins, names, state: files::open_dir(common.state_dir).ok() }
-}
-
-/// Bytes that a file needs: its text twice (quoted values are written anew), and for each line a section, an entry and their slots.
-fn size_of_file(dir: BorrowedFd<'_>, name: &str, lines: &mut usize) -> usize {
-    let size = files::size(dir, name).unwrap_or(0);
-    if size == 0 || size >= LARGEST_FILE {
-        return 0;
-    }
-    let (mut room, before) = ([0u8; 1024], *lines);
-    let long = files::lines(dir, name, &mut room, &mut |line| {
-        *lines += usize::from(!line.is_empty());
-        true
-    });
-    *lines += long.unwrap_or(0) as usize;
-    const LINE: usize = size_of::<Section>() + size_of::<Entry<'_>>() + 4 * size_of::<u32>();
-    size as usize * 2 + (*lines - before) * LINE
-}
-
-/// What an administrator adds to a small configuration.
-const SMALL_CONFIGURATION: usize = 32 * 1024;
-
-/// Bytes of memory that the configuration needs, should its files not grow much.
-pub fn configuration_size(common: &Common<'_>) -> usize {
-    let listing = listing(common);
-    let mut lines = 4;
-    let mut total = size_of_file(files::current_dir(), common.config, &mut lines);
-    if let Some(dir) = &listing.drop_ins {
-        total += listing.names.iter().map(|name| size_of_file(dir.as_fd(), name, &mut lines)).sum::<usize>();
-    }
-    if let Some(state) = &listing.state {
-        total += ["bindings", "wwids"].iter().map(|name| size_of_file(state.as_fd(), name, &mut lines)).sum::<usize>();
-    }
-    // A quarter more.
-    SMALL_CONFIGURATION + total + total / 4 + common.complaints.min(lines * 2) * size_of::<Complaint<'_>>()
-}
-
-/// Bytes for each of the two readings of a daemon: room for the files to become twice as large before the next start. What does not fit
-/// then is a complaint, and the old one stays.
-pub fn half_size(common: &Common<'_>) -> usize {
-    configuration_size(common) * 2 - SMALL_CONFIGURATION
-}
-
-/// Memory for one reading of the configuration, kept for ever: for commands that end.
-pub fn arena<'c>(common: &Common<'c>) -> Result<Arena<'static>, Trouble<'c>> {
-    Arena::map(configuration_size(common)).map_err(|_| Trouble::Memory)
-}
-
-/// Reads the configuration files and the kernel's command line.
-#[inline(never)]
-pub fn configuration<'c, 'm>(common: &Common<'c>, arena: &mut Arena<'m>) -> Result<Configuration<'m>, Trouble<'c>> {
-    let dir = files::current_dir();
-    let listing = listing(common);
-    let mut list = heapless::Vec::<Source<'m>, { FILES + 1 }>::new();
-    match read(arena, dir, common.config) {
-        Ok(text) => {
-            let name = keep(arena, common.config).ok_or(Trouble::Memory)?;
-            let _ = list.push(Source { name, text });
-        }
-        Err(Errno::NOENT) if !common.config_given => {}
-        Err(errno) => return Err(Trouble::File(common.config, errno)),
-    }
-    if let Some(dir) = &listing.drop_ins {
-        for name in &listing.names {
-            let text = read(arena, dir.as_fd(), name).map_err(|errno| Trouble::File(common.config_dir, errno))?;
-            let name = keep(arena, name).ok_or(Trouble::Memory)?;
-            let _ = list.push(Source { name, text });
-        }
-    }
-    let no_memory = |_| Trouble::Memory;
-    let files: &'m [Source<'m>] = arena.gather(list.iter().copied()).map_err(no_memory)?;
-
-    let lines = Room::lines(files);
-    let room = Room {
-        sections: arena.take(lines, |_| Section::EMPTY).map_err(no_memory)?,
-        entries: arena.take(lines, |_| Entry::EMPTY).map_err(no_memory)?,
-        slots: arena.take(lines * 4, |_| 0).map_err(no_memory)?,
-        text: arena.take(Room::quoted(files), |_| 0).map_err(no_memory)?,
-        complaints: arena.take((lines * 2).max(4).min(common.complaints), |_| Complaint::EMPTY).map_err(no_memory)?,
-    };
-    let parsed = parse::parse(files, room);
-    let report = parsed.report;
-    let mut settings = Settings::new(files, parsed);
-    if let Some(state) = &listing.state {
-        for (form, name) in [(Form::Bindings, "bindings"), (Form::Wwids, "wwids")] {
-            let text = match read(arena, state.as_fd(), name) {
-                Ok(text) => text,
-                // A hint that is there and not heard would give an alias away that has its LUN.
-                Err(Errno::NOMEM) => return Err(Trouble::Memory),
-                Err(_) => continue,
-            };
-            let slots = arena.take(Names::slots(text), |_| 0).unwrap_or(&mut []);
-            let names = Names::parse(form, text, slots);
-            match form {
-                Form::Bindings => settings.bindings = names,
-                Form::Wwids => settings.wwids = names,
-            }
-        }
-    }
-    let words = command_line(arena, common)?;
-    settings.command_line = named_wwids(arena, words)?;
-    Ok(Configuration { settings, report, files, words })
-}
-
-#[inline(never)]
-fn read<'m>(arena: &mut Arena<'m>, dir: BorrowedFd<'_>, name: &str) -> Result<&'m [u8], Errno> {
-    // What is no regular file has no size; what there is no permission for answers that when it is opened.
-    let size = files::size(dir, name)?;
-    if size >= LARGEST_FILE {
-        return Err(Errno::OVERFLOW);
-    }
-    // One byte to spare tells that nothing follows.
-    let room = arena.take(size as usize + 1, |_| 0u8).map_err(|_| Errno::NOMEM)?;
-    let length = files::read(dir, name, room)?.len();
-    Ok(room.get(..length).unwrap_or(&[]))
-}
-
 /// Room for the longest command line that a kernel takes, and one byte.
 pub const COMMAND_LINE: usize = 4097;
 
@@ -322,23 +168,6 @@ pub fn kernel_words<'r>(proc: &str, room: &'r mut [u8; COMMAND_LINE]) -> &'r str
     let proc = files::open_dir(proc).ok();
     let text = proc.and_then(|proc| files::read(proc, "cmdline", room).ok()).unwrap_or(&[]);
     core::str::from_utf8(text).unwrap_or("")
-}
-
-/// The words of /proc/cmdline; none where it cannot be read.
-#[inline(never)]
-fn command_line<'m>(arena: &mut Arena<'m>, common: &Common<'_>) -> Result<&'m [&'m str], Trouble<'static>> {
-    let mut room = [0u8; COMMAND_LINE];
-    let text = keep(arena, kernel_words(common.proc, &mut room)).ok_or(Trouble::Memory)?;
-    let mut words = text.split_ascii_whitespace();
-    let count = words.clone().count();
-    Ok(arena.take(count, |_| words.next().unwrap_or("")).map_err(|_| Trouble::Memory)?)
-}
-
-/// WWIDs that the kernel's command line names.
-fn named_wwids<'m>(arena: &mut Arena<'m>, words: &'m [&'m str]) -> Result<&'m [&'m str], Trouble<'static>> {
-    let mut named = words.iter().filter_map(|w| w.strip_prefix("mpath.wwid=").or_else(|| w.strip_prefix("rd.corepath.wwid=")));
-    let count = named.clone().count();
-    Ok(arena.take(count, |_| named.next().unwrap_or("")).map_err(|_| Trouble::Memory)?)
 }
 
 /// Is this the root of an initramfs? Not every builder marks it, but the kernel starts /init there.

@@ -23,6 +23,7 @@ mod scenarios_lio;
 mod scenarios_luns;
 mod scenarios_mend;
 mod scenarios_nvme;
+mod scenarios_outage;
 mod scenarios_parameters;
 mod scenarios_partitions;
 mod scenarios_partmaps;

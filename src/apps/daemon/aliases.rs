@@ -50,6 +50,8 @@ pub struct Aliases {
     /// Bytes of them that are in the file, and those that a worker has now.
     written: usize,
     away: Option<usize>,
+    /// Some may have been written since the file began to be read.
+    newer: bool,
     /// Why there are no new aliases at present: the file, or the room.
     closed: Option<Errno>,
     full: bool,
@@ -73,7 +75,20 @@ impl Aliases {
             open => open,
         };
         let wanted = Cell::new(false);
-        Aliases { text, used: 0, written: 0, away: None, closed: open.err(), full: false, told: false, wanted, off, look: false, at: None }
+        Aliases {
+            text,
+            used: 0,
+            written: 0,
+            away: None,
+            newer: false,
+            closed: open.err(),
+            full: false,
+            told: false,
+            wanted,
+            off,
+            look: false,
+            at: None,
+        }
     }
 
     /// Are aliases given?
@@ -90,9 +105,14 @@ impl Aliases {
         }
     }
 
-    /// The file was read again, and what was written is in it.
+    /// A reading of the file begins.
+    pub fn reading(&mut self) {
+        self.newer = self.away.is_some();
+    }
+
+    /// The file was read again, and what was written before that is in it.
     pub fn read_again(&mut self, now: Instant) {
-        if self.away.is_none() && self.written == self.used {
+        if !self.newer && self.away.is_none() && self.written == self.used {
             (self.used, self.written, self.full) = (0, 0, false);
         }
         self.named(now, true);
@@ -175,6 +195,7 @@ impl Aliases {
         match result {
             Ok(others) => {
                 self.written += length;
+                self.newer = true;
                 self.closed = None;
                 self.wanted.set(false);
                 self.at = (self.written < self.used).then_some(now);

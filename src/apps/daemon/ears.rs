@@ -23,6 +23,9 @@ struct Limit {
     since: Instant,
 }
 
+/// So many bytes of texts, and the memory that they are in.
+pub(super) type Read = (Result<u32, Errno>, Option<&'static mut [u8]>);
+
 /// Takes notes to the log ring, and answers to the clients.
 pub(super) struct Ears {
     pub(super) ring: Ring,
@@ -33,11 +36,13 @@ pub(super) struct Ears {
     pub(super) named: bool,
     /// What came of writing them down.
     pub(super) kept: Option<Result<u32, Errno>>,
+    /// The configuration's files, as a worker read them.
+    pub(super) read: Option<Read>,
 }
 
 impl Ears {
     pub(super) fn new(ring: Ring, level: u8) -> Ears {
-        Ears { ring, level, limits: [Limit::default(); 64], answers: heapless::Deque::new(), named: false, kept: None }
+        Ears { ring, level, limits: [Limit::default(); 64], answers: heapless::Deque::new(), named: false, kept: None, read: None }
     }
 
     pub(super) fn say(&mut self, level: u8, text: &str) {
@@ -95,6 +100,10 @@ impl Audience for Ears {
 
     fn bind(&mut self, _wwid: &str, _alias: &str) {
         self.named = true;
+    }
+
+    fn read(&mut self, result: Result<u32, Errno>, memory: Option<&'static mut [u8]>) {
+        self.read = Some((result, memory));
     }
 
     fn kept(&mut self, result: Result<u32, Errno>) {

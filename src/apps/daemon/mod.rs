@@ -15,8 +15,9 @@ pub mod status;
 
 use super::args::Arg;
 use super::engine_view::EngineView;
+use super::reading::{self, Configuration, Places};
 use super::runtime::TOKEN_OTHERS;
-use super::setup::{self, Common, Configuration, Machine, Wish};
+use super::setup::{self, Common, Machine, Wish};
 use super::{Cx, DONE, FAILED, say};
 use crate::arena::{self, Arena};
 use crate::conf::settings::Lookup;
@@ -33,7 +34,6 @@ use aliases::Aliases;
 use clients::{CLIENTS, Caller, Client, Clients};
 use control::Verdict;
 use core::fmt::Write;
-use core::mem::MaybeUninit;
 use core::time::Duration;
 use ears::Ears;
 use manager::Manager;
@@ -79,6 +79,11 @@ struct Daemon {
     stop_by: Option<Instant>,
     dump: bool,
     reload: bool,
+    /// A worker reads the configuration's files, and somebody waits for what becomes of it.
+    reading: bool,
+    /// So many bytes of texts were read.
+    texts: Option<usize>,
+    places: &'static Places<'static>,
     /// Who wants to know what came of it.
     reloaders: heapless::Vec<Caller, CLIENTS>,
     watch: Option<Watch>,
@@ -153,7 +158,7 @@ fn half_size(common: &Common<'_>) -> usize {
             true
         })
     });
-    setup::half_size(common) + aliases::size(common.paths.max(disks * 2)) * 3 / 2
+    reading::half_size(common) + aliases::size(common.paths.max(disks * 2)) * 3 / 2
 }
 
 /// Runs until it is told to stop and has stopped in order. Each reading of the configuration lives in one half of the memory; the next is
@@ -166,8 +171,12 @@ fn live(cx: &mut Cx<'_>, plan: &Plan<'_>) -> i32 {
     let (Ok(first), Ok(second)) = (arena::map(half), arena::map(half)) else {
         return cx.trouble("daemon", setup::Trouble::Memory);
     };
-    let read = Arena::over(&mut *first).map_err(|_| setup::Trouble::Memory);
-    let mut one = match read.and_then(|mut arena| setup::configuration(common, &mut arena)) {
+    let (mut first, mut second) = (Some(first), Some(second));
+    let one = match first.as_deref_mut() {
+        Some(memory) => reading::read(&Places::of(common), memory).and_then(|used| reading::understand(memory, used, common.complaints)),
+        None => Err(setup::Trouble::Memory),
+    };
+    let mut one = match one {
         Ok(configuration) => configuration,
         Err(trouble) => return cx.trouble("daemon", trouble),
     };
@@ -177,18 +186,18 @@ fn live(cx: &mut Cx<'_>, plan: &Plan<'_>) -> i32 {
     };
     loop {
         let two = loop {
-            if let Some(status) = daemon.serve(&one, common) {
+            if let Some(status) = daemon.serve(&one, common, &mut second) {
                 return status;
             }
-            if let Some(next) = daemon.read_again(common, &mut *second) {
+            if let Some(next) = daemon.read_again(common, second.as_deref_mut()) {
                 break next;
             }
         };
         one = loop {
-            if let Some(status) = daemon.serve(&two, common) {
+            if let Some(status) = daemon.serve(&two, common, &mut first) {
                 return status;
             }
-            if let Some(next) = daemon.read_again(common, &mut *first) {
+            if let Some(next) = daemon.read_again(common, first.as_deref_mut()) {
                 break next;
             }
         };
@@ -245,7 +254,7 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, configuration: &Configuration<'_>) 
     };
     lockdown::descriptors(&mut seal, machine.sizes.paths);
     let reply = reply_size(machine.sizes.paths);
-    let memory = Arena::map(talk_size(machine.sizes.paths)).and_then(|mut arena| {
+    let memory = Arena::map(talk_size(machine.sizes.paths) + Places::of(&plan.common).size()).and_then(|mut arena| {
         let slots = arena.take(CLIENTS, |_| None).map_err(|_| Errno::NOMEM)?;
         let packed = arena.take(reply, |_| 0u8).map_err(|_| Errno::NOMEM)?;
         let window = arena.take(packed::WINDOW, |_| 0u8).ok().and_then(|window| window.first_chunk_mut()).ok_or(Errno::NOMEM)?;
@@ -253,9 +262,9 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, configuration: &Configuration<'_>) 
         let large = Packed::new(packed, window, places);
         let ring = arena.take(LOG, |_| 0u8).map_err(|_| Errno::NOMEM)?;
         let names = arena.take(aliases::size(machine.sizes.paths), |_| 0u8).map_err(|_| Errno::NOMEM)?;
-        Ok((slots, large, ring, names))
+        Ok((slots, large, ring, names, Places::of(&plan.common).keep(&mut arena)?))
     });
-    let Ok((slots, large, ring, names)) = memory else { return Err(cx.fail(format_args!("daemon: no memory for replies"))) };
+    let Ok((slots, large, ring, names, places)) = memory else { return Err(cx.fail(format_args!("daemon: no memory for replies"))) };
     let mut ears = Ears::new(Ring::new(ring), plan.common.verbosity.saturating_add(3));
     let aliases = Aliases::new(names, plan.common.state_dir, options.write_bindings);
     if heir {
@@ -304,6 +313,9 @@ fn prepare(cx: &mut Cx<'_>, plan: &Plan<'_>, configuration: &Configuration<'_>) 
         stop_by: None,
         dump: false,
         reload: false,
+        reading: false,
+        texts: None,
+        places,
         reloaders: heapless::Vec::new(),
         watch,
         outdated: false,
@@ -340,43 +352,47 @@ impl Daemon {
         self.machine.hands.log(&mut self.ears.ring);
     }
 
-    /// Reads the configuration into `memory`, if it can be read: that is to be in force then.
+    /// Has the configuration's files read into `spare`, if that is not away with an earlier reading.
+    fn begin_reading(&mut self, spare: &mut Option<&'static mut [u8]>, now: Instant) {
+        if self.machine.engine.starved() > 0 {
+            self.reload = false;
+            self.manager.reloading(now);
+            return self.reloaded(3, STARVED);
+        }
+        // Without a worker to spare another turn finds one.
+        if spare.is_some() && self.machine.hands.read(self.places, spare).is_ok() {
+            (self.reload, self.reading, self.changed) = (false, true, None);
+            self.manager.reloading(now);
+            self.aliases.reading();
+        }
+    }
+
+    /// Makes the files that were read into `memory` the configuration that is to be in force, if they are one.
     #[inline(never)]
-    fn read_again<'m>(&mut self, common: &Common<'_>, memory: &'m mut [MaybeUninit<u8>]) -> Option<Configuration<'m>> {
+    fn read_again<'m>(&mut self, common: &Common<'_>, memory: Option<&'m mut [u8]>) -> Option<Configuration<'m>> {
         let now = wait::now();
-        let kept = self.outdated;
-        (self.outdated, self.changed) = (false, None);
-        self.manager.reloading(now);
-        let starved = self.machine.engine.starved() > 0;
-        let next = if starved { None } else { self.read(common, memory) };
-        let why = match next {
-            Some(next) if !next.report.fatal => {
-                self.errors = next.report.errors;
-                self.aliases.read_again(now);
-                let cx = Context { now, settings: &self.aliases.over(&next.settings) };
-                self.machine.engine.process(&cx, Event::Reconfigured);
-                self.ears.say(5, "the configuration was read again");
-                self.report(&next);
-                // Also before it is ready for the first time: who asked waits for the answer.
-                self.reloaded("ok\n");
-                return Some(next);
-            }
-            _ if starved => STARVED,
-            Some(next) => {
-                self.report(&next);
-                KEPT
-            }
-            None => KEPT,
+        let next = self.texts.take().zip(memory).and_then(|(used, memory)| reading::understand(memory, used, common.complaints).ok());
+        if let Some(next) = &next {
+            self.report(next);
+        }
+        let Some(next) = next.filter(|next| !next.report.fatal) else {
+            self.outdated = true;
+            self.reloaded(3, KEPT);
+            return None;
         };
-        self.ears.say(3, why);
-        self.reloaded(why);
-        self.outdated = kept || !starved;
-        None
+        self.outdated = false;
+        self.errors = next.report.errors;
+        self.aliases.read_again(now);
+        let cx = Context { now, settings: &self.aliases.over(&next.settings) };
+        self.machine.engine.process(&cx, Event::Reconfigured);
+        // Also before it is ready for the first time: who asked waits for the answer.
+        self.reloaded(5, "the configuration was read again");
+        Some(next)
     }
 
     /// Turns under one configuration, until it ends or, with `None`, another is to be read.
     #[inline(never)]
-    fn serve(&mut self, configuration: &Configuration<'_>, common: &Common<'_>) -> Option<i32> {
+    fn serve(&mut self, configuration: &Configuration<'_>, common: &Common<'_>, spare: &mut Option<&'static mut [u8]>) -> Option<i32> {
         loop {
             let now = wait::now();
             self.ears.ring.second = now.as_secs() as u32;
@@ -387,7 +403,10 @@ impl Daemon {
             let mut until = self.clients.expire(&self.machine.hands.poll, now, configuration.settings.globals().uxsock_timeout);
             if self.changed.is_some_and(|at| at <= now) {
                 self.changed = None;
-                if files::left_behind(self.machine.hands.tools.roots.proc.as_fd()) {
+                if self.reading || self.machine.engine.starved() > 0 {
+                    // Looking at the roots takes memory, and a worker that reads has changed ours.
+                    self.changed = Some(now + EMPTYING);
+                } else if files::left_behind(self.machine.hands.tools.roots.proc.as_fd()) {
                     self.ears
                         .say(6, "the configuration is that of the initramfs; 'corepath reconfigure' reads that of the root in its place");
                 } else if !core::mem::replace(&mut self.outdated, true) {
@@ -450,15 +469,23 @@ impl Daemon {
                 self.ears.say(4, "ending with requests still under way in the kernel; 'corepath release' stops queueing");
                 return Some(self.leave());
             }
-            if core::mem::take(&mut self.reload) {
-                return None;
+            if let Some((result, memory)) = self.ears.read.take() {
+                *spare = memory;
+                self.texts = result.ok().map(|used| used as usize);
+                // One that was asked for meanwhile may mean what changed meanwhile.
+                if core::mem::take(&mut self.reading) && !self.reload {
+                    return None;
+                }
+            }
+            if self.reading && self.machine.engine.starved() > 0 {
+                // The files may be on a disk behind those paths: who asked is not kept waiting, and is told what will be so.
+                self.reading = false;
+                self.reloaded(3, STARVED);
+            }
+            if self.reload {
+                self.begin_reading(spare, wait::now());
             }
         }
-    }
-
-    /// Reads the configuration: after a switch of the root that of the new one.
-    fn read<'m>(&self, common: &Common<'_>, memory: &'m mut [MaybeUninit<u8>]) -> Option<Configuration<'m>> {
-        files::in_host_root(self.machine.hands.tools.roots.proc.as_fd(), || load(common, memory)).ok()?
     }
 
     /// What is wrong with a configuration, to the log.
@@ -472,14 +499,15 @@ impl Daemon {
         }
     }
 
-    /// A reading of the configuration has ended: those who asked for it are told.
-    fn reloaded(&mut self, text: &str) {
+    /// A reading of the configuration has ended, or is not waited for: those who asked for it are told, and the log.
+    fn reloaded(&mut self, level: u8, text: &str) {
         let now = wait::now();
+        self.ears.say(level, text);
         self.manager.tell("READY=1");
         while let Some(caller) = self.reloaders.pop() {
             let mut reply = crate::model::Text::<160>::new();
-            let _ = reply.push_str(if text.starts_with("ok") { "" } else { "fail\n" }).and_then(|()| reply.push_str(text));
-            let _ = reply.push_str(if text.ends_with('\n') { "" } else { "; 'corepath log' tells why\n" });
+            let parts = if level > 3 { ["ok\n", "", ""] } else { ["fail\n", text, "; 'corepath log' tells why\n"] };
+            let _ = parts.iter().try_for_each(|part| reply.push_str(part));
             self.clients.reply(caller, &reply, &self.machine.hands.poll, now);
         }
     }
@@ -658,12 +686,6 @@ impl Daemon {
     }
 }
 
-/// Reads the configuration into `memory`; `None` when a file cannot be read or does not fit. One whose report says `fatal` is bad in a way
-/// that could let foreign disks be claimed.
-fn load<'m>(common: &Common<'_>, memory: &'m mut [MaybeUninit<u8>]) -> Option<Configuration<'m>> {
-    setup::configuration(common, &mut Arena::over(memory).ok()?).ok()
-}
-
 /// The directory of a file.
 fn parent(path: &str) -> &str {
     match split_last(path, b'/') {
@@ -684,7 +706,7 @@ mod tests {
         let common = Common { config: "/nonexistent", config_dir: "/nonexistent", state_dir: "/nonexistent", ..Common::default() };
         for (paths, most) in [(64, 825_000), (4096, 11_460_000)] {
             let measure = setup::Measure::of(paths, false);
-            let parts = [measure.tables(), measure.stacks(), talk_size(paths), 2 * setup::half_size(&common) + aliases::size(paths) * 3];
+            let parts = [measure.tables(), measure.stacks(), talk_size(paths), 2 * reading::half_size(&common) + aliases::size(paths) * 3];
             std::println!("{paths} paths: tables, stacks, talk, configuration: {parts:?}, {} in all", parts.iter().sum::<usize>());
             assert!(parts.iter().sum::<usize>() <= most, "{paths}: {parts:?}");
         }

@@ -45,6 +45,7 @@ impl Hands {
                 }
             },
             Task::Keep { .. } => audience.kept(result),
+            Task::Configuration => audience.read(result, job.big.take()),
             Task::Ask { .. } => match (job.state.take(), result) {
                 (Some(state), _) => audience.asked(Err(state)),
                 (None, Ok(_)) => audience.asked(Ok(&job.outcome.reply(job.page, &job.sense))),

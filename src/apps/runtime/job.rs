@@ -4,6 +4,7 @@
 //! meanwhile keeps them until the job ends. Runs on workers; decides nothing.
 
 use super::tools::{DirectReader, PartitionRoom, Tools};
+use crate::apps::reading::{self, Places};
 use crate::conf::names::{self, Form};
 use crate::dmioctl::{Failure, Page};
 use crate::engine::{Attribute, Ticket};
@@ -123,6 +124,8 @@ pub enum Task {
     Keep {
         length: u16,
     },
+    /// Reads the configuration's files into `big`: the result is how many bytes that were.
+    Configuration,
     /// Writes the lines in `page` (each ended by a newline, its level first) to the sink.
     Log {
         length: u16,
@@ -163,6 +166,7 @@ pub struct Job {
     /// Lent to the one partition job at a time.
     pub room: Option<&'static mut PartitionRoom>,
     pub big: Option<&'static mut [u8]>,
+    pub places: Option<&'static Places<'static>>,
 }
 
 impl Job {
@@ -185,6 +189,7 @@ impl Job {
             result: Ok(0),
             room: None,
             big: None,
+            places: None,
         }
     }
 
@@ -385,6 +390,14 @@ impl Job {
         files::append(&dir, FILE, head.as_bytes(), lines, &mut self.page.0).map(|()| others)
     }
 
+    /// After a switch of the root those of the new one.
+    #[inline(never)]
+    fn configuration(&mut self) -> Result<u32, Errno> {
+        let (Some(places), Some(room)) = (self.places, self.big.as_deref_mut()) else { return Err(Errno::NOBUFS) };
+        let used = files::in_host_root(self.tools.roots.proc.as_fd(), || reading::read(places, room))?;
+        used.map(|used| used as u32).map_err(|_| Errno::IO)
+    }
+
     fn log(&mut self, length: usize) {
         let lines = self.page.0.get(..length).unwrap_or(&[]);
         for line in lines.split(|&b| b == b'\n') {
@@ -448,6 +461,7 @@ impl Work for Job {
             Task::PathPartitions { keep, .. } => self.path_partitions(keep),
             Task::Node { devno } => self.node(devno),
             Task::Keep { length } => self.keep(usize::from(length)),
+            Task::Configuration => self.configuration(),
             Task::Log { length } => {
                 self.log(usize::from(length));
                 Ok(0)

@@ -10,6 +10,7 @@ pub mod live;
 pub mod tools;
 mod walk;
 
+use crate::apps::reading::Places;
 use crate::dmioctl::Control;
 use crate::engine::{Action, Attribute, Context, Engine, Event, Note, Refusal, Refused, Subject, Ticket, Unsettled};
 use crate::fault::Errno;
@@ -82,6 +83,8 @@ pub trait Audience {
     fn asked(&mut self, _answer: Result<&Reply<'_>, SysState>) {}
     /// An alias is to be kept.
     fn bind(&mut self, _wwid: &str, _alias: &str) {}
+    /// What came of [`Hands::read`]: so many bytes of the memory.
+    fn read(&mut self, _result: Result<u32, Errno>, _memory: Option<&'static mut [u8]>) {}
     /// What came of [`Hands::keep`].
     fn kept(&mut self, _result: Result<u32, Errno>) {}
 }
@@ -245,14 +248,19 @@ impl Hands {
     /// Adds `lines`, a page of them at most, to the bindings file in the directory `state`. By a worker that is not kept from anybody else, as
     /// the disk that the file is on may hang.
     pub fn keep(&mut self, state: &str, lines: &[u8]) -> Result<(), Refused> {
-        if self.crew.free_count(GENERAL) <= SPARED {
-            return Err(Refused::Full);
-        }
-        let worker = self.crew.free(GENERAL).ok_or(Refused::Full)?;
+        let worker = self.spare()?;
         let job = self.fill(worker, Task::Keep { length: lines.len() as u16 })?;
         job.text.clear();
         job.text.push_str(state).map_err(|_| Refused::Full)?;
         put(&mut job.more.0, 0, lines);
+        self.send(worker)
+    }
+
+    /// Has a worker read the configuration's files into `memory`, which the audience is given back; not by one of the last, as [`Hands::keep`].
+    pub fn read(&mut self, places: &'static Places<'static>, memory: &mut Option<&'static mut [u8]>) -> Result<(), Refused> {
+        let worker = self.spare()?;
+        let job = self.fill(worker, Task::Configuration)?;
+        (job.big, job.places) = (memory.take(), Some(places));
         self.send(worker)
     }
 
@@ -264,6 +272,11 @@ impl Hands {
     /// Are names under /dev/mapper being made?
     pub fn naming(&self) -> bool {
         self.crew.busy() & CLERK != 0
+    }
+
+    /// A worker that nobody else needs.
+    fn spare(&self) -> Result<usize, Refused> {
+        self.crew.free(GENERAL).filter(|_| self.crew.free_count(GENERAL) > SPARED).ok_or(Refused::Full)
     }
 
     fn fill(&mut self, worker: usize, task: Task) -> Result<&mut Job, Refused> {
@@ -332,7 +345,7 @@ impl Hands {
 
     /// A partition table is read through its map, without the descriptors of a path: it may have to wait for that very path.
     fn map_read(&mut self, task: Task, room: &mut Option<&'static mut PartitionRoom>) -> Result<(), Refused> {
-        let worker = self.crew.free(GENERAL).filter(|_| self.crew.free_count(GENERAL) > SPARED).ok_or(Refused::Busy)?;
+        let worker = self.spare().map_err(|_| Refused::Busy)?;
         self.fill(worker, task)?.room = room.take();
         self.send(worker)
     }
