@@ -292,16 +292,16 @@ pub fn read_udev<'b>(roots: &Roots, devno: DevNo, into: &'b mut [u8]) -> Result<
     }
 }
 
-/// For [`is_plenty`]: opened before memory may be short.
+/// For [`has_clean`]: opened before memory may be short.
 pub fn open_memory(roots: &Roots) -> Result<OwnedFd, Errno> {
     let memory = files::open_read(&roots.proc, "meminfo")?;
     // The kernel keeps the room it takes for the first reader.
-    is_plenty(memory.as_fd());
+    has_clean(memory.as_fd(), 1);
     Ok(memory)
 }
 
-/// Is a quarter of all memory free, or could it be without anything being written? No: also when that cannot be told.
-pub fn is_plenty(memory: BorrowedFd<'_>) -> bool {
+/// Is one in so many parts of all memory free, or could it be without anything being written? No: also when that cannot be told.
+pub fn has_clean(memory: BorrowedFd<'_>, parts: u64) -> bool {
     let mut room = [0u8; 1024];
     let text = files::reread(memory, &mut room).ok().and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("");
     let kilobytes = |key: &str| text.lines().find_map(|line| parse_number(line.strip_prefix(key)?.trim_ascii_start().strip_suffix(" kB")?));
@@ -311,7 +311,7 @@ pub fn is_plenty(memory: BorrowedFd<'_>) -> bool {
         .zip(dirty)
         .zip(writeback)
         .map(|((available, dirty), writeback)| available.saturating_sub(dirty.saturating_add(writeback)));
-    clean.zip(total).is_some_and(|(clean, total)| clean >= total / 4)
+    clean.zip(total).is_some_and(|(clean, total)| clean >= total / parts)
 }
 
 /// Does the NVMe driver join paths itself? Then its disks are none of ours.

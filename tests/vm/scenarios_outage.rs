@@ -70,3 +70,30 @@ scenario! {
         daemon.wait(LONG);
     }
 }
+
+scenario! {
+    /// No descriptor is left for another client: the daemon does not turn in circles because of one who waits, and takes him in when there is one.
+    fn a_client_that_cannot_be_taken_in(kernel) {
+        let guest = Vm::new(kernel).corepath().debs(&["util-linux"]).boot();
+        guest.ok("modprobe dm_multipath; modprobe dm_service_time");
+        let daemon = guest.spawn("exec corepath daemon --strict");
+        guest.until("corepath status", LONG);
+        let pid = guest.ok("corepath raw list daemon | cut -d' ' -f2");
+        let used = guest.ok(&format!("echo $(($(ls /proc/{pid}/fd | sort -n | tail -n 1) + 1))"));
+        let limit = |files: &str| guest.ok(&format!("prlimit --pid {pid} --nofile={files}:4096"));
+        limit(&used);
+        let client = guest.spawn("corepath status");
+        // In hundredths of a second.
+        let time = || guest.ok(&format!("set -- $(cut -d' ' -f14,15 /proc/{pid}/stat); echo $(($1 + $2))")).parse::<u32>().unwrap();
+        let before = time();
+        std::thread::sleep(Duration::from_secs(3));
+        let spent = time() - before;
+        println!("vm: {} a client that cannot be taken in: {spent} hundredths of 3 s", kernel.release);
+        assert!(spent < 50, "{spent}");
+        assert!(!client.ended());
+        limit("4096");
+        assert!(client.wait(Duration::from_secs(10)).ok().contains("0 maps"));
+        guest.ok("corepath stop");
+        daemon.wait(LONG);
+    }
+}

@@ -61,6 +61,9 @@ pub struct Clients {
     first_token: u64,
     /// Turned away or let go.
     pub dropped: u32,
+    /// Memory is short, and what is sent takes some (unix_stream_sendmsg allocates with GFP_KERNEL, which MSG_DONTWAIT does not change, and as
+    /// PR_SET_IO_FLUSHER keeps us from being helped by the OOM killer it may try for ever): who is to be answered is let go instead.
+    pub mute: bool,
 }
 
 /// Text that counts on beyond its end: the reply is then known to be too long.
@@ -104,7 +107,7 @@ fn at(slots: &mut [Option<Client>], index: usize) -> Option<&mut Client> {
 impl Clients {
     /// `slots`: [`CLIENTS`] empty ones.
     pub fn new(slots: &'static mut [Option<Client>], large: Packed, first_token: u64) -> Clients {
-        Clients { slots, large, large_taken: false, generation: 0, first_token, dropped: 0 }
+        Clients { slots, large, large_taken: false, generation: 0, first_token, dropped: 0, mute: false }
     }
 
     /// Takes all newcomers of a listener. An error: none can be taken now, though there may be some.
@@ -167,6 +170,9 @@ impl Clients {
     /// `Ok(false)` means that the reply comes later, by [`Clients::reply`].
     #[inline(never)]
     pub fn ready(&mut self, index: usize, poll: &Poll, now: Instant, serve: &mut Serve<'_>) {
+        if self.mute && at(self.slots, index).is_some() {
+            return self.close(index, poll);
+        }
         self.push(index, poll, now);
         let Some(client) = at(self.slots, index) else { return };
         match client.stage {
@@ -285,6 +291,9 @@ impl Clients {
     fn push(&mut self, index: usize, poll: &Poll, now: Instant) {
         let Some(client) = at(self.slots, index) else { return };
         let Stage::Writing { mut at, end, large } = client.stage else { return };
+        if self.mute {
+            return self.close(index, poll);
+        }
         while at < end {
             // The header of a large one stands in the client's own buffer.
             let packed = large && at >= ipc::HEADER_LEN;
@@ -447,6 +456,28 @@ mod tests {
             got += n;
         }
         got
+    }
+
+    #[test]
+    fn nothing_is_sent_while_memory_is_short() {
+        let mut hall = hall("mute");
+        let waits = hall.client("del map x");
+        assert!(hall.turns(now(), &mut |_, _| false) < 5);
+        let asks = hall.client("list");
+        let caller = hall.clients.caller(1 << 8 | 1).unwrap();
+        hall.clients.mute = true;
+        hall.clients.reply(caller, "ok\n", &hall.poll, now());
+        let mut served = 0;
+        let turns = hall.turns(now(), &mut |_, out| {
+            served += 1;
+            out.write_str("x\n").is_ok()
+        });
+        assert!(turns < 5, "and nobody's silence keeps the loop");
+        assert_eq!((read(&waits, 100), read(&asks, 100), served, hall.there(), hall.clients.dropped), (0, 0, 0, 0, 2));
+        hall.clients.mute = false;
+        let asks = hall.client("list");
+        hall.turns(now(), &mut |_, out| out.write_str("x\n").is_ok());
+        assert_eq!(read(&asks, 100), ipc::HEADER_LEN + 3);
     }
 
     /// Longer than anything here takes.

@@ -460,6 +460,7 @@ impl Daemon {
             if let Some(result) = ears.kept.take() {
                 aliases.kept(result, common.state_dir, ears, wait::now());
             }
+            self.clients.mute = self.machine.hands.short(&self.machine.engine);
             self.hear(configuration, common, &tokens);
             if self.phase == "shutdown" {
                 return Some(self.leave());
@@ -547,7 +548,7 @@ impl Daemon {
                 }
                 TOKEN_LISTENERS..TOKEN_FILES => {
                     if let Some(listener) = self.listeners.get((token - TOKEN_LISTENERS) as usize)
-                        && self.clients.accept(listener, &self.machine.hands.poll, now).is_err()
+                        && (self.clients.mute || self.clients.accept(listener, &self.machine.hands.poll, now).is_err())
                     {
                         // It would be told of again at once, and for ever.
                         let _ = self.machine.hands.poll.listen(listener.as_fd(), token, Hears::Nothing);

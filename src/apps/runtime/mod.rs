@@ -269,6 +269,12 @@ impl Hands {
         self.peeking > 0 || self.peeks.count > 0
     }
 
+    /// Is it likely that whoever asks the kernel for memory does not come back? While I/O waits for a path, with next to nothing free or clean:
+    /// the rest can only be had by writing to such paths.
+    pub fn short(&self, engine: &Engine<'_>) -> bool {
+        engine.starved() > 0 && self.memory.as_ref().is_some_and(|memory| !crate::sysfs::has_clean(memory.as_fd(), 32))
+    }
+
     /// Are names under /dev/mapper being made?
     pub fn naming(&self) -> bool {
         self.crew.busy() & CLERK != 0
@@ -470,7 +476,7 @@ impl Hands {
             && let Some(memory) = &self.memory
         {
             self.memory_at = Some(now + MEMORY_PAUSE);
-            engine.process(cx, Event::Memory { plenty: crate::sysfs::is_plenty(memory.as_fd()) });
+            engine.process(cx, Event::Memory { plenty: crate::sysfs::has_clean(memory.as_fd(), 4) });
         }
         engine.dispatch(cx, &mut |action| self.act(now, &action, audience));
         self.walk_on(engine, cx);
