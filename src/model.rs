@@ -470,7 +470,7 @@ pub enum Attribute {
     RecoveryTmo,
     /// Seconds; -1 is `off`. The SCSI host.
     EhDeadline,
-    /// The block queue of the path.
+    /// The block queue of the path. Negative: is it no more than that already? Nothing is written.
     MaxSectorsKb,
     /// scsi_disk; -1 is the kernel's default.
     MaxRetries,

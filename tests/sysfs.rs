@@ -327,6 +327,10 @@ fn knobs() {
         assert_eq!(write(name, knob, 5), Err(Errno::NOENT), "{name} {knob:?}: not for this transport");
     }
     assert_eq!(write("../sda", Attribute::Delete, 1), Err(Errno::INVAL));
+    // A limit that is looked at only.
+    assert_eq!(write("sda", Attribute::MaxSectorsKb, 512), Ok(()));
+    assert_eq!([-511, -512, -513].map(|kb| write("sda", Attribute::MaxSectorsKb, kb)), [Err(Errno::RANGE), Ok(()), Ok(())]);
+    assert!(tree.read("sys/block/sda/queue/max_sectors_kb").starts_with("512"));
 }
 
 #[test]

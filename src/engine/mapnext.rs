@@ -112,6 +112,11 @@ impl Engine<'_> {
         if (have.known == Known::Absent || map.regroup) && !self.members_judged(cx, m) {
             return;
         }
+        if have.known == Known::Absent && self.limits_due(m) {
+            return;
+        }
+        let map = &self.maps[m];
+        let have = &map.have;
         let live = have.known == Known::Live && have.active;
         if live && self.scan_incomplete() && have.members.iter().any(|x| x.path == NONE) {
             // The disk that cannot be read may be that member.

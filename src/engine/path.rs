@@ -27,6 +27,23 @@ pub(super) enum Fds {
     Closing,
 }
 
+/// `max_sectors_kb`: a map takes the least of its paths' limits when its table is loaded, and a request that was made larger than what a path
+/// takes fails. So the limit comes before the table or not at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Limit {
+    /// As it was.
+    #[default]
+    Open,
+    /// Being written.
+    Asked,
+    /// Being written, and no longer what is wanted.
+    Stale,
+    /// In force.
+    Set,
+    /// Not to be had, or no longer.
+    Refused,
+}
+
 /// The kernel's own partitions of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Nodes {
@@ -183,6 +200,7 @@ pub struct PathSlot {
     pub(super) told_nodes: bool,
     /// udev knows it for a path of a map, as far as we know: what an event tells is who holds it then.
     pub(super) announced: bool,
+    pub(super) limit: Limit,
     /// Counted among those without a first verdict.
     pub(super) open: bool,
 
@@ -277,6 +295,7 @@ impl Default for PathSlot {
             nodes: Nodes::There,
             told_nodes: false,
             announced: false,
+            limit: Limit::Open,
             state: PathState::Unchecked,
             cause: Cause::Unknown,
             prio: Prio::UNDEFINED,

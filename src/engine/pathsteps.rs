@@ -109,6 +109,11 @@ impl Engine<'_> {
         if p.retry_at.is_some_and(|t| t > cx.now) {
             return Turn::Idle;
         }
+        if p.probe == NONE
+            && let Some(kb) = self.limit_due(i)
+        {
+            return self.path_limit(cx, i, kb, emit);
+        }
         if p.probe == NONE {
             let due = p.next_check <= cx.now && (self.options.resident || !p.judged);
             if !due {

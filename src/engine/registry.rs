@@ -128,6 +128,7 @@ impl Engine<'_> {
         let map = &mut self.maps[m];
         map.settings_of = self.settings_serial;
         let changed = map.settings != settings;
+        let other_limit = map.settings.max_sectors_kb != settings.max_sectors_kb;
         map.settings = settings;
         if changed {
             map.replan = true;
@@ -137,6 +138,10 @@ impl Engine<'_> {
             map.told_selector = false;
             map.told_handler = false;
         }
+        if other_limit {
+            self.limits_changed(m);
+        }
+        let map = &mut self.maps[m];
         // An existing map keeps its name unless the configuration gives this very WWID one.
         map.rename_to.clear();
         if !map.settings.alias.is_empty() {

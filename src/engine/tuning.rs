@@ -1,4 +1,4 @@
-//! Which transport and queue attributes of a path are to be written, with which value, in which order.
+//! Which transport attributes of a path are to be written, with which value, in which order.
 //!
 //! Pure: settings in, a short list out; the writes are the caller's, one at a time, and a write that fails (EBUSY while the port is
 //! blocked) is tried again with those after it. The order is the kernel's rule (scsi_transport_fc.c, scsi_transport_srp.c):
@@ -28,7 +28,7 @@ pub struct Write {
 }
 
 /// At most this many for one path.
-pub const WRITES: usize = 6;
+pub const WRITES: usize = 5;
 
 /// What the settings say of one path and its map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -38,7 +38,6 @@ pub struct Wish {
     pub eh_deadline: Timeout,
     /// Retries of the whole process's `max_retries`.
     pub max_retries: Timeout,
-    pub max_sectors_kb: Option<u32>,
     pub no_path_retry: NoPathRetry,
     pub polling_interval: Duration,
 }
@@ -87,10 +86,6 @@ pub fn plan(wish: &Wish, protocol: Protocol) -> (Vec<Write, WRITES, u8>, Mended)
             Timeout::Off => push(&mut writes, Attribute::MaxRetries, 0),
             Timeout::Secs(n) => push(&mut writes, Attribute::MaxRetries, i64::from(n.min(5))),
         }
-    }
-    // Before the table: a map takes the least of its paths' limits when it is loaded.
-    if let Some(kb) = wish.max_sectors_kb.filter(|&kb| kb > 0) {
-        push(&mut writes, Attribute::MaxSectorsKb, i64::from(kb));
     }
     (writes, mended)
 }
@@ -256,24 +251,17 @@ mod tests {
 
     #[test]
     fn other_transports() {
-        let all = Wish {
-            dev_loss: Timeout::Infinity,
-            eh_deadline: Timeout::Off,
-            max_retries: Timeout::Secs(3),
-            max_sectors_kb: Some(512),
-            ..wish()
-        };
-        let rest = [(EhDeadline, -1), (MaxRetries, 3), (MaxSectorsKb, 512)];
+        let all = Wish { dev_loss: Timeout::Infinity, eh_deadline: Timeout::Off, max_retries: Timeout::Secs(3), ..wish() };
+        let rest = [(EhDeadline, -1), (MaxRetries, 3)];
         let with = |first: &[(Attribute, i64)]| first.iter().chain(&rest).copied().collect::<StdVec<_>>();
         assert_eq!(list(all, Protocol::ScsiIscsi).0, with(&[(RecoveryTmo, 5)]));
         assert_eq!(list(all, Protocol::ScsiSas).0, with(&[(DevLoss, 65_535)]));
         assert_eq!(list(all, Protocol::ScsiAta).0, with(&[]));
         assert_eq!(list(all, Protocol::ScsiFcp).0.len(), WRITES);
-        assert_eq!(list(all, Protocol::NvmeTcp).0, [(MaxSectorsKb, 512)]);
+        assert_eq!(list(all, Protocol::NvmeTcp).0, []);
         let iscsi = |fast| list(Wish { fast_io_fail: fast, ..wish() }, Protocol::ScsiIscsi).0;
         assert_eq!(iscsi(Timeout::Off), []);
         assert_eq!(iscsi(Timeout::Secs(0)), [(RecoveryTmo, 0)]);
         assert_eq!(list(Wish::default(), Protocol::ScsiFcp).0, []);
-        assert_eq!(list(Wish { max_sectors_kb: Some(0), ..Wish::default() }, Protocol::ScsiUsb).0, []);
     }
 }

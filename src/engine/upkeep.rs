@@ -4,7 +4,7 @@
 use super::activate::{self, Activation, Ended, Method};
 use super::map::{self, Known, PartTable};
 use super::note::What;
-use super::path::{Fds, Job, Nodes};
+use super::path::{Fds, Job, Limit, Nodes};
 use super::pathsteps::{Emit, Turn};
 use super::probe::{self, ProbeSlot, Stage};
 use super::storage::NONE;
@@ -123,7 +123,6 @@ impl Engine<'_> {
             dev_loss: settings.dev_loss,
             eh_deadline: settings.eh_deadline,
             max_retries: globals.max_retries,
-            max_sectors_kb: map.max_sectors_kb,
             no_path_retry: map.no_path_retry,
             polling_interval: globals.polling_interval,
         };
@@ -158,6 +157,10 @@ impl Engine<'_> {
         if !self.port_take(i) {
             return Turn::Idle;
         }
+        if matches!(self.paths[i].limit, Limit::Asked | Limit::Stale) {
+            // That write was given up.
+            self.paths[i].limit = Limit::Refused;
+        }
         let (path, ticket) = (self.path_id(i), self.ticket());
         if let Err(refused) = emit(Action::Write { path, ticket, name: &self.paths[i].name, attribute, value }) {
             self.port_release(i);
@@ -175,11 +178,76 @@ impl Engine<'_> {
             self.paths[i].look = true;
             return self.path_arm(i);
         }
-        match result {
-            Ok(()) => self.write_done(i),
-            Err(errno) => self.write_failed(cx, i, errno),
+        let m = self.paths[i].map;
+        match (self.paths[i].limit, result) {
+            (Limit::Asked, result) => {
+                self.paths[i].limit = if result.is_ok() { Limit::Set } else { Limit::Refused };
+                self.map_touch(m);
+            }
+            (Limit::Stale, _) => self.paths[i].limit = Limit::Open,
+            (_, Ok(())) => self.write_done(i),
+            (_, Err(errno)) => self.write_failed(cx, i, errno),
         }
         self.path_arm(i);
+    }
+
+    /// Another limit is wanted, or none.
+    pub(super) fn limits_changed(&mut self, m: u32) {
+        let mut at = self.maps[m].paths.head;
+        while at != NONE {
+            let p = &mut self.paths[at];
+            p.limit = if p.limit == Limit::Asked { Limit::Stale } else { Limit::Open };
+            self.path_touch(at);
+            at = self.path_by_map.next(at);
+        }
+    }
+
+    /// What path `i` is to be limited to now: before its map has a table, or when that was made of limited paths. Of one that was here
+    /// before us this has to be seen first.
+    pub(super) fn limit_due(&self, i: u32) -> Option<i64> {
+        let (p, map) = (&self.paths[i], &self.maps[self.paths[i].map]);
+        let kb = i64::from(map.settings.max_sectors_kb.filter(|&kb| kb > 0 && p.limit == Limit::Open)?);
+        if p.live_in != NONE && p.live_in != p.map {
+            // Another map's table has it.
+            return None;
+        }
+        let kb = match map.have.known {
+            // Not once a table may be on its way: who comes later finds it made.
+            Known::Absent if map.first_wait.is_some_and(|t| t > self.now) => kb,
+            Known::Live if self.limited(p.map) => kb,
+            Known::Live if p.live_in == p.map => -kb,
+            Known::Live | Known::Absent | Known::Unknown => return None,
+        };
+        (!self.options.dry_run && self.spare()).then_some(kb)
+    }
+
+    /// Was the table of a live map made with a limited path in it?
+    fn limited(&self, m: u32) -> bool {
+        let limited = |x: &map::Member| self.paths.get(x.path).is_some_and(|p| p.map == m && p.live_in == m && p.limit == Limit::Set);
+        self.maps[m].have.members.iter().any(limited)
+    }
+
+    pub(super) fn path_limit(&mut self, cx: &Context<'_>, i: u32, kb: i64, emit: &mut Emit<'_>) -> Turn {
+        let turn = self.path_write(cx, i, Attribute::MaxSectorsKb, kb, emit);
+        if matches!(turn, Turn::Sent) {
+            self.paths[i].limit = Limit::Asked;
+        }
+        turn
+    }
+
+    /// Does a path of a map without a table still wait for its limit? It is seen to.
+    pub(super) fn limits_due(&mut self, m: u32) -> bool {
+        let (mut at, mut due) = (self.maps[m].paths.head, false);
+        while at != NONE {
+            let p = &self.paths[at];
+            let asked = p.limit == Limit::Asked && p.job == Job::Write;
+            if !p.gone && (asked || (p.fds == Fds::Open && self.limit_due(at).is_some())) {
+                due = true;
+                self.path_touch(at);
+            }
+            at = self.path_by_map.next(at);
+        }
+        due
     }
 
     fn write_done(&mut self, i: u32) {

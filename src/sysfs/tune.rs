@@ -6,12 +6,13 @@
 use super::{Lineage, Path, Roots, block, join, link};
 use crate::fault::Errno;
 use crate::files;
-use crate::model::Attribute;
+use crate::model::{Attribute, parse_unsigned};
 use crate::wire::cursor::Cursor;
 use rustix::fd::AsFd;
 use rustix::fs::OFlags;
 
 /// Writes one attribute of the path whose disk is `name`. `ENOENT`: its transport has none such. `EBUSY`: the remote port is blocked now.
+/// `ERANGE`: a limit that was only looked at is higher.
 #[inline(never)]
 pub fn write_attribute(roots: &Roots, name: &str, attribute: Attribute, value: i64) -> Result<(), Errno> {
     let mut room = [0u8; 1024];
@@ -21,6 +22,11 @@ pub fn write_attribute(roots: &Roots, name: &str, attribute: Attribute, value: i
     } else {
         place(&Lineage::parse(way), name, attribute)?
     };
+    if attribute == Attribute::MaxSectorsKb && value < 0 {
+        let text = files::read(&roots.sys, &path, &mut room)?;
+        let now = core::str::from_utf8(text).ok().and_then(|text| parse_unsigned::<u32>(text.trim_ascii_end())).ok_or(Errno::INVAL)?;
+        return if i64::from(now) <= -value { Ok(()) } else { Err(Errno::RANGE) };
+    }
     let mut text = [0u8; 24];
     let text = value_text(attribute, value, &mut text).ok_or(Errno::INVAL)?;
     let fd = files::open_at(roots.sys.as_fd(), &path, OFlags::WRONLY)?;

@@ -59,6 +59,8 @@ fn wwid(n: usize) -> String {
     format!("36001405{n:025x}")
 }
 
+const LIMITS: [Option<u32>; 5] = [None, None, Some(64), Some(128), Some(4096)];
+
 fn setup(tale: Tale, rng: &mut Rng) -> (Config, Options) {
     let mut config = Config::default();
     config.map.policy = rng.pick(&[Policy::Multibus, Policy::GroupByPrio, Policy::GroupByPrio, Policy::Failover, Policy::GroupByNodeName]);
@@ -67,6 +69,7 @@ fn setup(tale: Tale, rng: &mut Rng) -> (Config, Options) {
     config.map.failback = rng.pick(&[Failback::Immediate, Failback::Manual, Failback::After(7), Failback::Followover]);
     config.globals.auto_resize = rng.pick(&[AutoResize::Never, AutoResize::GrowOnly, AutoResize::GrowShrink]);
     config.map.deferred_remove = rng.one_in(4);
+    config.map.max_sectors_kb = rng.pick(&LIMITS);
     config.map.flush_on_last_del = rng.pick(&[FlushOnLastDel::Never, FlushOnLastDel::Always, FlushOnLastDel::Unused]);
     config.path.detect_prio = true;
     config.path.detect_checker = true;
@@ -356,6 +359,7 @@ fn happen(w: &mut World<'_>, rng: &mut Rng, tale: Tale) -> Result<(), Fault> {
         _ => {
             w.trace(|| "reconfigured".into());
             w.config.map.selector = Text::try_from(rng.pick(&["service-time 0", "round-robin 0", "queue-length 0"])).unwrap();
+            w.config.map.max_sectors_kb = rng.pick(&LIMITS);
             w.feed(Event::Reconfigured);
         }
     }

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::world::{Health, Memory, SMALL, World};
 use corepath::conf::settings::{CheckerKind, Policy, PrioKind};
-use corepath::engine::{Options, What};
+use corepath::engine::{Event, Options, What};
 use corepath::model::{AccessState, DevNo};
 use std::time::Duration;
 
@@ -139,6 +139,46 @@ fn a_path_that_is_not_checked_has_a_priority() {
             assert!(!w.saw(|n| *n == What::Quarrel));
         });
     }
+}
+
+/// A map sends what the least of its paths took when its table was loaded (the world watches that): `max_sectors_kb` comes before the table,
+/// and is left alone where a map lives without it. A path that joins a limited map is limited too, by whoever watches it then.
+#[test]
+fn a_limit_comes_before_the_table() {
+    let mut config = Config::default();
+    config.map.max_sectors_kb = Some(128);
+    let limits = |w: &World<'_>| w.disks.iter().filter(|d| d.present).map(|d| d.limit).collect::<Vec<_>>();
+    story(config, daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        w.add_path(lun, 1, 0);
+        w.add_path(lun, 2, 0);
+        w.settle(SECS(10)).unwrap();
+        assert_eq!(limits(w), [128, 128]);
+        assert!(w.restart());
+        w.settle(SECS(10)).unwrap();
+        w.add_path(lun, 3, 0);
+        w.uevent("sdc");
+        w.run_for(SECS(30)).unwrap();
+        assert_eq!((w.dm.by_uuid(UUID).unwrap().members().len(), limits(w)), (3, vec![128; 3]));
+        // Less is wanted: not of a live map.
+        w.config.map.max_sectors_kb = Some(64);
+        w.feed(Event::Reconfigured);
+        w.run_for(SECS(30)).unwrap();
+        assert_eq!(limits(w), [128; 3]);
+    });
+    story(Config::default(), daemon(), |w| {
+        let lun = w.add_lun(W, 2048);
+        w.add_path(lun, 1, 0);
+        w.add_path(lun, 2, 0);
+        w.settle(SECS(10)).unwrap();
+        w.config.map.max_sectors_kb = Some(128);
+        assert!(w.restart());
+        w.settle(SECS(10)).unwrap();
+        w.add_path(lun, 3, 0);
+        w.uevent("sdc");
+        w.run_for(SECS(30)).unwrap();
+        assert_eq!((w.dm.by_uuid(UUID).unwrap().members().len(), limits(w)), (3, vec![1280; 3]));
+    });
 }
 
 /// Somebody left the map suspended while no path answered and I/O waits. No message reaches a suspended map, so that a path which comes back

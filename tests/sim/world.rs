@@ -60,6 +60,8 @@ pub struct Disk {
     pub blank: bool,
     /// Nor a size, until it has answered once.
     pub sizeless: bool,
+    /// Requests of so many KB are taken.
+    pub limit: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -134,7 +136,7 @@ pub enum Job {
     State(PathId, Ticket),
     Scsi(PathId, Ticket, Box<Command>),
     Read(PathId, Ticket, u32),
-    Write(PathId, Ticket, Attribute, String),
+    Write(PathId, Ticket, Attribute, i64, String),
     /// The uuid a rename was asked for with; the shell finds the name.
     Dm {
         map: MapId,
@@ -350,6 +352,24 @@ impl<'m> World<'m> {
         true
     }
 
+    /// A map sends what the least of its paths took when its table was loaded: below that no path may be put.
+    fn limit(&mut self, name: &str, kb: i64) -> Result<Result<(), Errno>, String> {
+        let Some(d) = self.disks.iter().position(|d| d.present && d.name == name) else { return Ok(Err(Errno::NOENT)) };
+        self.trace(|| format!("limit {name} {kb}"));
+        if kb < 0 {
+            return Ok(if self.disks[d].limit <= -kb { Ok(()) } else { Err(Errno::RANGE) });
+        }
+        let devno = self.disks[d].devno;
+        for map in self.dm.devices.values().filter(|map| map.members().contains(&devno)) {
+            let least = self.disks.iter().filter(|d| map.members().contains(&d.devno)).map(|d| d.limit).min();
+            if least.is_some_and(|least| least > kb) {
+                return Err(format!("{name} is to take {kb} KB, its live map {} sends {least:?}", map.name));
+            }
+        }
+        self.disks[d].limit = kb;
+        Ok(Ok(()))
+    }
+
     pub fn trace(&mut self, what: impl FnOnce() -> String) {
         if self.keep_log {
             let line = format!("{:>10.3} {}", self.now.as_micros() as f64 / 1e6, what());
@@ -384,6 +404,7 @@ impl<'m> World<'m> {
             present: true,
             blank: false,
             sizeless: false,
+            limit: 1280,
         };
         self.disks.push(disk);
         self.disks.len() - 1
@@ -670,14 +691,15 @@ impl<'m> World<'m> {
                     _ => self.finish(reply, owner),
                 }
             }
-            Job::Write(path, ticket, attribute, name) => {
+            Job::Write(path, ticket, attribute, value, name) => {
                 let owner = Owner::Path(path.index, path.generation);
                 if let (Attribute::Rescan, Some(d)) = (attribute, self.disks.iter().position(|d| d.present && d.name == name)) {
                     self.disks[d].wwid = self.luns[self.disks[d].lun].wwid.clone();
                 }
                 self.parked.insert(owner);
                 self.trace(|| format!("write {attribute:?} {name}"));
-                self.finish(Reply_::Written(path, ticket, Ok(())), owner);
+                let result = if attribute == Attribute::MaxSectorsKb { self.limit(&name, value)? } else { Ok(()) };
+                self.finish(Reply_::Written(path, ticket, result), owner);
             }
             Job::Dm { map, ticket, opcode, bytes, rename, .. } => self.dm_ioctl(map, ticket, opcode, bytes, rename)?,
             Job::Close(path) => {
@@ -1048,9 +1070,9 @@ impl<'m> World<'m> {
                         mine(path_owner(path))?;
                         jobs.push(Job::Read(path, ticket, length));
                     }
-                    Action::Write { path, ticket, name, attribute, .. } => {
+                    Action::Write { path, ticket, name, attribute, value } => {
                         mine(path_owner(path))?;
-                        jobs.push(Job::Write(path, ticket, attribute, name.into()));
+                        jobs.push(Job::Write(path, ticket, attribute, value, name.into()));
                     }
                     Action::Partitions { map, ticket, path, through } => {
                         if rooms_out >= rooms {

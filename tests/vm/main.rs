@@ -34,4 +34,5 @@ mod scenarios_refusals;
 mod scenarios_rescue;
 mod scenarios_shell;
 mod scenarios_steady;
+mod scenarios_tables;
 mod scenarios_udev;
