@@ -13,7 +13,7 @@ fn uint(bytes: &[u8], at: usize, len: usize) -> u64 {
 /// The promise is 400 KB. It is not kept yet, so what is asserted is no more than that the executable does not grow; lower this with
 /// every gain, down to the promise. Measured for x86_64, stripped, `cargo build --release`.
 const PROMISE: u64 = 400 * 1024;
-const CEILING: u64 = 529 * 1024;
+const CEILING: u64 = 525 * 1024;
 
 #[test]
 fn no_larger_than_the_ceiling() {
