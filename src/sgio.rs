@@ -205,7 +205,7 @@ pub fn admin(fd: BorrowedFd<'_>, command: &Admin, page: &mut Page) -> Result<usi
         length: length as u32,
         cdw10: command.cdw10,
         cdw11: command.cdw11,
-        cdw12: 0,
+        cdw12: command.cdw12,
         cdw13: 0,
         cdw14: 0,
         cdw15: 0,

@@ -146,7 +146,7 @@ fn ana_asked_of_the_controller() {
     assert_eq!(machine.next(&subject, Answer::Admin(Ok(&controller))), Step::Admin(nvme::identify_namespace()));
     let mut namespace = vec![0; 4096];
     namespace[92] = 3;
-    assert_eq!(machine.next(&subject, Answer::Admin(Ok(&namespace))), Step::Admin(nvme::ana_log(4096)));
+    assert_eq!(machine.next(&subject, Answer::Admin(Ok(&namespace))), Step::Admin(nvme::ana_log(4096, 0)));
     let mut log = vec![0; 48];
     log[8] = 1;
     log[16] = 3;
@@ -154,6 +154,42 @@ fn ana_asked_of_the_controller() {
     let Step::Done(verdict) = machine.next(&subject, Answer::Admin(Ok(&log))) else { panic!() };
     assert_eq!(verdict.prio, Prio(10));
     assert_eq!(nvme::state(2), AccessState::NonOptimized);
+}
+
+/// The group is looked for in the whole log, a page at a time, and not for ever.
+#[test]
+fn ana_in_a_long_log() {
+    let facts = PathFacts::default();
+    let subject = Subject { facts: &facts, args: "", seed: 0, timeout_secs: 0 };
+    let ask = |groups: u32, wanted: u32| {
+        let mut log = vec![0; 16];
+        log[8..10].copy_from_slice(&(groups as u16).to_le_bytes());
+        for id in 1..=groups {
+            log.extend(id.to_le_bytes());
+            log.extend([0; 12]);
+            log.extend([if id == wanted { 1 } else { 3 }; 16]);
+        }
+        let (mut controller, mut namespace) = (vec![0; 4096], vec![0; 4096]);
+        (controller[76], namespace[92], namespace[93]) = (8, wanted as u8, (wanted >> 8) as u8);
+        let (mut machine, mut step) = Prioritizer::start(PrioKind::Ana, &subject);
+        let mut asked = 0;
+        loop {
+            step = match step {
+                Step::Admin(command) if command.opcode == 2 => {
+                    asked += 1;
+                    let at = (command.cdw12 as usize).min(log.len());
+                    machine.next(&subject, Answer::Admin(Ok(&log[at..log.len().min(at + 4096)])))
+                }
+                Step::Admin(command) if command.cdw10 == 1 => machine.next(&subject, Answer::Admin(Ok(&controller))),
+                Step::Admin(_) => machine.next(&subject, Answer::Admin(Ok(&namespace))),
+                Step::Done(verdict) => break (verdict.prio.0, asked),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    assert_eq!([(127, 127), (128, 128), (300, 255), (300, 256)].map(|(n, id)| ask(n, id)), [(50, 1), (50, 2), (50, 2), (50, 3)]);
+    assert_eq!(ask(300, 301), (-1, 3));
+    assert_eq!(ask(60_000, 65_000), (-1, 17));
 }
 
 #[test]

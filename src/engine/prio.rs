@@ -103,6 +103,9 @@ pub struct Prioritizer {
     tries: u8,
     /// Group of the path: target port group, or ANA group.
     group: u32,
+    /// ANA: where in the log it goes on, and how many groups follow there.
+    offset: u32,
+    left: u16,
     latency: latency::Mean,
 }
 
@@ -110,7 +113,7 @@ impl Prioritizer {
     /// Begins. The step is `Done` at once where nothing has to be asked.
     #[inline(never)]
     pub fn start(kind: PrioKind, subject: &Subject<'_>) -> (Prioritizer, Step) {
-        let mut machine = Prioritizer { kind, stage: 0, tries: 0, group: 0, latency: latency::Mean::default() };
+        let mut machine = Prioritizer { kind, stage: 0, tries: 0, group: 0, offset: 0, left: 0, latency: latency::Mean::default() };
         let step = match kind {
             PrioKind::Const => Step::done(1, Cause::Plain),
             PrioKind::Random => Step::done(random(subject.seed), Cause::Plain),

@@ -26,25 +26,27 @@ pub struct Admin {
     pub namespace: Namespace,
     pub cdw10: u32,
     pub cdw11: u32,
+    pub cdw12: u32,
     /// Bytes wanted.
     pub length: u16,
 }
 
 /// IDENTIFY controller.
 pub const fn identify_controller() -> Admin {
-    Admin { opcode: 0x06, namespace: Namespace::None, cdw10: 1, cdw11: 0, length: 4096 }
+    Admin { opcode: 0x06, namespace: Namespace::None, cdw10: 1, cdw11: 0, cdw12: 0, length: 4096 }
 }
 
 /// IDENTIFY namespace.
 pub const fn identify_namespace() -> Admin {
-    Admin { opcode: 0x06, namespace: Namespace::Own, cdw10: 0, cdw11: 0, length: 4096 }
+    Admin { opcode: 0x06, namespace: Namespace::Own, cdw10: 0, cdw11: 0, cdw12: 0, length: 4096 }
 }
 
-/// GET LOG PAGE of page 0x0c, groups with their namespaces left out (RGO), so that its size depends on the groups alone.
-pub const fn ana_log(length: u16) -> Admin {
+/// GET LOG PAGE of page 0x0c from `offset` on (a multiple of four), groups with their namespaces left out (RGO), so that its size depends on the
+/// groups alone.
+pub const fn ana_log(length: u16, offset: u32) -> Admin {
     // NUMDL counts dwords from 0.
     let dwords = (length / 4).saturating_sub(1) as u32;
-    Admin { opcode: 0x02, namespace: Namespace::All, cdw10: 0x0c | 1 << 8 | dwords << 16, cdw11: 0, length }
+    Admin { opcode: 0x02, namespace: Namespace::All, cdw10: 0x0c | 1 << 8 | dwords << 16, cdw11: 0, cdw12: offset, length }
 }
 
 /// Does the controller report asymmetric access (CMIC bit 3)?
@@ -78,14 +80,35 @@ struct GroupHead {
     reserved: [u8; 15],
 }
 
-/// State of one group in the ANA log; `None` when it is not listed (as far as the log arrived). Group and namespace counts are only
-/// believed as far as the bytes go.
-pub fn ana_state(log: &[u8], group: u32) -> Result<Option<AccessState>, Malformed> {
-    let (head, mut rest) = LogHead::ref_from_prefix(log).map_err(|_| Malformed)?;
-    for _ in 0..head.groups.get() {
-        let Ok((g, after)) = GroupHead::ref_from_prefix(rest) else { break };
+/// Where one group's state is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listed {
+    Here(AccessState),
+    /// Not among the descriptors in these bytes: so many follow, so many bytes were read. None follow a list that is not believed.
+    Further {
+        left: u16,
+        used: usize,
+    },
+}
+
+/// State of one group in the ANA log, which begins with its head. Group and namespace counts are only believed as far as the bytes go.
+pub fn ana_state(log: &[u8], group: u32) -> Result<Listed, Malformed> {
+    let (head, rest) = LogHead::ref_from_prefix(log).map_err(|_| Malformed)?;
+    Ok(match ana_further(rest, group, head.groups.get()) {
+        Listed::Further { left, used } => Listed::Further { left, used: used + size_of::<LogHead>() },
+        here => here,
+    })
+}
+
+/// The same of a part of the log that begins with one of its last `count` descriptors.
+pub fn ana_further(descriptors: &[u8], group: u32, count: u16) -> Listed {
+    let mut rest = descriptors;
+    for n in 0..count {
+        let Ok((g, after)) = GroupHead::ref_from_prefix(rest) else {
+            return Listed::Further { left: count - n, used: descriptors.len() - rest.len() };
+        };
         if g.id.get() == group {
-            return Ok(Some(state(g.state & 0x0f)));
+            return Listed::Here(state(g.state & 0x0f));
         }
         let skip = usize::try_from(g.namespaces.get()).ok().and_then(|n| n.checked_mul(4));
         match skip.and_then(|n| after.get(n..)) {
@@ -93,7 +116,7 @@ pub fn ana_state(log: &[u8], group: u32) -> Result<Option<AccessState>, Malforme
             None => break,
         }
     }
-    Ok(None)
+    Listed::Further { left: 0, used: 0 }
 }
 
 /// ANA states in the words of SCSI, which the rest of the program speaks: inaccessible is unavailable, persistent loss is offline,
@@ -144,20 +167,25 @@ mod tests {
     #[test]
     fn groups() {
         let l = log(&[(1, 1, 0), (2, 3, 5), (7, 0xf, 0)]);
-        assert_eq!(ana_state(&l, 7), Ok(Some(AccessState::Transitioning)));
-        assert_eq!(ana_state(&l, 2), Ok(Some(AccessState::Unavailable)));
-        assert_eq!(ana_state(&l, 3), Ok(None));
-        assert_eq!(ana_state(&l[..40], 2), Ok(None));
+        let none = Ok(Listed::Further { left: 0, used: 16 });
+        assert_eq!(ana_state(&l, 7), Ok(Listed::Here(AccessState::Transitioning)));
+        assert_eq!(ana_state(&l, 2), Ok(Listed::Here(AccessState::Unavailable)));
+        assert_eq!(ana_state(&l, 3), none);
+        // What is cut off follows, from the descriptor on that is not whole.
+        assert_eq!(ana_state(&l[..60], 2), Ok(Listed::Further { left: 2, used: 48 }));
+        assert_eq!(ana_further(&l[48..], 7, 2), Listed::Here(AccessState::Transitioning));
+        assert_eq!(ana_further(&l[48..], 9, 2), Listed::Further { left: 0, used: 0 });
+        assert_eq!(ana_further(&l[48..], 7, 1), Listed::Further { left: 0, used: 0 });
         assert_eq!(ana_state(&l[..15], 1), Err(Malformed));
         let liar = log(&[(1, 1, 0), (2, 2, 0)]);
         let mut liar = liar.clone();
         liar[20..24].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert_eq!(ana_state(&liar, 2), Ok(None), "a namespace count past the end");
+        assert_eq!(ana_state(&liar, 2), none, "a namespace count past the end");
     }
 
     #[test]
     fn commands() {
-        assert_eq!(ana_log(4096).cdw10, 0x03ff_010c);
+        assert_eq!((ana_log(4096, 4080).cdw10, ana_log(4096, 4080).cdw12), (0x03ff_010c, 4080));
         assert_eq!(reports_ana(&[0; 76]), Err(Malformed));
         let mut id = [0; 96];
         id[76] = 0x0a;
@@ -169,7 +197,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..300), group in any::<u32>()) {
-            let _ = (ana_state(&bytes, group), ana_group(&bytes), reports_ana(&bytes));
+            let _ = (ana_state(&bytes, group), ana_further(&bytes, group, group as u16), ana_group(&bytes), reports_ana(&bytes));
         }
     }
 }

@@ -4,10 +4,12 @@ use super::{Cause, Prioritizer, Step};
 use crate::engine::checker;
 use crate::fault::Errno;
 use crate::model::{AccessState, PathFacts};
-use crate::wire::nvme;
+use crate::wire::nvme::{self, Listed};
 
-/// Bytes of the log asked for: room for 127 groups.
+/// Bytes of the log asked for at a time: room for 127 groups.
 const LOG_LEN: u16 = 4096;
+/// Nor is more asked for than these: some 2,000 groups.
+const PARTS: u8 = 16;
 
 const ASK_CONTROLLER: u8 = 0;
 const ASK_GROUP: u8 = 1;
@@ -52,14 +54,24 @@ pub(super) fn next(machine: &mut Prioritizer, data: Result<&[u8], Errno>) -> Ste
             Ok(group) => {
                 machine.group = group;
                 machine.stage = ASK_STATES;
-                Step::Admin(nvme::ana_log(LOG_LEN))
+                Step::Admin(nvme::ana_log(LOG_LEN, 0))
             }
             Err(_) => malformed,
         },
-        _ => match nvme::ana_state(data, machine.group) {
-            Ok(Some(state)) => judge(state),
-            Ok(None) => Step::undefined(Cause::NotListed),
-            Err(_) => malformed,
-        },
+        _ => {
+            let listed = match machine.offset {
+                0 => nvme::ana_state(data, machine.group),
+                _ => Ok(nvme::ana_further(data, machine.group, machine.left)),
+            };
+            match listed {
+                Ok(Listed::Here(state)) => judge(state),
+                Ok(Listed::Further { left, used }) if left > 0 && used > 0 && machine.tries < PARTS => {
+                    (machine.offset, machine.left, machine.tries) = (machine.offset + used as u32, left, machine.tries + 1);
+                    Step::Admin(nvme::ana_log(LOG_LEN, machine.offset))
+                }
+                Ok(Listed::Further { .. }) => Step::undefined(Cause::NotListed),
+                Err(_) => malformed,
+            }
+        }
     }
 }
