@@ -136,7 +136,9 @@ fn reachable_by_paths(facts: &PathFacts, settings: &PathSettings) -> bool {
             | Protocol::NvmeRdma
             | Protocol::NvmeTcp
     );
-    !facts.wwid.is_empty() && !facts.usb && (storage_network || settings.known || facts.bus == Bus::Dasd)
+    // Of NVMe all is in the array table.
+    let known = settings.known && facts.protocol != Protocol::NvmePcie;
+    !facts.wwid.is_empty() && !facts.usb && (storage_network || known || facts.bus == Bus::Dasd)
 }
 
 /// Listens for disks that may hold root.
@@ -190,7 +192,9 @@ impl Audience for Watch<'_> {
             true => Ok(Held::Root(found.number)),
             false => held.map(|held| self.called(facts).map_or(held, Held::Root)),
         };
-        let reachable = || several || self.inner.named(&facts.wwid) || reachable_by_paths(facts, &self.inner.path(facts));
+        // What the configuration keeps out, as all of NVMe while the kernel's own multipathing has it, is never a map to be waited for.
+        let kept_out = || matches!(self.inner.filter(facts, None), Verdict::Rejected { .. });
+        let reachable = || several || self.inner.named(&facts.wwid) || (reachable_by_paths(facts, &self.inner.path(facts)) && !kept_out());
         if held.is_ok() {
             found.last = Some(crate::wait::now());
         }

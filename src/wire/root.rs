@@ -66,8 +66,8 @@ pub enum Root<'a> {
 pub enum DiskId<'a> {
     /// `wwn-0x600…`: the hexadecimal digits.
     Wwn(&'a str),
-    /// `scsi-3600…`: the WWID with its type digit.
-    Scsi(&'a str),
+    /// `scsi-3600…`, `nvme-eui.00…`: the WWID as it is.
+    Wwid(&'a str),
 }
 
 impl DiskId<'_> {
@@ -75,7 +75,7 @@ impl DiskId<'_> {
         match self {
             // udev's wwn- leaves the type digit of the WWID out: 3 for NAA.
             DiskId::Wwn(wwn) => wwid.strip_prefix('3').is_some_and(|wwid| same_word(wwid, wwn)),
-            DiskId::Scsi(id) => wwid == id,
+            DiskId::Wwid(id) => wwid == id,
         }
     }
 }
@@ -200,7 +200,9 @@ impl<'a> Root<'a> {
         let (name, partition) = part.map_or((name, None), |(disk, number)| (disk, Some(number)));
         let id = match name.split_once('-')? {
             ("wwn", id) => DiskId::Wwn(id.strip_prefix("0x")?),
-            ("scsi", id) => DiskId::Scsi(id),
+            ("scsi", id) => DiskId::Wwid(id),
+            // The other names of NVMe are made of model and serial number.
+            ("nvme", id) if ["uuid.", "eui.", "nvme."].iter().any(|kind| id.starts_with(kind)) => DiskId::Wwid(id),
             _ => return None,
         };
         Some(Root::Disk { id, partition })
@@ -319,7 +321,8 @@ mod tests {
             ("/dev/disk/by-id/dm-name-mpatha-part2", Root::MapName("mpatha-part2")),
             ("/dev/disk/by-id/dm-uuid-part2-mpath-3600", Root::MapUuid("part2-mpath-3600")),
             ("/dev/disk/by-id/wwn-0x600a-part12", Root::Disk { id: DiskId::Wwn("600a"), partition: Some(12) }),
-            ("/dev/disk/by-id/scsi-3600a", Root::Disk { id: DiskId::Scsi("3600a"), partition: None }),
+            ("/dev/disk/by-id/scsi-3600a", Root::Disk { id: DiskId::Wwid("3600a"), partition: None }),
+            ("/dev/disk/by-id/nvme-eui.0025-part2", Root::Disk { id: DiskId::Wwid("eui.0025"), partition: Some(2) }),
             ("/dev/sda2", Root::Kernel("sda2")),
             ("253:4", Root::Device(DevNo::new(253, 4))),
         ] {

@@ -95,8 +95,8 @@ scenario! {
             kernel,
             "defaults {\n\tpolling_interval 1\n\tmax_polling_interval 2\n\tno_path_retry queue\n}\n",
         );
-        let boot = guest.ok("corepath boot");
-        assert!(boot.contains("1 maps with 2 usable paths"), "{boot}");
+        let boot = guest.ok(&format!("corepath boot --only-root --root=/dev/disk/by-id/nvme-uuid.{UUID} 2>&1"));
+        assert!(boot.contains("2 usable paths"), "{boot}");
         let daemon = guest.spawn("exec corepath daemon --strict");
         until_groups(&guest, &["enabled 50 nvme0n1", "enabled 10 nvme1n1"]);
         let paths = guest.ok("corepath raw show paths raw format %d,%w,%p,%c,%T");
@@ -131,5 +131,31 @@ scenario! {
         let said = daemon.wait(LONG);
         assert_eq!(said.code, 0);
         assert!(!said.text().contains("another host"), "{}", said.text());
+    }
+}
+
+scenario! {
+    /// The kernel's own multipathing has a local NVMe disk, as it has by default: it is nobody's path, and a root on it is there at once.
+    fn a_local_nvme_is_no_path(kernel) {
+        let vm = Vm::new(kernel).corepath().modules(&["nvme"]);
+        let drives = ["nvme", "virtio"].map(|name| {
+            let disk = vm.scratch().join(name);
+            std::fs::File::create(&disk).unwrap().set_len(16 << 20).unwrap();
+            format!("file={},if=none,id={name},format=raw", disk.display())
+        });
+        let vm = vm.qemu(&["-drive", &drives[0], "-device", "nvme,serial=0123456789,drive=nvme"]);
+        let guest = vm.qemu(&["-drive", &drives[1], "-device", "virtio-blk-pci,drive=virtio"]).boot();
+        guest.ok("modprobe nvme; modprobe virtio_blk");
+        let wwid = guest.until("cat /sys/block/nvme0n1/wwid", LONG);
+        let why = guest.run("corepath why nvme0n1");
+        assert!(why.text().contains("[native-nvme]"), "{}", why.text());
+        for root in ["/dev/nvme0n1".to_string(), format!("/dev/disk/by-id/nvme-{}", wwid.trim()), "/dev/vda".to_string()] {
+            let name = if root == "/dev/vda" { "vda" } else { "nvme0n1" };
+            let begin = std::time::Instant::now();
+            let boot = guest.run(&format!("corepath boot --root={root} --timeout 60"));
+            assert!(boot.code == 0 && begin.elapsed() < LONG, "{root}: {}", boot.text());
+            assert!(boot.text().contains(name) && boot.text().contains("nothing to wait for"), "{root}: {}", boot.text());
+        }
+        assert!(guest.ok("dmesg").lines().all(|line| !line.contains("device-mapper: multipath")));
     }
 }
