@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::lab::disk::{self, Part};
 use crate::lab::root::{Builder, Inside, LUKS, Root, SECRET, Weight};
 use crate::lab::watched::{self, Random, Watched};
-use crate::lab::{Array, Kernel, rounds};
+use crate::lab::{Array, Kernel, every_day, rounds};
 use crate::scenario;
 
 /// Boots, loses a port at a random moment between initrd and multi-user, gets it back; the daemon is the one of the initrd all along.
@@ -62,11 +62,6 @@ fn boots(kernel: &Kernel, builder: Builder) {
             kernel.release, seen.mounted, seen.login
         );
     }
-}
-
-/// One kernel for each builder is enough for every day.
-fn every_day(kernel: &Kernel, label: &str) -> bool {
-    kernel.label == label || rounds(0, 1) == 1
 }
 
 scenario! {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::lab::{Array, Vm};
+use crate::lab::{Array, Vm, every_day};
 use crate::scenario;
 
 const BOLD: &str = "\x1b[1m";
@@ -29,6 +29,9 @@ const PORTS: [&str; 4] = ["p0", "p1", "p2", "p3"];
 scenario! {
     /// Two arrays with four paths each: found, assembled, one cable after the other pulled under I/O, all back, nothing lost.
     fn timeline(kernel) {
+        if !every_day(kernel, "6.12") {
+            return;
+        }
         println!("\n{BOLD}corepath: two arrays, four paths each, Linux {}{OFF}\n", kernel.release);
         let first = Array::start("plain", &PORTS, "--luns 1,size=64M");
         let second = Array::start("alua", &["q0", "q1", "q2", "q3"], "--luns 1,size=64M --serial 777");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lab::{self, Array, Vm, agent, disk, image, nbd, peer};
+use crate::lab::{self, Array, Vm, agent, disk, every_day, image, nbd, peer};
 use crate::scenario;
 
 const MIB: u64 = 1 << 20;
@@ -30,6 +30,9 @@ scenario! {
 scenario! {
     /// Exit codes, both outputs, background jobs, signals, files: what `run` and `spawn` promise.
     fn agent_tells_the_truth(kernel) {
+        if !every_day(kernel, "6.12") {
+            return;
+        }
         let mut guest = Vm::new(kernel).boot();
         assert_eq!(guest.run("echo one; echo two >&2; exit 3").fails(3), "one\ntwo");
         assert_eq!(guest.run("kill -9 $$").code, 137);
@@ -64,6 +67,9 @@ scenario! {
 scenario! {
     /// Two virtio-scsi paths to one file: one identity; unplugged, plugged, resized; offline and running.
     fn paths_come_and_go(kernel) {
+        if !every_day(kernel, "6.12") {
+            return;
+        }
         let guest = Vm::new(kernel).lun("a", 32 * MIB, 2).lun_later("b", 16 * MIB, 2, 0).boot();
         let wwid = guest.wwid("a");
         guest.until(&format!("[ $(grep -lx {wwid} /sys/block/sd*/device/wwid | wc -l) = 2 ]"), Duration::from_secs(10));
@@ -101,6 +107,9 @@ scenario! {
 scenario! {
     /// The verified writer sees what is there: right data is right, a changed byte, a stale and a torn block are not.
     fn verified_writes(kernel) {
+        if !every_day(kernel, "6.12") {
+            return;
+        }
         let guest = Vm::new(kernel).lun("a", 32 * MIB, 2).boot();
         guest.until(&format!("[ $(grep -lx {} /sys/block/sd*/device/wwid | wc -l) = 2 ]", guest.wwid("a")), Duration::from_secs(10));
         let (first, second) = (guest.disk("a.0").unwrap(), guest.disk("a.1").unwrap());
@@ -131,6 +140,9 @@ scenario! {
 scenario! {
     /// The cable of an NBD path: errors while it is pulled, silence while it hangs, and all is well after.
     fn cables_are_pulled(kernel) {
+        if !every_day(kernel, "6.12") {
+            return;
+        }
         let vm = Vm::new(kernel);
         let servers = nbd::paths(vm.scratch(), "c", 16 * MIB, 2);
         let guest = vm.lun_nbd("c", &nbd::sockets(&servers)).boot();
@@ -156,6 +168,9 @@ scenario! {
 scenario! {
     /// udev and multipath-tools of the suite work in a guest: the peer makes its maps and lists them.
     fn the_peer_runs(kernel) {
+        if !every_day(kernel, "6.12") {
+            return;
+        }
         let conf = "defaults {\n find_multipaths no\n user_friendly_names no\n}\nblacklist {\n device {\n vendor QEMU\n }\n}\n";
         let guest = peer::with_multipath_tools(Vm::new(kernel), conf).boot();
         peer::start_udev(&guest);
@@ -181,6 +196,9 @@ scenario! {
     /// A CLARiiON of the host: two LUNs through four ports; a port goes down and comes back, another hangs; the kernel's
     /// handler trespasses are counted.
     fn arrays_on_the_host(kernel) {
+        if !every_day(kernel, "6.12") {
+            return;
+        }
         let array = Array::start("clariion", &["a0", "a1", "b0", "b1"], "--luns 2,size=32M");
         let guest = Vm::new(kernel).array(&array).boot();
         guest.until("[ $(ls -d /sys/block/sd* | wc -l) = 8 ]", Duration::from_secs(20));
@@ -216,6 +234,9 @@ scenario! {
     /// A partitioned disk with a root file system behind two paths: its partitions are there, it can be mounted and becomes
     /// the root, from where the agent speaks again.
     fn roots_on_disks(kernel) {
+        if !every_day(kernel, "6.12") {
+            return;
+        }
         let vm = Vm::new(kernel);
         let (tree, image) = (vm.scratch().join("tree"), vm.scratch().join("root.img"));
         let init = "#!/bin/sh\nmount -t devtmpfs dev /dev\nmount -t sysfs sys /sys\nmount -t proc proc /proc\n\
@@ -250,6 +271,9 @@ scenario! {
 scenario! {
     /// 64 LUNs x 4 paths, as one process makes them with nothing but ioctls: the yardstick for assembly.
     fn bare_assembly(kernel) {
+        if !every_day(kernel, "6.12") {
+            return;
+        }
         let guest = Vm::new(kernel).memory(1024).boot();
         guest.ok("modprobe -a dm_multipath dm_service_time");
         guest.ok("modprobe scsi_debug add_host=4 max_luns=64 vpd_use_hostno=0 per_host_store=0 dev_size_mb=8");

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::lab::apt::Suite;
-use crate::lab::{self, Guest, Vm, host, peer};
+use crate::lab::{self, Guest, Vm, every_day, host, peer};
 use crate::scenario;
 
 #[path = "../common/disk.rs"]
@@ -341,6 +341,9 @@ fn for_the_peers_tests(kernel: &lab::Kernel, packages: &[&str]) -> Guest {
 scenario! {
     /// Upstream's kpartx/test-kpartx, unmodified, from the suite's source package.
     fn upstreams_own_test(kernel) {
+        if !every_day(kernel, "6.12") {
+            return;
+        }
         let script = Suite::new("bookworm").source_file("multipath-tools", "kpartx/test-kpartx");
         let guest = for_the_peers_tests(kernel, &["bash", "parted", "lvm2", "mount", "fdisk"]);
         guest.put("/tmp/test-kpartx", 0o755, &script);
@@ -357,6 +360,9 @@ scenario! {
 scenario! {
     /// Debian's autopkgtest kpartx-file-loopback, unmodified.
     fn debians_own_test(kernel) {
+        if !every_day(kernel, "6.1") {
+            return;
+        }
         let script = Suite::new("bookworm").source_file("multipath-tools", "debian/tests/kpartx-file-loopback");
         let guest = for_the_peers_tests(kernel, &["bash", "gdisk", "mount"]);
         // All that the test wants of QEMU's tools is an empty file.

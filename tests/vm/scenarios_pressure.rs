@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::lab::pressure::{Plan, exhaust};
-use crate::lab::{Array, Vm, rounds};
+use crate::lab::{Array, Vm, every_day};
 use crate::scenario;
 
 scenario! {
@@ -11,7 +11,7 @@ scenario! {
     /// lab's way of asking is sound.
     fn bare_loop_recovers(kernel) {
         // One kernel says that the lab is sound; the daemon is asked on both.
-        if kernel.label != "6.12" && rounds(0, 1) == 0 {
+        if !every_day(kernel, "6.12") {
             return;
         }
         let array = Array::start("plain", &["a0", "a1"], "--luns 2,size=512M");

@@ -33,6 +33,16 @@ pub fn rounds(few: u32, full: u32) -> u32 {
     if std::env::var_os("COREPATH_VM_ROUNDS").is_some_and(|word| word == "full") { full } else { few }
 }
 
+/// Is this the kernel on which a scenario runs every day, or a release's run of all (`COREPATH_VM_ROUNDS=full`)? For what one kernel is
+/// enough for: the lab's own soundness, programs whose judge is not the kernel, machines that boot for minutes. Left out, it is said so.
+pub fn every_day(kernel: &Kernel, label: &str) -> bool {
+    let runs = kernel.label == label || rounds(0, 1) == 1;
+    if !runs {
+        eprintln!("vm: on {} with COREPATH_VM_ROUNDS=full only", kernel.label);
+    }
+    runs
+}
+
 /// Lowest, middle and highest of some times, for printing.
 pub fn spread(mut times: Vec<std::time::Duration>) -> String {
     times.sort_unstable();
