@@ -71,7 +71,7 @@ impl Aliases {
     pub fn new(text: &'static mut [u8], state: &str, write: bool) -> Aliases {
         let off = !write || !state.starts_with('/') || state.len() > LONGEST_STATE;
         let open = match files::writable(state) {
-            Err(Errno::NOENT) => files::writable(super::parent(state)),
+            Err(Errno::NOENT) => files::writable(super::prepare::parent(state)),
             open => open,
         };
         let wanted = Cell::new(false);

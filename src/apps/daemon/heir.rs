@@ -1,7 +1,8 @@
 //! Taking over from another path manager without a gap: the newcomer listens and looks first, changing nothing, and asks the one before it
 //! to leave only when it knows every map and path itself. Until then that one goes on; should it not leave, the newcomer does.
 
-use super::{Ears, Plan};
+use super::Ears;
+use super::prepare::Plan;
 use crate::apps::client;
 use crate::apps::session::{self, Ready};
 use crate::apps::setup::Machine;

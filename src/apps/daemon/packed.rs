@@ -278,7 +278,7 @@ mod tests {
                 (format!("36{:016x}{:015x}", random() << 16 | n as u64, random() << 12), names)
             };
             let view = Many { maps: (0..paths / 2).map(&mut map).collect() };
-            let mut packed = packed(super::super::reply_size(paths));
+            let mut packed = packed(super::super::prepare::reply_size(paths));
             type Form = fn(&Many, &mut dyn Write) -> fmt::Result;
             let forms: [(&str, Form); 4] = [
                 ("json", |v, o| crate::apps::json::maps(v, None, o)),
@@ -317,7 +317,7 @@ mod tests {
     /// The longest of all on a small machine: the configuration with every array that is built in.
     #[test]
     fn the_configuration_fits() {
-        let mut packed = packed(super::super::reply_size(64));
+        let mut packed = packed(super::super::prepare::reply_size(64));
         packed.begin();
         let parsed = crate::conf::effective::Settings::builtin();
         crate::apps::config::dump(&mut packed, &parsed, None, false).unwrap();
