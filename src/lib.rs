@@ -28,6 +28,7 @@ pub mod devlinks;
 pub mod diskread;
 pub mod dmioctl;
 pub mod files;
+pub mod inotify;
 pub mod klog;
 pub mod lockdown;
 pub mod loopdev;

@@ -25,9 +25,9 @@ fn code(path: &Path) -> Vec<(usize, String)> {
         .collect()
 }
 
-const SHELL: [&str; 17] = [
-    "arena", "console", "devlinks", "diskread", "dmioctl", "files", "klog", "lockdown", "loopdev", "netlink", "raw", "sgio", "sock",
-    "sysfs", "wait", "workers", "modules",
+const SHELL: [&str; 18] = [
+    "arena", "console", "devlinks", "diskread", "dmioctl", "files", "inotify", "klog", "lockdown", "loopdev", "netlink", "raw", "sgio",
+    "sock", "sysfs", "wait", "workers", "modules",
 ];
 
 /// (room, path prefixes under src, words that may not occur)

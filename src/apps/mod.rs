@@ -21,6 +21,7 @@ pub mod partmaps;
 pub mod probe;
 pub mod reading;
 pub mod rescue;
+pub mod root_search;
 pub mod runtime;
 pub mod say;
 pub mod session;

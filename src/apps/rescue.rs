@@ -6,7 +6,8 @@
 //! its paths reinstated when they answer. No table of a live map is loaded on a machine whose "/" is a disk.
 
 use super::args::Arg;
-use super::boot::{self, Found, Lens, Watch, known};
+use super::boot;
+use super::root_search::{self, Found, Lens, Watch, known};
 use super::runtime::Hands;
 use super::session::{self, End, Teller};
 use super::setup::{self, Common, Machine, Trouble, Wish};
@@ -145,7 +146,7 @@ pub fn run(cx: &mut Cx<'_>) -> i32 {
     }
     let found = RefCell::new(found);
     let wanted = Wanted { text, spec, found: &found, mounted };
-    let sought = wanted.spec.filter(boot::on_disks);
+    let sought = wanted.spec.filter(root_search::on_disks);
     if sought.is_some() {
         machine.hands.look_for(text);
     }

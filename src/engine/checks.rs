@@ -7,7 +7,7 @@
 use super::checker::{self, Answer, Checker, Subject, Verdict};
 use super::detect::{self, Evidence};
 use super::note::{Cause, What};
-use super::path::{Fds, Job, Limit};
+use super::path::{Fds, Job};
 use super::prio::{self, Prioritizer};
 use super::probe::{ProbeSlot, Question, Stage};
 use super::storage::NONE;
@@ -33,7 +33,7 @@ impl Engine<'_> {
         p.retry_at = None;
         p.tuned = 0;
         p.announced = false;
-        p.limit = Limit::Open;
+        p.limit = p.limit.renewed();
         self.path_detect(i, facts);
         self.path_account(i);
         self.path_touch(i);

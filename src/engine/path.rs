@@ -44,6 +44,13 @@ pub(super) enum Limit {
     Refused,
 }
 
+impl Limit {
+    /// Another is wanted, or none.
+    pub(super) fn renewed(self) -> Limit {
+        if matches!(self, Limit::Asked | Limit::Stale) { Limit::Stale } else { Limit::Open }
+    }
+}
+
 /// The kernel's own partitions of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Nodes {

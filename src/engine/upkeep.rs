@@ -196,7 +196,7 @@ impl Engine<'_> {
         let mut at = self.maps[m].paths.head;
         while at != NONE {
             let p = &mut self.paths[at];
-            p.limit = if p.limit == Limit::Asked { Limit::Stale } else { Limit::Open };
+            p.limit = p.limit.renewed();
             self.path_touch(at);
             at = self.path_by_map.next(at);
         }
@@ -240,7 +240,7 @@ impl Engine<'_> {
         let (mut at, mut due) = (self.maps[m].paths.head, false);
         while at != NONE {
             let p = &self.paths[at];
-            let asked = p.limit == Limit::Asked && p.job == Job::Write;
+            let asked = matches!(p.limit, Limit::Asked | Limit::Stale) && p.job == Job::Write;
             if !p.gone && (asked || (p.fds == Fds::Open && self.limit_due(at).is_some())) {
                 due = true;
                 self.path_touch(at);

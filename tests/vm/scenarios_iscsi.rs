@@ -3,27 +3,20 @@
 use std::time::Duration;
 
 use crate::lab::site::verified;
+use crate::lab::target::{self, DISK, TARGET, WWID};
 use crate::lab::{Guest, Kernel, Vm};
 use crate::scenario;
 
 const LONG: Duration = Duration::from_secs(60);
 
-const TARGET: &str = "/sys/kernel/config/target";
-const DISK: &str = "/sys/kernel/config/target/core/fileio_0/disk";
 const NAME: &str = "iqn.2026-01.test:array";
 
 fn site(kernel: &Kernel, conf: &str) -> Guest {
     let vm = Vm::new(kernel).corepath().modules(&["iscsi_target_mod", "iscsi_tcp"]).debs(&["open-iscsi"]);
     let guest = vm.file("/etc/multipath.conf", 0o644, conf.as_bytes()).boot();
+    target::disk(&guest, "iscsi_target_mod iscsi_tcp");
     guest.ok(&format!(
-        "modprobe -a dm_multipath dm_service_time target_core_mod target_core_file iscsi_target_mod iscsi_tcp
-        mount -t configfs none /sys/kernel/config
-        ip link set lo up
-        mkdir -p {TARGET}/core/fileio_0/disk
-        truncate -s 64M /tmp/disk
-        echo fd_dev_name=/tmp/disk,fd_dev_size=67108864 > {DISK}/control
-        echo 0123456789abcdef > {DISK}/wwn/vpd_unit_serial
-        echo 1 > {DISK}/enable
+        "ip link set lo up
         for n in 1 2; do
             ip addr add 10.9.0.$n/32 dev lo
             mkdir -p {TARGET}/iscsi/{NAME}/tpgt_$n
@@ -62,7 +55,7 @@ scenario! {
         ports.sort_unstable();
         assert_eq!(ports, [format!("{NAME} 10.9.0.1:3260 ready"), format!("{NAME} 10.9.0.2:3260 ready")], "{paths}");
         guest.until("[ \"$(cat /sys/class/iscsi_session/*/recovery_tmo | sort -u)\" = 2 ]", LONG);
-        let writer = guest.spawn("exec lab write /dev/mapper/360014050123456789abcdef000000000 --size 2m --direct --rate 200");
+        let writer = guest.spawn(&format!("exec lab write /dev/mapper/{WWID} --size 2m --direct --rate 200"));
 
         guest.ok("ip addr del 10.9.0.1/32 dev lo");
         guest.until("corepath status | grep -q ', 1 usable, '", LONG);

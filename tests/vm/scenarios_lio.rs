@@ -4,24 +4,16 @@
 use std::time::Duration;
 
 use crate::lab::site::verified;
+use crate::lab::target::{self, DISK, TARGET};
 use crate::lab::{Guest, Vm};
 use crate::scenario;
 
 const LONG: Duration = Duration::from_secs(30);
 
-const TARGET: &str = "/sys/kernel/config/target";
-const DISK: &str = "/sys/kernel/config/target/core/fileio_0/disk";
-
-fn target(guest: &Guest) {
+fn ports(guest: &Guest) {
+    target::disk(guest, "tcm_loop");
     guest.ok(&format!(
-        "modprobe -a dm_multipath dm_service_time target_core_mod target_core_file tcm_loop
-        mount -t configfs none /sys/kernel/config
-        mkdir -p {TARGET}/core/fileio_0/disk
-        truncate -s 64M /tmp/disk
-        echo fd_dev_name=/tmp/disk,fd_dev_size=67108864 > {DISK}/control
-        echo 0123456789abcdef > {DISK}/wwn/vpd_unit_serial
-        echo 1 > {DISK}/enable
-        for n in 1 2; do
+        "for n in 1 2; do
             mkdir {DISK}/alua/port$n
             cd {DISK}/alua/port$n
             echo $n > tg_pt_gp_id
@@ -53,11 +45,11 @@ scenario! {
     fn a_port_of_lio_is_unavailable(kernel) {
         let conf = b"defaults {\n\tpolling_interval 1\n\tmax_polling_interval 2\n}\n";
         let guest = Vm::new(kernel).corepath().file("/etc/multipath.conf", 0o644, conf).boot();
-        target(&guest);
+        ports(&guest);
         let boot = guest.ok("corepath boot");
         assert!(boot.contains("1 maps with 2 usable paths"), "{boot}");
         let map = guest.ok("ls /dev/mapper | grep -v control").trim().to_string();
-        assert_eq!(map, "360014050123456789abcdef000000000", "the target's own NAA name");
+        assert_eq!(map, target::WWID);
         let listed = guest.ok("corepath list");
         assert!(listed.contains("hwhandler='1 alua'"), "{listed}");
         let daemon = guest.spawn("exec corepath daemon --strict");

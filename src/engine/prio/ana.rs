@@ -1,4 +1,5 @@
-//! NVMe asymmetric namespace access: from `ana_state` where the kernel shows it, else asked with three admin commands.
+//! NVMe asymmetric namespace access: from `ana_state` where the kernel shows it, else asked with two admin commands and the log,
+//! a page at a time.
 
 use super::{Cause, Prioritizer, Step};
 use crate::engine::checker;

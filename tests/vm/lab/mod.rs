@@ -21,6 +21,7 @@ pub mod probe;
 pub mod qmp;
 pub mod root;
 pub mod site;
+pub mod target;
 pub mod watched;
 
 #[allow(unused_imports)]
